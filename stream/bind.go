@@ -1,0 +1,196 @@
+package stream
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"carillon.im/jid"
+	"carillon.im/stanza"
+	"carillon.im/xmltree"
+)
+
+// takeBind reads an IQ of a client without a resource: there is only one that
+// it may send (RFC 6120 7.1).
+func (s *Server) takeBind(el xmltree.Element, out []byte) (Event, []byte) {
+	bind := el.Child(NSBind, "bind")
+	if bind.IsZero() {
+		return s.refuseStanza(el, out)
+	}
+	if s.nego.binds++; s.nego.binds > maxBind {
+		return failed(stanza.StreamPolicyViolation, "too many attempts to bind a resource"), out // RFC 6120 7.7.3
+	}
+	st, err := stanza.Parse(el)
+	if err != nil {
+		e, _ := stanza.AsError(err)
+		s.nego.bindIQ = st
+		return Event{}, s.BindFailed(out, e)
+	}
+	s.nego.bindIQ = st
+	if st.Type != stanza.TypeSet {
+		return Event{}, s.BindFailed(out, stanza.NewError(stanza.BadRequest, ""))
+	}
+	resource := bind.Child(NSBind, "resource").Text()
+	if resource != "" {
+		full, err := s.full.WithResource(resource)
+		if err != nil {
+			return Event{}, s.BindFailed(out, stanza.NewError(stanza.BadRequest, "not a resource")) // RFC 6120 7.7.2.1
+		}
+		resource = full.Resource()
+	}
+	return Event{Kind: Bind, Name: resource}, out
+}
+
+// Bound answers the client's request with its full address. From here on its
+// stanzas are events.
+func (s *Server) Bound(out []byte, full jid.JID) []byte {
+	w := xmltree.NewWriter(nil, stanza.NSClient)
+	w.Start(NSBind, "bind").Start(NSBind, "jid").Text(full.String()).End().End()
+	st := s.nego.bindIQ
+	// RFC 6120 7.6.1: without addresses, which the client doesn't know yet.
+	out = stanza.Build(stanza.IQ, stanza.TypeResult, st.ID, jid.JID{}, jid.JID{}, w.String()).AppendTo(out)
+	s.bound(full)
+	return out
+}
+
+func (s *Server) bound(full jid.JID) {
+	s.full, s.nego, s.state = full, nil, stateBound
+}
+
+// BindFailed refuses the client's resource; it may ask for another one.
+func (s *Server) BindFailed(out []byte, e *stanza.Error) []byte {
+	st := s.nego.bindIQ
+	s.nego.bindIQ = nil
+	if st == nil {
+		return out
+	}
+	st.From, st.To = jid.JID{}, jid.JID{}
+	if reply := st.ErrorReply(e); reply != nil {
+		out = reply.AppendTo(out)
+	}
+	return out
+}
+
+// takeResume reads <resume/> (XEP-0198 5).
+func (s *Server) takeResume(el xmltree.Element, out []byte) (Event, []byte) {
+	h, ok := parseH(el)
+	id := el.Attr("previd")
+	if !ok || id == "" {
+		return Event{}, s.SMFailed(out, stanza.NewError(stanza.BadRequest, ""))
+	}
+	if s.nego.binds++; s.nego.binds > maxBind {
+		return failed(stanza.StreamPolicyViolation, "too many attempts to resume"), out
+	}
+	s.nego.resumeID = id
+	return Event{Kind: SMResume, Name: id, H: h}, out
+}
+
+// refuseSM answers stream management where it may not be used (XEP-0198 3, 6).
+func (s *Server) refuseSM(_ xmltree.Element, out []byte) (Event, []byte) {
+	return Event{}, s.SMFailed(out, stanza.NewError(stanza.UnexpectedRequest, ""))
+}
+
+// Resumed tells the client that full's session goes on, and that the server has
+// handled h of its stanzas.
+func (s *Server) Resumed(out []byte, full jid.JID, h uint32) []byte {
+	out = append(out, "<resumed xmlns='"+NSSM+"' h='"...)
+	out = strconv.AppendUint(out, uint64(h), 10)
+	out = append(out, '\'')
+	out = appendAttr(out, " previd='", s.nego.resumeID)
+	s.bound(full)
+	s.sm = true
+	return append(out, "/>"...)
+}
+
+// ResumeFailed tells the client that there is nothing to resume; it may bind a
+// resource instead. If known, h is how many of the old session's stanzas were
+// handled.
+func (s *Server) ResumeFailed(out []byte, e *stanza.Error, h uint32, known bool) []byte {
+	s.nego.resumeID = ""
+	return appendSMFailed(out, e, h, known)
+}
+
+// management reads the elements of stream management on a bound stream.
+func (s *Server) management(el xmltree.Element, out []byte) (Event, []byte) {
+	switch local := el.Local(); {
+	case local == "enable":
+		resume, ok := parseBool(el.Attr("resume"))
+		seconds, err := parseSeconds(el.Attr("max"))
+		if !ok || err != nil {
+			return Event{}, s.SMFailed(out, stanza.NewError(stanza.BadRequest, ""))
+		}
+		return Event{Kind: SMEnable, Resume: resume, Max: seconds}, out
+	case local == "a" && s.sm:
+		h, ok := parseH(el)
+		if !ok {
+			return Event{}, s.SMFailed(out, stanza.NewError(stanza.BadRequest, ""))
+		}
+		return Event{Kind: SMAck, H: h}, out
+	case local == "r" && s.sm:
+		return Event{Kind: SMRequest}, out
+	case local == "a" || local == "r" || local == "resume":
+		return s.refuseSM(el, out)
+	}
+	return failed(stanza.StreamUnsupportedStanzaType, ""), out
+}
+
+// Enabled switches stream management on: id is empty where the session can't be
+// resumed, max is for how long it can be.
+func (s *Server) Enabled(out []byte, id string, resumable bool, max time.Duration) []byte {
+	s.sm = true
+	out = append(out, "<enabled xmlns='"+NSSM+"'"...)
+	if resumable {
+		out = appendAttr(out, " id='", id)
+		out = append(out, " resume='true'"...)
+		if max > 0 {
+			out = append(out, " max='"...)
+			out = strconv.AppendInt(out, int64(max/time.Second), 10)
+			out = append(out, '\'')
+		}
+	}
+	return append(out, "/>"...)
+}
+
+// SMFailed answers a request of stream management that can't be granted
+// (XEP-0198 6).
+func (s *Server) SMFailed(out []byte, e *stanza.Error) []byte {
+	return appendSMFailed(out, e, 0, false)
+}
+
+func appendSMFailed(out []byte, e *stanza.Error, h uint32, known bool) []byte {
+	out = append(out, "<failed xmlns='"+NSSM+"'"...)
+	if known {
+		out = append(out, " h='"...)
+		out = strconv.AppendUint(out, uint64(h), 10)
+		out = append(out, '\'')
+	}
+	out = append(out, "><"...)
+	out = append(out, e.Condition...)
+	return append(out, " xmlns='"+stanza.NSStanzaErrors+"'/></failed>"...)
+}
+
+// parseH reads the attribute h, an xs:unsignedInt (XEP-0198 4).
+func parseH(el xmltree.Element) (uint32, bool) {
+	h, err := strconv.ParseUint(strings.TrimSpace(el.Attr("h")), 10, 32)
+	return uint32(h), err == nil
+}
+
+// parseBool reads an optional xs:boolean (XEP-0198 5).
+func parseBool(v string) (b, ok bool) {
+	switch strings.TrimSpace(v) {
+	case "true", "1":
+		return true, true
+	case "false", "0", "":
+		return false, true
+	}
+	return false, false
+}
+
+// parseSeconds reads an optional number of seconds.
+func parseSeconds(v string) (time.Duration, error) {
+	if v = strings.TrimSpace(v); v == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(v, 10, 31)
+	return time.Duration(n) * time.Second, err
+}

@@ -1,0 +1,4 @@
+package xep
+
+// NSPrivate is XEP-0049's namespace.
+const NSPrivate = "jabber:iq:private"
