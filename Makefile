@@ -1,0 +1,103 @@
+# What people and CI run. `make` lists the targets; each says what it needs when that is not there.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+GO       ?= go
+PACKAGES ?= ./...
+FUZZTIME ?= 20s
+BENCH    ?= .
+# How often the crash test kills the server.
+KILLS    ?= 50
+# Packages in which goroutines share state.
+CORE     ?= ./server/account/... ./server/store/... ./server/c2s/...
+TOOL      = $(GO) tool -modfile=tools/go.mod
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: check
+check: fmt vet staticcheck arch generated tidy ## all that needs no run: format, vet, staticcheck, arch, generated files, tidy
+
+.PHONY: fmt
+fmt: ## every file is formatted
+	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "gofmt would change:"; echo "$$files"; exit 1; }
+
+.PHONY: vet
+vet: ## go vet
+	$(GO) vet $(PACKAGES)
+
+.PHONY: staticcheck
+staticcheck: ## staticcheck, documentation included (staticcheck.conf)
+	$(TOOL) staticcheck $(PACKAGES)
+
+.PHONY: arch
+arch: ## who may import whom, what is pure, what is documented (test/arch)
+	$(GO) test -count=1 ./test/arch
+
+.PHONY: generated
+generated: ## go generate changes nothing
+	@tree() { git ls-files -co --exclude-standard -z | xargs -0 sha256sum 2>/dev/null || true; }; \
+	before=$$(tree); $(GO) generate $(PACKAGES); \
+	diff <(echo "$$before") <(tree) || { echo "go generate changed these files: commit them"; exit 1; }
+
+.PHONY: tidy
+tidy: ## go.mod and go.sum are what go mod tidy writes
+	$(GO) mod tidy -diff
+	cd tools && $(GO) mod tidy -diff
+
+.PHONY: test
+test: ## all tests that need nothing but Go
+	$(GO) test $(PACKAGES)
+
+.PHONY: race
+race: ## all tests with the race detector (needs a C compiler)
+	$(GO) test -race $(PACKAGES)
+
+.PHONY: race-core
+race-core: ## the same for the packages that share state, CORE=...
+	$(GO) test -race $(CORE)
+
+.PHONY: fuzz
+fuzz: ## every fuzz test, each for FUZZTIME
+	@$(GO) test -list '^Fuzz' $(PACKAGES) | awk '/^Fuzz/ { f[n++] = $$1 } /^ok/ { for (i = 0; i < n; i++) print $$2, f[i]; n = 0 }' | \
+	while read -r package target; do \
+		echo "$$package $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" </dev/null; \
+	done
+
+.PHONY: expat
+expat: ## libexpat as oracle of our scanner, for FUZZTIME (needs a C compiler and libexpat1-dev)
+	$(GO) test -tags expat ./xmltree
+	$(GO) test -tags expat -run '^$$' -fuzz '^FuzzExpat$$' -fuzztime $(FUZZTIME) ./xmltree
+
+.PHONY: interop
+interop: interop-needs ## real clients against the built server; installs nothing, names what is missing
+	CARILLON_INTEROP=1 $(GO) test -count=1 -parallel 4 -timeout 10m ./test/interop
+
+# One line for each thing that is missing, with what to do about it.
+.PHONY: interop-needs
+interop-needs:
+	@missing=0; \
+	need() { eval "$$1" >/dev/null 2>&1 || { echo "missing: $$2"; missing=1; }; }; \
+	need 'command -v go-sendxmpp' 'go-sendxmpp: apt-get install go-sendxmpp'; \
+	need 'command -v profanity' 'profanity: apt-get install profanity'; \
+	need 'command -v tmux' 'tmux, the terminal for profanity: apt-get install tmux'; \
+	need '/usr/bin/python3 -c "import slixmpp"' 'slixmpp: apt-get install python3-slixmpp'; \
+	need 'command -v node' 'node: apt-get install nodejs npm'; \
+	need '[ -d test/interop/js/node_modules/@xmpp/client ]' '@xmpp/client: cd test/interop/js && npm ci'; \
+	exit $$missing
+
+.PHONY: crash
+crash: ## kill -9 under load, KILLS times: nothing acknowledged is lost
+	CARILLON_CRASH_KILLS=$(KILLS) $(GO) test -count=1 -v -timeout 60m ./test/crash
+
+.PHONY: bench
+bench: ## Go benchmarks with allocations, BENCH=pattern
+	@grep -rlE '^func Benchmark' --include='*_test.go' . | xargs -n1 dirname | sort -u | \
+		xargs $(GO) test -run '^$$' -bench '$(BENCH)' -benchmem
+
+.PHONY: bench-peers
+bench-peers: ## Prosody, ejabberd and carillon side by side (test/bench)
+	test/bench/run.sh $(SERVERS)

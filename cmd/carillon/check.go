@@ -1,0 +1,350 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/net/idna"
+
+	"carillon.im/server/admin"
+	"carillon.im/server/cert"
+	"carillon.im/server/config"
+)
+
+const (
+	// dnsTimeout bounds all look-ups for one domain.
+	dnsTimeout = 5 * time.Second
+	// Free space on the data folder's disk: below the first the operator should act, below the second messages are about to be refused.
+	spaceLow  = 1 << 30
+	spaceFull = 64 << 20
+	// filesLow is how many open files are few for a server: each client needs one.
+	filesLow = 4096
+)
+
+// level says how bad a finding is.
+type level int
+
+const (
+	fine level = iota
+	warning
+	failure
+)
+
+// finding is one line of what "check" found.
+type finding struct {
+	level level
+	about string
+	what  string
+	todo  string // what to do about it; empty for what is fine
+}
+
+// checker collects findings.
+type checker struct {
+	ctx      context.Context
+	c        config.Config
+	status   admin.Status // of the running server
+	running  bool
+	findings []finding
+}
+
+func (p *program) checkCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "look for what is wrong with configuration, certificate, ports, data folder and DNS",
+		Long: "Looks at configuration, certificate, data folder, ports, limits and DNS, and says of each finding what to do.\n" +
+			"Changes nothing; may be used while the server runs. Fails if a finding is an error; warnings are no failure.",
+		Example: "  carillon check --config /etc/carillon.toml\n  carillon check --domain example.org --cert chain.pem --key key.pem",
+		Args:    cobra.NoArgs,
+	}
+	o := addOptions(cmd, true)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		k := &checker{ctx: cmd.Context()}
+		var err error
+		if k.c, err = o.load(); err != nil {
+			for line := range strings.SplitSeq(err.Error(), "\n") {
+				k.add(failure, "configuration", line, "correct it; \"carillon config\" prints every key with what it means")
+			}
+			return p.report(k.findings)
+		}
+		source := "the defaults"
+		if o.file != "" {
+			source = o.file
+		}
+		k.add(fine, "configuration", source+" is right", "")
+		_, k.status, err = admin.Connect(k.ctx, k.c.Data)
+		k.running = err == nil
+		k.checkData()
+		k.checkCertificates()
+		k.checkPorts()
+		k.checkFiles()
+		k.checkDNS()
+		return p.report(k.findings)
+	}
+	return cmd
+}
+
+// report prints findings; the error is reported{} if one of them is a failure.
+func (p *program) report(findings []finding) error {
+	var err error
+	for _, f := range findings {
+		fmt.Fprintf(p.stdout, "%-8s %-14s %s\n", [...]string{"ok", "warning", "ERROR"}[f.level], f.about, f.what)
+		if f.todo != "" {
+			fmt.Fprintf(p.stdout, "%-8s %-14s -> %s\n", "", "", f.todo)
+		}
+		if f.level == failure {
+			err = reported{}
+		}
+	}
+	return err
+}
+
+func (k *checker) add(l level, about, what, todo string) {
+	k.findings = append(k.findings, finding{l, about, what, todo})
+}
+
+// checkData looks at the data folder: who may read it, whether it can be written, how much room is left.
+func (k *checker) checkData() {
+	const about = "data folder"
+	dir := absolute(k.c.Data)
+	if k.running {
+		k.add(fine, about, fmt.Sprintf("a server runs on %s as process %d, %s", dir, k.status.PID, k.status.Version), "")
+	}
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		k.checkNewFolder(dir)
+		return
+	case err != nil:
+		k.add(failure, about, err.Error(), "run this as the user that the server runs as")
+		return
+	case !info.IsDir():
+		k.add(failure, about, dir+" is no folder", "choose another with --data")
+		return
+	case info.Mode().Perm()&0o077 != 0:
+		k.add(warning, about, fmt.Sprintf("others may enter %s (mode %04o)", dir, info.Mode().Perm()), "chmod 700 "+shellQuote(dir))
+	}
+	if err := tryWrite(dir); err != nil {
+		k.add(failure, about, err.Error(), "give it to the user that the server runs as (chown), or run this as that user")
+		return
+	}
+	k.add(fine, about, dir+" can be written", "")
+	k.checkSpace(dir)
+}
+
+// checkNewFolder judges whether a folder that doesn't exist can be made.
+func (k *checker) checkNewFolder(dir string) {
+	parent := filepath.Dir(dir)
+	for {
+		if _, err := os.Stat(parent); err == nil || parent == filepath.Dir(parent) {
+			break
+		}
+		parent = filepath.Dir(parent)
+	}
+	if err := tryWrite(parent); err != nil {
+		k.add(failure, "data folder", fmt.Sprintf("%s doesn't exist and can't be made: %v", dir, err), "make it for the user that the server runs as, or choose another with --data")
+		return
+	}
+	k.add(fine, "data folder", dir+" will be made at the first start", "")
+	k.checkSpace(parent)
+}
+
+// tryWrite finds out whether files can be made in a folder, by making one.
+func tryWrite(dir string) error {
+	f, err := os.CreateTemp(dir, ".check")
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString("carillon check\n")
+	return errors.Join(err, f.Close(), os.Remove(f.Name()))
+}
+
+func (k *checker) checkSpace(dir string) {
+	free, ok := freeSpace(dir)
+	what := fmt.Sprintf("%.1f GiB free for %s", float64(free)/(1<<30), dir)
+	switch {
+	case !ok:
+	case free < spaceFull:
+		k.add(failure, "disk", what, "make room: without it the server refuses messages")
+	case free < spaceLow:
+		k.add(warning, "disk", what, "make room before the archive fills it")
+	default:
+		k.add(fine, "disk", what, "")
+	}
+}
+
+func (k *checker) checkCertificates() {
+	const about = "certificate"
+	now := time.Now()
+	for _, i := range cert.Inspect(certOptions(k.c)) {
+		domains := strings.Join(i.Domains, ", ")
+		switch {
+		case i.Err != nil:
+			k.add(failure, about, i.Err.Error(), "correct cert and key, which must belong together")
+			continue
+		case i.SHA256 == "":
+			k.add(fine, about, "a self-signed one for "+domains+" will be made at the first start", "")
+			continue
+		case len(i.Missing) > 0:
+			k.add(failure, about, i.Pair.Cert+" does not name "+strings.Join(i.Missing, ", "), "get one that names every domain, or one for each (table certificates)")
+		}
+		until := i.NotAfter.Format("2006-01-02")
+		switch {
+		case now.After(i.NotAfter):
+			k.add(failure, about, i.Pair.Cert+" ended on "+until, "renew it; the server takes the new one by itself")
+		case now.Before(i.NotBefore):
+			k.add(failure, about, i.Pair.Cert+" is not valid before "+i.NotBefore.Format("2006-01-02"), "look at this machine's clock")
+		case now.After(i.NotAfter.Add(-cert.WarnBefore)):
+			k.add(warning, about, i.Pair.Cert+" ends on "+until, "renew it; the server takes the new one by itself")
+		default:
+			k.add(fine, about, fmt.Sprintf("%s for %s, until %s", i.Pair.Cert, domains, until), "")
+		}
+		switch {
+		case i.SelfSigned && publicDomain(i.Domains[0]):
+			k.add(warning, about, "self-signed: clients will ask whether to trust SHA-256 "+i.SHA256, "get one from a certificate authority and set cert and key")
+		case i.SelfSigned:
+			k.add(fine, about, "self-signed: clients will ask whether to trust SHA-256 "+i.SHA256, "")
+		case i.Trust != nil && len(i.Missing) == 0:
+			k.add(warning, about, i.Pair.Cert+": "+i.Trust.Error(), "put the intermediate certificates into the file, after the domain's own")
+		}
+		if info, err := os.Stat(i.Pair.Key); err == nil && info.Mode().Perm()&0o044 != 0 {
+			k.add(warning, about, fmt.Sprintf("others may read the private key %s (mode %04o)", i.Pair.Key, info.Mode().Perm()), "chmod o-r,g-r "+shellQuote(i.Pair.Key))
+		}
+	}
+}
+
+func (k *checker) checkPorts() {
+	for _, l := range k.c.Listeners() {
+		if l.Address == config.Off {
+			k.add(fine, l.Key, "off", "")
+			continue
+		}
+		listener, err := (&net.ListenConfig{}).Listen(k.ctx, "tcp", l.Address)
+		if err == nil {
+			listener.Close()
+		}
+		held := k.status.Listening[l.Key]
+		switch {
+		case k.running && held == "" && err == nil:
+			k.add(warning, l.Key, "the running server does not listen on "+l.Address, "restart it to use this configuration")
+		case err == nil && k.running && portOf(held) != portOf(l.Address) && portOf(l.Address) != "0":
+			k.add(warning, l.Key, fmt.Sprintf("the running server listens on %s, not on %s", held, l.Address), "restart it to use this configuration")
+		case err == nil:
+			k.add(fine, l.Key, l.Address+" is free", "")
+		case k.running && portOf(held) == portOf(l.Address):
+			k.add(fine, l.Key, held+" is the running server's", "")
+		default:
+			k.add(failure, l.Key, err.Error(), "stop what listens there (\"ss -ltnp\" shows it), or choose another address")
+		}
+	}
+}
+
+// checkFiles looks at how many files, and so connections, a process may have open. Go raises the soft limit to the hard one by itself.
+func (k *checker) checkFiles() {
+	limit, ok := fileLimit()
+	what := fmt.Sprintf("%d open files, so about so many connections", limit)
+	switch {
+	case !ok:
+	case limit < filesLow:
+		k.add(warning, "open files", what, "raise the hard limit (ulimit -Hn, LimitNOFILE= of systemd)")
+	default:
+		k.add(fine, "open files", what, "")
+	}
+}
+
+// publicDomain reports whether clients elsewhere may be expected to look a domain up.
+func publicDomain(domain string) bool {
+	if _, err := netip.ParseAddr(strings.Trim(domain, "[]")); err == nil {
+		return false
+	}
+	labels := strings.Split(domain, ".")
+	switch labels[len(labels)-1] { // RFC 6761, RFC 6762
+	case "localhost", "test", "invalid", "local", "internal", "example":
+		return false
+	}
+	return len(labels) > 1
+}
+
+// checkDNS looks for the records by which clients find the server (RFC 6120 3.2.1, XEP-0368).
+func (k *checker) checkDNS() {
+	for _, domain := range k.c.Domains {
+		if !publicDomain(domain) {
+			k.add(fine, "dns", domain+" is not looked up in the public DNS", "")
+			continue
+		}
+		name, err := idna.Lookup.ToASCII(domain)
+		if err != nil {
+			k.add(failure, "dns", domain+": "+err.Error(), "use a domain that DNS can hold")
+			continue
+		}
+		ctx, cancel := context.WithTimeout(k.ctx, dnsTimeout)
+		found := k.checkSRV(ctx, name, "xmpp-client", k.c.C2S) + k.checkSRV(ctx, name, "xmpps-client", k.c.C2STLS)
+		if found == 0 {
+			k.checkAddress(ctx, name)
+		}
+		cancel()
+	}
+}
+
+// checkSRV looks at one SRV record set and returns how many usable records it has.
+func (k *checker) checkSRV(ctx context.Context, domain, service, listener string) int {
+	record := "_" + service + "._tcp." + domain
+	port := portOf(listener)
+	_, records, err := net.DefaultResolver.LookupSRV(ctx, service, "tcp", domain)
+	switch dnsErr, ok := errors.AsType[*net.DNSError](err); {
+	case ok && dnsErr.IsNotFound:
+		if port != "" {
+			k.add(fine, "dns", "no record "+record, "")
+		}
+		return 0
+	case err != nil:
+		k.add(warning, "dns", record+": "+err.Error(), "try again where DNS can be reached")
+		return 0
+	}
+	usable := 0
+	for _, r := range records {
+		target := net.JoinHostPort(strings.TrimSuffix(r.Target, "."), strconv.Itoa(int(r.Port)))
+		switch _, err := net.DefaultResolver.LookupHost(ctx, r.Target); {
+		case r.Target == ".":
+			if port != "" {
+				k.add(failure, "dns", record+" says that there is no such service", "remove the record, or set the listener to off")
+			}
+		case err != nil:
+			k.add(failure, "dns", fmt.Sprintf("%s names %s, which has no address: %v", record, target, err), "add an A or AAAA record for it")
+		case port == "":
+			k.add(warning, "dns", fmt.Sprintf("%s names %s, but the listener is off", record, target), "remove the record")
+		case strconv.Itoa(int(r.Port)) != port:
+			k.add(warning, "dns", fmt.Sprintf("%s names %s, but the server listens on port %s", record, target, port), "change one of them, unless the port is forwarded")
+			usable++
+		default:
+			k.add(fine, "dns", record+" names "+target, "")
+			usable++
+		}
+	}
+	return usable
+}
+
+// checkAddress looks at what clients do when there is no SRV record: they take the domain's own address and port 5222 (RFC 6120 3.2.2).
+func (k *checker) checkAddress(ctx context.Context, domain string) {
+	srv := fmt.Sprintf("add the record \"_xmpp-client._tcp.%s. SRV 0 0 %s HOST.\"", domain, portOf(k.c.C2S))
+	addrs, err := net.DefaultResolver.LookupHost(ctx, domain)
+	switch dnsErr, ok := errors.AsType[*net.DNSError](err); {
+	case ok && dnsErr.IsNotFound:
+		k.add(failure, "dns", domain+" has neither SRV records nor an address: clients can't find the server", srv)
+	case err != nil:
+		k.add(warning, "dns", domain+": "+err.Error(), "try again where DNS can be reached")
+	case portOf(k.c.C2S) != "5222":
+		k.add(failure, "dns", "without SRV records clients try port 5222, where the server does not listen", srv)
+	default:
+		k.add(fine, "dns", fmt.Sprintf("without SRV records clients try %s, port 5222", strings.Join(addrs, ", ")), "")
+	}
+}

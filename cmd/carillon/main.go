@@ -1,0 +1,58 @@
+// Command carillon is an XMPP server and the tool to look after it. "serve" runs the server of package server; the user commands are made from
+// admin.Calls and go to the running server's control socket, or to the database itself while no server runs; "check" looks at everything around the
+// server that may be wrong. Configuration comes from package config: defaults, then the file, then flags.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	p := &program{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, name: commandName()}
+	os.Exit(p.run(context.Background(), os.Args[1:]))
+}
+
+// program is what commands have of the outside.
+type program struct {
+	stdin          *os.File // a file, for only a terminal can be asked for a password
+	stdout, stderr io.Writer
+	name           string // what to type for this program
+}
+
+// reported is an error whose text has been printed already.
+type reported struct{}
+
+func (reported) Error() string { return "reported" }
+
+// run carries out a command line and returns the exit code: 0 done, 1 failed, as said on stderr.
+func (p *program) run(ctx context.Context, args []string) int {
+	root := &cobra.Command{
+		Use:   "carillon",
+		Short: "XMPP server that keeps all devices of its users in step",
+		Long: "carillon is an XMPP server that keeps all devices of its users in step.\n\n" +
+			"\"carillon serve\" needs nothing else: it serves the domain localhost from ./carillon-data, with a certificate that it makes itself.",
+		Example: "carillon serve\ncarillon user add romeo@localhost\ncarillon check --config carillon.toml",
+		// Errors are printed here, once; the usage would hide them.
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetArgs(args)
+	root.SetIn(p.stdin)
+	root.SetOut(p.stdout)
+	root.SetErr(p.stderr)
+	root.AddCommand(p.serveCommand(), p.userCommand(), p.checkCommand(), p.configCommand(), p.versionCommand())
+	if err := root.ExecuteContext(ctx); err != nil {
+		if _, said := err.(reported); !said {
+			fmt.Fprintf(p.stderr, "carillon: %v\n", err)
+		}
+		return 1
+	}
+	return 0
+}

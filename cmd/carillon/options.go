@@ -1,0 +1,140 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"carillon.im/server/c2s"
+	"carillon.im/server/config"
+)
+
+// stringFlag is a flag that stands for one key of the configuration.
+type stringFlag struct {
+	name, usage string
+	key         func(*config.Config) *string
+}
+
+func stringFlags() []stringFlag {
+	return []stringFlag{
+		{"data", "folder that holds everything, `DIR`", func(c *config.Config) *string { return &c.Data }},
+		{"c2s", "where clients connect with STARTTLS, `ADDR` or off", func(c *config.Config) *string { return &c.C2S }},
+		{"c2s-tls", "where clients connect with direct TLS, `ADDR` or off", func(c *config.Config) *string { return &c.C2STLS }},
+		{"http", "where health and metrics are served, `ADDR` or off", func(c *config.Config) *string { return &c.HTTP }},
+		{"cert", "certificate chain, PEM `FILE`", func(c *config.Config) *string { return &c.Cert }},
+		{"key", "its private key, PEM `FILE`", func(c *config.Config) *string { return &c.Key }},
+		{"log-level", "error, warn, info, debug or trace, `LEVEL`", func(c *config.Config) *string { return &c.LogLevel }},
+		{"log-format", "text or json, `FORMAT`", func(c *config.Config) *string { return &c.LogFormat }},
+	}
+}
+
+// options are the configuration's flags of one command.
+type options struct {
+	flags   *pflag.FlagSet
+	file    string
+	domains []string
+	set     []string
+}
+
+// addOptions gives cmd the flags of the configuration; all of them, or those that matter to a command which only needs the data.
+func addOptions(cmd *cobra.Command, all bool) *options {
+	o := &options{flags: cmd.Flags()}
+	defaults := config.Default()
+	o.flags.SortFlags = false
+	o.flags.StringVar(&o.file, "config", "", "configuration, TOML `FILE`")
+	for _, f := range stringFlags() {
+		if all || f.name == "data" {
+			o.flags.String(f.name, *f.key(&defaults), f.usage)
+		}
+		if f.name == "data" {
+			o.flags.StringArrayVar(&o.domains, "domain", defaults.Domains, "domain that accounts live under, `NAME`; may be repeated")
+		}
+	}
+	o.flags.StringArrayVar(&o.set, "set", nil, "any other key of the configuration, as in limits.resume_seconds=300, `KEY=VALUE`; may be repeated")
+	return o
+}
+
+// load makes the configuration from the defaults, the file and the flags, and checks it.
+func (o *options) load() (config.Config, error) {
+	c := config.Default()
+	if o.file != "" {
+		document, err := os.ReadFile(o.file)
+		if err != nil {
+			return c, fmt.Errorf("configuration: %w", err)
+		}
+		if err := config.Parse(&c, o.file, document); err != nil {
+			return c, err
+		}
+	}
+	for _, assignment := range o.set {
+		if err := config.Set(&c, assignment); err != nil {
+			return c, err
+		}
+	}
+	for _, f := range stringFlags() {
+		if o.flags.Changed(f.name) {
+			*f.key(&c) = o.flags.Lookup(f.name).Value.String()
+		}
+	}
+	if o.flags.Changed("domain") {
+		c.Domains = o.domains
+	}
+	return c, c.Check()
+}
+
+// repeat returns the flags that another command needs to find the same data, for messages that say what to type.
+func (o *options) repeat() string {
+	var b strings.Builder
+	add := func(name, value string) {
+		fmt.Fprintf(&b, " --%s %s", name, shellQuote(value))
+	}
+	if o.file != "" {
+		add("config", o.file)
+	}
+	if o.flags.Changed("data") {
+		add("data", o.flags.Lookup("data").Value.String())
+	}
+	return b.String()
+}
+
+// shellQuote quotes s for a shell if it needs it.
+func shellQuote(s string) string {
+	plain := strings.IndexFunc(s, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("@%+=:,./_-", r))
+	}) < 0
+	if plain && s != "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// commandName is what the user typed for this program, as far as that can be known: "go run" hides it behind a file of its own.
+func commandName() string {
+	if strings.Contains(os.Args[0], "go-build") {
+		return "go run ./cmd/carillon"
+	}
+	return shellQuote(os.Args[0])
+}
+
+// newLogger writes to stderr as configured.
+func (p *program) newLogger(c config.Config) *slog.Logger {
+	o := &slog.HandlerOptions{
+		Level: map[string]slog.Level{
+			"error": slog.LevelError, "warn": slog.LevelWarn, "info": slog.LevelInfo, "debug": slog.LevelDebug, "trace": c2s.LevelTrace,
+		}[c.LogLevel],
+		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+			if level, ok := a.Value.Any().(slog.Level); ok && len(groups) == 0 && a.Key == slog.LevelKey && level == c2s.LevelTrace {
+				a.Value = slog.StringValue("TRACE")
+			}
+			return a
+		},
+	}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(p.stderr, o))
+	}
+	return slog.New(slog.NewTextHandler(p.stderr, o))
+}

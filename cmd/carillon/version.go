@@ -1,0 +1,54 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"carillon.im/server/config"
+)
+
+func (p *program) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "print the version, the revision it was built from and the Go version",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintln(p.stdout, "carillon "+version())
+			return err
+		},
+	}
+}
+
+// version describes the build, as far as the build knows it.
+func version() string {
+	module, revision, modified := "unknown", "", ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		module = info.Main.Version
+		for _, s := range info.Settings {
+			switch {
+			case s.Key == "vcs.revision":
+				revision = " " + s.Value[:min(12, len(s.Value))]
+			case s.Key == "vcs.modified" && s.Value == "true":
+				modified = " (modified)"
+			}
+		}
+	}
+	return strings.Trim(module, "()") + revision + modified + " " + runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH
+}
+
+func (p *program) configCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "config",
+		Short:   "print the configuration file with every key at its default, and what it means",
+		Example: "  carillon config > carillon.toml\n  carillon serve --config carillon.toml",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprint(p.stdout, config.DefaultFile())
+			return err
+		},
+	}
+}

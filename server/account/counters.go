@@ -1,0 +1,18 @@
+package account
+
+// Counters are a Hub's figures at a moment, for metrics.
+type Counters struct {
+	Messages   uint64 `help:"messages decided, on the sender's and on the recipient's side"`
+	Refused    uint64 `help:"messages answered with an error or dropped"`
+	Offline    uint64 `help:"messages kept for the next session"`
+	Overflows  uint64 `help:"sessions detached because their client didn't read"`
+	Panics     uint64 `help:"panics recovered; each is a bug"`
+	LoadErrors uint64 `help:"accounts that could not be read from the store"`
+}
+
+// Counters reads the hub's counters.
+func (h *Hub) Counters() Counters {
+	s := &h.stats
+	return Counters{Messages: s.Messages.Load(), Refused: s.Refused.Load(), Offline: s.Offline.Load(),
+		Overflows: s.Overflows.Load(), Panics: s.Panics.Load(), LoadErrors: s.LoadErrors.Load()}
+}

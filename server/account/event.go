@@ -1,0 +1,177 @@
+package account
+
+import (
+	"time"
+
+	"carillon.im/jid"
+	"carillon.im/server/route"
+	"carillon.im/server/store"
+	"carillon.im/stanza"
+)
+
+// An event is something that happened to one account. Its owner applies it to
+// the account's state, which answers with effects: apply reads no clock, takes
+// no lock that is held over I/O, and does nothing but change the state and
+// fill fx.
+type event interface {
+	apply(s *State, fx *effects)
+}
+
+// effects collects what an event's application wants done, in order. The loop
+// that owns the account carries them out.
+type effects struct {
+	now  time.Time
+	list []effect
+}
+
+type effectKind uint8
+
+const (
+	fxDeliver effectKind = iota + 1 // data to session
+	fxHandled                       // stanza number of session is handled
+	fxPost                          // event to another account's owner
+	fxRoute                         // arrive to whoever answers for its address
+	fxCommit                        // ops, then tell the entries
+	fxEnd                           // end session's stream with streamErr
+	fxDo                            // call do; it must not block
+)
+
+// effect is one thing to do; which fields count depends on its kind.
+type effect struct {
+	kind    effectKind
+	session *Session
+	data    []byte
+	tag     tag
+	number  uint64
+
+	to   jid.JID
+	ev   event
+	unit commit
+
+	streamErr *stanza.StreamError
+	do        func()
+}
+
+// commit is a unit for the store and the entries that wait for it.
+type commit struct {
+	ops     []store.Op
+	entries [2]*entry // of the account itself and, for a message between two local accounts, of the other
+}
+
+func (fx *effects) deliver(s *Session, data []byte, t tag) {
+	fx.list = append(fx.list, effect{kind: fxDeliver, session: s, data: data, tag: t})
+}
+
+func (fx *effects) handled(s *Session, number uint64) {
+	fx.list = append(fx.list, effect{kind: fxHandled, session: s, number: number})
+}
+
+func (fx *effects) post(to jid.JID, ev event) {
+	fx.list = append(fx.list, effect{kind: fxPost, to: to, ev: ev})
+}
+
+// route hands a stanza to whoever answers for its address: another account,
+// this server, another domain.
+func (fx *effects) route(a *arrive) {
+	fx.list = append(fx.list, effect{kind: fxRoute, ev: a})
+}
+
+func (fx *effects) commit(ops []store.Op, entries ...*entry) {
+	e := effect{kind: fxCommit, unit: commit{ops: ops}}
+	copy(e.unit.entries[:], entries)
+	fx.list = append(fx.list, e)
+}
+
+func (fx *effects) end(s *Session, err *stanza.StreamError) {
+	fx.list = append(fx.list, effect{kind: fxEnd, session: s, streamErr: err})
+}
+
+func (fx *effects) call(do func()) {
+	fx.list = append(fx.list, effect{kind: fxDo, do: do})
+}
+
+// entry is a place in an account's order. What was decided after it waits
+// behind it, so that sessions are told things in the order in which they were
+// decided, and nothing is told before it is committed (R-ARCH-3).
+type entry struct {
+	owner jid.JID
+	wait  bool     // for a commit
+	then  []effect // when it is its turn
+	// failed is done instead of then if the commit failed.
+	failed func(fx *effects, err error)
+	err    error
+}
+
+// later runs fill's effects in the account's order: now if nothing is
+// pending, else behind what is.
+func (s *State) later(fx *effects, fill func(fx *effects)) {
+	if len(s.pending) == 0 {
+		fill(fx)
+		return
+	}
+	e := &entry{owner: s.jid}
+	e.fill(fx.now, fill)
+	s.pending = append(s.pending, e)
+}
+
+// hold makes a place in the account's order that waits for a commit.
+func (s *State) hold(now time.Time, fill func(fx *effects)) *entry {
+	e := &entry{owner: s.jid, wait: true}
+	e.fill(now, fill)
+	s.pending = append(s.pending, e)
+	return e
+}
+
+func (e *entry) fill(now time.Time, fill func(fx *effects)) {
+	sub := effects{now: now}
+	fill(&sub)
+	e.then = sub.list
+}
+
+// release lets everything happen that waits no longer.
+func (s *State) release(fx *effects) {
+	n := 0
+	for n < len(s.pending) && !s.pending[n].wait {
+		e := s.pending[n]
+		if e.err != nil && e.failed != nil {
+			e.failed(fx, e.err)
+		} else if e.err == nil {
+			fx.list = append(fx.list, e.then...)
+		}
+		s.pending[n] = nil
+		n++
+	}
+	if s.pending = s.pending[n:]; len(s.pending) == 0 {
+		s.pending = nil
+	}
+}
+
+// committed tells an account that the commit that an entry waited for is done.
+type committed struct {
+	entry *entry
+	err   error
+}
+
+func (ev *committed) apply(s *State, fx *effects) {
+	ev.entry.wait, ev.entry.err = false, ev.err
+	s.release(fx)
+}
+
+// inbound is a stanza from one of the account's own sessions.
+type inbound struct {
+	session *Session
+	number  uint64 // by the session's count
+	stanza  *stanza.Stanza
+}
+
+// arrive is a stanza that reaches an account from elsewhere, another account
+// of this server included.
+type arrive struct {
+	stanza *stanza.Stanza
+	msg    route.Message // of a message
+	// ops and origin come with a message from a local account: its archive
+	// entry, committed together with the recipient's, and the place in the
+	// sender's order that waits for it.
+	ops    []store.Op
+	origin *entry
+}

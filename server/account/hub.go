@@ -1,0 +1,336 @@
+// Package account owns accounts: their sessions, roster, order, archive and
+// delivery.
+//
+// The model: every account is a State that one loop owns; a loop owns many.
+// Whatever happens to an account, a stanza from one of its sessions, one from
+// elsewhere, a commit, a lost connection, is an event posted to its loop, which
+// applies it and carries out the effects. Events between two accounts keep
+// their order. A State's order is a queue of entries: what was decided after a
+// message waits behind its commit, so nobody is told of anything that is not
+// on disk, and everybody is told in the order of the archive. See DESIGN.md.
+package account
+
+import (
+	"context"
+	"encoding/base32"
+	"errors"
+	"hash/maphash"
+	"io"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"carillon.im/jid"
+	"carillon.im/server/feature"
+	"carillon.im/server/store"
+	"carillon.im/stanza"
+)
+
+// Config is what a Hub is made of. All fields without "optional" are needed.
+type Config struct {
+	Domains  []string
+	Store    *store.Store
+	Features *feature.Set
+	Log      *slog.Logger
+	Now      func() time.Time
+	Rand     io.Reader
+	Limits   Limits
+	// Loops is how many loops share the accounts.
+	Loops int
+	// ArchiveDefault is the archive preference of who never set one: "always",
+	// "never" or "roster" (XEP-0313 5).
+	ArchiveDefault string
+	// RefuseStrangers is R-EXCL-3: who may not see an account's presence can't
+	// find out its resources.
+	RefuseStrangers bool
+
+	hub               *Hub
+	stats             *Stats
+	domains           map[string]bool
+	presenceObservers []func(feature.SessionRef, *stanza.Stanza)
+}
+
+// Limits bound what one account or session may cost.
+type Limits struct {
+	OutboxBytes        int           // owed to one session, sent or not
+	SessionsPerAccount int           //
+	OfflineMessages    int           // per account
+	RosterItems        int           // per account, pending requests included
+	BlockItems         int           // per account
+	Directed           int           // addresses with directed presence, per session
+	ResumeWindow       time.Duration // how long a lost connection's session stays
+	IdleAccounts       int           // accounts without sessions kept in memory, per loop
+}
+
+// Stats are counters for metrics; read them at any time.
+type Stats struct {
+	Messages   atomic.Uint64 // decided, each side counted
+	Refused    atomic.Uint64 // of those, answered or dropped
+	Offline    atomic.Uint64 // of those, kept offline
+	Overflows  atomic.Uint64 // sessions whose queue was full
+	Panics     atomic.Uint64 // recovered; each is a bug
+	Sessions   atomic.Int64  // now, detached ones included
+	LoadErrors atomic.Uint64 // accounts that could not be read
+}
+
+// Hub is all accounts of a server. Its methods may be called concurrently.
+type Hub struct {
+	cfg      Config
+	features *feature.Set
+	stats    Stats
+	loops    []*loop
+	seed     maphash.Seed
+	loads    chan struct{} // bounds concurrent reads of accounts
+	stop     context.CancelFunc
+	done     sync.WaitGroup
+}
+
+// New makes a Hub and starts its loops; Close ends them.
+func New(cfg Config) *Hub {
+	ctx, stop := context.WithCancel(context.Background())
+	h := &Hub{cfg: cfg, features: cfg.Features, seed: maphash.MakeSeed(), loads: make(chan struct{}, 16), stop: stop}
+	h.cfg.hub, h.cfg.stats = h, &h.stats
+	h.cfg.domains = map[string]bool{}
+	for _, d := range cfg.Domains {
+		h.cfg.domains[d] = true
+	}
+	for _, f := range cfg.Features.Features() {
+		if f.Presence != nil {
+			h.cfg.presenceObservers = append(h.cfg.presenceObservers, f.Presence)
+		}
+	}
+	for range max(1, cfg.Loops) {
+		l := newLoop(h)
+		h.loops = append(h.loops, l)
+		h.done.Go(func() { l.run(ctx) })
+	}
+	return h
+}
+
+// Close ends all sessions' streams, orderly, and stops the loops once all that
+// was received is settled or ctx ends.
+func (h *Hub) Close(ctx context.Context) {
+	for _, l := range h.loops {
+		l.settle(ctx)
+	}
+	h.stop()
+	h.done.Wait()
+}
+
+// Stats are the hub's counters.
+func (h *Hub) Stats() *Stats { return &h.stats }
+
+// local reports whether a domain is this server's.
+func (c *Config) local(domain string) bool { return c.domains[domain] }
+
+var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// newID makes an id nobody can guess: 80 bits.
+func (c *Config) newID() string {
+	var b [10]byte
+	if _, err := io.ReadFull(c.Rand, b[:]); err != nil {
+		panic("account: no randomness: " + err.Error())
+	}
+	return idEncoding.EncodeToString(b[:])
+}
+
+// loop finds the loop that owns an account.
+func (h *Hub) loop(bare jid.JID) *loop {
+	if len(h.loops) == 1 {
+		return h.loops[0]
+	}
+	return h.loops[maphash.String(h.seed, bare.String())%uint64(len(h.loops))]
+}
+
+// post hands an event to an account's owner. It never blocks.
+func (h *Hub) post(bare jid.JID, ev event) { h.loop(bare).post(bare, ev) }
+
+// BindRequest asks for a session.
+type BindRequest struct {
+	Account   jid.JID // bare
+	Resource  string  // wanted; "": the server makes one
+	Transport Transport
+	Conn      string // the connection's id, for logs
+	Address   netip.AddrPort
+}
+
+// Bind makes a session (RFC 6120 7). The error is a *stanza.Error, the
+// context's or the store's.
+func (h *Hub) Bind(ctx context.Context, r BindRequest) (*Session, error) {
+	if r.Resource == "" {
+		r.Resource = h.cfg.newID()
+	}
+	full, err := r.Account.WithResource(r.Resource)
+	if err != nil {
+		return nil, stanza.NewError(stanza.BadRequest, "the resource is not allowed") // RFC 6120 7.7.2.1
+	}
+	x := &Session{hub: h, jid: full, conn: r.Conn, address: r.Address, since: h.cfg.Now(), transport: r.Transport}
+	var refused *stanza.Error
+	if err := h.do(ctx, r.Account, func(s *State, fx *effects) { refused = s.bind(x, fx) }); err != nil {
+		return nil, err
+	}
+	if refused != nil {
+		return nil, refused
+	}
+	return x, nil
+}
+
+// ResumeRequest asks for a session that lost its connection.
+type ResumeRequest struct {
+	Account   jid.JID // bare
+	ID        string
+	H         uint32 // what the client has handled
+	Transport Transport
+	Conn      string
+	Address   netip.AddrPort
+}
+
+// Resume continues a session (XEP-0198 5). The error is a *ResumeError, a
+// *stanza.StreamError for an h that was never sent, the context's or the
+// store's.
+func (h *Hub) Resume(ctx context.Context, r ResumeRequest) (x *Session, res Resumed, err error) {
+	var refused error
+	if err := h.do(ctx, r.Account, func(s *State, fx *effects) { x, res, refused = s.resume(r.ID, r.H, r.Transport, &r, fx) }); err != nil {
+		return nil, Resumed{}, err
+	}
+	return x, res, refused
+}
+
+// Detach says that a connection was lost without the end of its stream.
+func (x *Session) Detach(t Transport) {
+	x.hub.post(x.jid.Bare(), &detached{session: x, transport: t})
+}
+
+// Close says that the client ended its stream: the session ends.
+func (x *Session) Close(t Transport) {
+	x.hub.post(x.jid.Bare(), &detached{session: x, transport: t, closed: true})
+}
+
+func (x *Session) connID() string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.conn
+}
+
+// AccountRemoved ends the sessions of an account that was removed, and forgets
+// it.
+func (h *Hub) AccountRemoved(ctx context.Context, bare jid.JID) error {
+	return h.do(ctx, bare, func(s *State, fx *effects) {
+		s.endAll(stanza.NewStreamError(stanza.StreamNotAuthorized, "the account was removed"), fx)
+		s.load = missing
+		s.roster, s.blocked = nil, nil
+	})
+}
+
+// Sessions describes an account's sessions.
+func (h *Hub) Sessions(ctx context.Context, bare jid.JID) ([]feature.SessionInfo, error) {
+	snap, err := (&accountRef{h, bare}).Snapshot(ctx)
+	return snap.Sessions, err
+}
+
+// call is a function that runs as an event of an account.
+type call struct {
+	do   func(s *State, fx *effects)
+	done chan error
+}
+
+func (c *call) apply(s *State, fx *effects) {
+	c.do(s, fx)
+	fx.call(func() { c.answer(nil) })
+}
+
+func (c *call) answer(err error) { c.done <- err } // buffered
+
+// do runs f as an event of the account and waits until its effects are carried
+// out. The error is the context's or the store's.
+func (h *Hub) do(ctx context.Context, bare jid.JID, f func(s *State, fx *effects)) error {
+	c := &call{do: f, done: make(chan error, 1)}
+	h.post(bare, c)
+	select {
+	case err := <-c.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// loadAccount reads an account from the store, off the loop.
+func (h *Hub) loadAccount(bare jid.JID) {
+	h.loads <- struct{}{}
+	go func() {
+		ev := h.readAccount(context.Background(), bare)
+		<-h.loads
+		if ev.err != nil && !errors.Is(ev.err, store.ErrNotFound) {
+			h.stats.LoadErrors.Add(1)
+			h.cfg.Log.Error("account can't be read", "account", bare, "error", ev.err)
+		}
+		h.post(bare, ev)
+	}()
+}
+
+func (h *Hub) readAccount(ctx context.Context, bare jid.JID) *accountLoaded {
+	ev := &accountLoaded{}
+	if ev.data, ev.err = h.cfg.Store.LoadAccount(ctx, bare); ev.err != nil {
+		if errors.Is(ev.err, store.ErrNotFound) {
+			ev.err = store.ErrNotFound
+		}
+		return ev
+	}
+	if ev.hash, ev.err = h.value(ctx, ev.data.ID, "vcard", "photo-hash"); ev.err == nil {
+		ev.last, ev.err = h.value(ctx, ev.data.ID, "last", "unavailable")
+	}
+	return ev
+}
+
+// value reads a value that may be absent.
+func (h *Hub) value(ctx context.Context, id store.AccountID, space, key string) ([]byte, error) {
+	v, err := h.cfg.Store.KVGet(ctx, id, space, key)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil, nil
+	case err == nil && v == nil:
+		return []byte{}, nil
+	}
+	return v, err
+}
+
+// offlineBatch is how many offline messages are read at once.
+const offlineBatch = 200
+
+// readOffline reads the oldest offline messages, as many as fit a session's
+// queue comfortably, off the loop.
+func (h *Hub) readOffline(bare jid.JID, id store.AccountID, x *Session, e *entry) {
+	go func() {
+		ev := &offlineRead{session: x, entry: e}
+		ev.messages, ev.err = h.cfg.Store.Offline(context.Background(), id, 0, offlineBatch)
+		if ev.err != nil {
+			h.cfg.Log.Error("offline messages can't be read", "account", bare, "error", ev.err)
+		}
+		size := 0
+		for i, m := range ev.messages {
+			if size += len(m.Stanza); i > 0 && size > h.cfg.Limits.OutboxBytes/4 {
+				ev.messages = ev.messages[:i]
+				break
+			}
+		}
+		h.post(bare, ev)
+	}()
+}
+
+// encodeLast and decodeLast are the stored form of when the last session
+// ended: the time, a space, the status.
+func encodeLast(at time.Time, status string) []byte {
+	return []byte(at.UTC().Format(time.RFC3339) + " " + status)
+}
+
+func decodeLast(b []byte) (time.Time, string) {
+	stamp, status, _ := strings.Cut(string(b), " ")
+	at, err := time.Parse(time.RFC3339, stamp)
+	if err != nil {
+		return time.Time{}, ""
+	}
+	return at, status
+}

@@ -1,0 +1,348 @@
+package account
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"carillon.im/jid"
+	"carillon.im/server/route"
+	"carillon.im/server/store"
+	"carillon.im/stanza"
+	"carillon.im/xmltree"
+)
+
+const (
+	nsStanzaID = "urn:xmpp:sid:0"
+	nsCarbons  = "urn:xmpp:carbons:2"
+	nsForward  = "urn:xmpp:forward:0"
+	nsDelay    = "urn:xmpp:delay"
+	nsBlocking = "urn:xmpp:blocking:errors"
+)
+
+// sendMessage is a message from one of the account's sessions: decided on the
+// sender's side, handed to the recipient's owner, and acknowledged once both
+// archives have it.
+func (s *State) sendMessage(ev *inbound, fx *effects) {
+	st := ev.stanza
+	if st.To.IsZero() {
+		// RFC 6121 8.1.1.1: without 'to' it is for the own bare JID.
+		st.To = s.jid
+	}
+	msg := route.Inspect(st)
+	if st.To.Bare() == s.jid {
+		s.ownMessage(ev, msg, fx)
+		return
+	}
+	d := s.decide(route.Facts{Message: msg, Side: route.Sending, Sender: s.index(ev.session), Addressed: -1,
+		Blocked: s.blocks(st.To), Unarchived: s.unarchived(st.To)})
+	s.observe(st, d)
+	if d.Refused() {
+		s.refuse(ev, d, fx)
+		return
+	}
+	out := &arrive{stanza: st, msg: msg}
+	c := s.newCopy(st, fx.now)
+	if d.Archive {
+		out.ops = []store.Op{store.ArchiveAppend{Account: s.id, ID: c.archiveID(), Peer: st.To, Stanza: c.encoded()}}
+	}
+	out.origin = s.hold(fx.now, func(fx *effects) {
+		s.deliver(d, c, fx)
+		fx.handled(ev.session, ev.number)
+	})
+	out.origin.failed = func(fx *effects, err error) {
+		s.tellFailure(ev, err, fx)
+	}
+	fx.route(out)
+}
+
+// ownMessage is a message to the sender's own account: both sides at once
+// (R-CONV-5).
+func (s *State) ownMessage(ev *inbound, msg route.Message, fx *effects) {
+	st := ev.stanza
+	d := s.decide(route.Facts{Message: msg, Side: route.Own, Sender: s.index(ev.session), Addressed: s.addressed(st.To),
+		Unarchived: s.unarchived(st.To), OfflineFull: s.offlineFull()})
+	s.observe(st, d)
+	if d.Refused() {
+		s.refuse(ev, d, fx)
+		return
+	}
+	c := s.newCopy(st, fx.now)
+	ops := s.keep(d, c, nil)
+	e := s.hold(fx.now, func(fx *effects) {
+		s.deliver(d, c, fx)
+		fx.handled(ev.session, ev.number)
+	})
+	e.failed = func(fx *effects, err error) { s.tellFailure(ev, err, fx) }
+	fx.commit(ops, e)
+}
+
+// receiveMessage is a message from elsewhere.
+func (s *State) receiveMessage(ev *arrive, fx *effects) {
+	st := ev.stanza
+	f := route.Facts{Message: ev.msg, Side: route.Receiving, Sender: -1, Addressed: -1, Unknown: s.unknown()}
+	if !f.Unknown {
+		f.Addressed = s.addressed(st.To)
+		f.Blocked = s.blocks(st.From)
+		f.Stranger = s.cfg.RefuseStrangers && s.stranger(st.From)
+		f.Unarchived = s.unarchived(st.From)
+		f.OfflineFull = s.offlineFull()
+	}
+	d := s.decide(f)
+	s.observe(st, d)
+	ops := ev.ops
+	if d.Reply != route.Silence {
+		// The answer is on its way before the sender's server acknowledges.
+		if r := st.ErrorReply(replyError(d.Reply)); r != nil {
+			fx.route(newArrive(r))
+		}
+	}
+	if d.Refused() {
+		fx.commit(ops, ev.origin)
+		return
+	}
+	c := s.newCopy(st, fx.now)
+	ops = s.keep(d, c, ops)
+	e := s.hold(fx.now, func(fx *effects) { s.deliver(d, c, fx) })
+	fx.commit(ops, e, ev.origin)
+}
+
+// keep adds the operations that put a received message where the decision
+// wants it.
+func (s *State) keep(d *route.Decision, c *copies, ops []store.Op) []store.Op {
+	if d.Archive {
+		peer := c.stanza.From
+		if peer.Bare() == s.jid {
+			peer = c.stanza.To
+		}
+		ops = append(ops, store.ArchiveAppend{Account: s.id, ID: c.archiveID(), Peer: peer, Stanza: c.encoded()})
+	}
+	if d.Offline {
+		s.offline++
+		ops = append(ops, store.OfflineAppend{Account: s.id, ID: c.archiveID(), Stanza: c.encoded()})
+	}
+	return ops
+}
+
+// decide asks route.Decide about the account's sessions. The decision is valid
+// until the next call.
+func (s *State) decide(f route.Facts) *route.Decision {
+	f.Sessions = s.facts.Sessions[:0]
+	for _, x := range s.sessions {
+		f.Sessions = append(f.Sessions, route.Session{Profile: x.profile, Available: x.available && !x.lost, Priority: x.priority})
+	}
+	s.facts = f
+	route.Decide(&s.facts, &s.decision)
+	return &s.decision
+}
+
+func (s *State) index(x *Session) int {
+	for i, y := range s.sessions {
+		if x == y {
+			return i
+		}
+	}
+	return -1
+}
+
+// addressed is the index of the session with the address's resource. A session
+// whose queue was given up can't be handed anything.
+func (s *State) addressed(to jid.JID) int {
+	if r := to.Resource(); r != "" {
+		for i, x := range s.sessions {
+			if x.jid.Resource() == r && !x.lost {
+				return i
+			}
+		}
+	}
+	return -1
+}
+
+// stranger: the sender may not see the account's presence, and no session of
+// the account has sent it directed presence (R-EXCL-3).
+func (s *State) stranger(from jid.JID) bool {
+	bare := from.Bare()
+	if bare == s.jid || bare.Local() == "" && s.cfg.local(bare.Domain()) {
+		return false
+	}
+	if c := s.roster[bare]; c != nil && c.From {
+		return false
+	}
+	for _, x := range s.sessions {
+		for j := range x.directed {
+			if j.Bare() == bare {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (s *State) offlineFull() bool { return s.offline >= s.cfg.Limits.OfflineMessages }
+
+// deliver turns a decision's lines into deliveries.
+func (s *State) deliver(d *route.Decision, c *copies, fx *effects) {
+	for i, l := range d.Lines {
+		x := s.sessions[i]
+		switch l.Form {
+		case route.Direct:
+			t := tag{kind: tagOther, id: c.id}
+			switch {
+			case c.stanza.Type == stanza.TypeError:
+			case d.Intent == route.Exclusive:
+				t.kind = tagExclusive
+			case d.Intent == route.Conversation && !s.facts.Message.Marks.Any(route.NoStore|route.OnlyChatState):
+				t.kind = tagConversation
+			}
+			t.idle = s.facts.Message.Marks.Any(route.OnlyChatState)
+			fx.deliver(x, c.encoded(), t)
+		case route.CarbonReceived:
+			fx.deliver(x, c.carbon(x, "received"), tag{kind: tagOther, idle: s.facts.Message.Marks.Any(route.OnlyChatState)})
+		case route.CarbonSent:
+			fx.deliver(x, c.carbon(x, "sent"), tag{kind: tagOther, idle: s.facts.Message.Marks.Any(route.OnlyChatState)})
+		}
+	}
+}
+
+// refuse answers a message of the account's own session that goes no further.
+func (s *State) refuse(ev *inbound, d *route.Decision, fx *effects) {
+	var data []byte
+	if d.Reply != route.Silence {
+		if r := ev.stanza.ErrorReply(replyError(d.Reply)); r != nil {
+			data = r.AppendTo(nil)
+		}
+	}
+	s.later(fx, func(fx *effects) {
+		if data != nil {
+			fx.deliver(ev.session, data, tag{})
+		}
+		fx.handled(ev.session, ev.number)
+	})
+}
+
+// tellFailure answers a stanza whose commit failed: the error stands in the
+// stream before the acknowledgement that counts the stanza, so the sender
+// never takes it for kept.
+func (s *State) tellFailure(ev *inbound, err error, fx *effects) {
+	if r := ev.stanza.ErrorReply(storeError(err)); r != nil {
+		fx.deliver(ev.session, r.AppendTo(nil), tag{})
+	}
+	fx.handled(ev.session, ev.number)
+}
+
+// replyError is the stanza error for a decision's reply.
+func replyError(r route.Reply) *stanza.Error {
+	if r == route.NotAcceptable {
+		return blockedError()
+	}
+	return stanza.NewError(stanza.ServiceUnavailable, "")
+}
+
+// copies makes the forms of one message that an account's sessions and archive
+// get, each encoded once however many want it.
+type copies struct {
+	state  *State
+	stanza *stanza.Stanza
+	now    time.Time
+	id     store.ArchiveID
+	data   []byte
+}
+
+func (s *State) newCopy(st *stanza.Stanza, now time.Time) *copies {
+	return &copies{state: s, stanza: st, now: now}
+}
+
+// archiveID fixes the message's id in this account's order.
+func (c *copies) archiveID() store.ArchiveID {
+	if c.id == 0 {
+		c.id = c.state.nextID(c.now)
+	}
+	return c.id
+}
+
+// encoded is the message as it is archived and handed to devices: with this
+// account's stanza-id, and without any that claims to be (R-ARCH-4).
+func (c *copies) encoded() []byte {
+	if c.data != nil {
+		return c.data
+	}
+	by := c.state.jid.String()
+	inner := c.stanza.InnerWithout(func(el xmltree.Element) bool {
+		return el.Local() == "stanza-id" && el.Space() == nsStanzaID && sameBare(el.Attr("by"), by)
+	})
+	buf := make([]byte, 0, 192+len(inner)+len(by))
+	if c.id == 0 {
+		c.data = c.stanza.AppendWith(buf, inner)
+	} else {
+		c.data = c.stanza.AppendWith(buf, inner, "<stanza-id xmlns='"+nsStanzaID+"' by='", string(xmltree.AppendAttrValue(nil, by)), "' id='", c.id.String(), "'/>")
+	}
+	return c.data
+}
+
+// sameBare: a forged by may be written in another form of the same address.
+func sameBare(by, own string) bool {
+	if by == own {
+		return true
+	}
+	j, err := jid.Parse(by)
+	return err == nil && j.Bare().String() == own
+}
+
+// carbon wraps the message for a device (XEP-0280 7 and 8).
+func (c *copies) carbon(x *Session, direction string) []byte {
+	inner := c.encoded()
+	wrap := stanza.Stanza{Kind: stanza.Message, Type: c.stanza.Type, From: c.state.jid, To: x.jid}
+	dst := wrap.AppendOpen(make([]byte, 0, len(inner)+320))
+	dst = append(dst, "><"...)
+	dst = append(dst, direction...)
+	dst = append(dst, " xmlns='"+nsCarbons+"'><forwarded xmlns='"+nsForward+"'>"...)
+	dst = appendMessage(dst, inner)
+	dst = append(dst, "</forwarded></"...)
+	dst = append(dst, direction...)
+	return append(dst, "></message>"...)
+}
+
+// appendMessage appends an encoded message into a context that is not
+// jabber:client.
+func appendMessage(dst, message []byte) []byte {
+	const open = "<message"
+	dst = append(dst, open+" xmlns='"+stanza.NSClient+"'"...)
+	return append(dst, message[len(open):]...)
+}
+
+// newArrive makes the event for a stanza on its way to an account.
+func newArrive(st *stanza.Stanza) *arrive {
+	a := &arrive{stanza: st}
+	if st.Kind == stanza.Message {
+		a.msg = route.Inspect(st)
+	}
+	return a
+}
+
+// observe counts a decision and, at level debug, logs it with its rules.
+func (s *State) observe(st *stanza.Stanza, d *route.Decision) {
+	n := s.cfg.stats
+	n.Messages.Add(1)
+	if d.Refused() {
+		n.Refused.Add(1)
+	}
+	if d.Offline {
+		n.Offline.Add(1)
+	}
+	ctx := context.Background()
+	if !s.cfg.Log.Enabled(ctx, slog.LevelDebug) {
+		return
+	}
+	attrs := []slog.Attr{slog.Any("account", s.jid), slog.String("stanza", st.ID), slog.String("intent", d.Intent.String()),
+		slog.String("rule", d.IntentRule.String()), slog.Bool("archived", d.Archive), slog.String("archive_rule", d.ArchiveRule.String())}
+	if d.OfflineRule != route.RuleNone {
+		attrs = append(attrs, slog.Bool("offline", d.Offline), slog.String("offline_rule", d.OfflineRule.String()))
+	}
+	if d.Refused() {
+		attrs = append(attrs, slog.String("refused_rule", d.ReplyRule.String()))
+	}
+	for i, l := range d.Lines {
+		attrs = append(attrs, slog.Group(s.sessions[i].jid.Resource(), slog.String("form", l.Form.String()), slog.String("rule", l.Rule.String())))
+	}
+	s.cfg.Log.LogAttrs(ctx, slog.LevelDebug, "message routed", attrs...)
+}

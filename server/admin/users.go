@@ -1,0 +1,296 @@
+package admin
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+
+	"carillon.im/jid"
+	"carillon.im/sasl"
+	"carillon.im/server/feature"
+	"carillon.im/server/store"
+)
+
+func userCalls() []Call {
+	account := Arg{Name: "jid", Help: "the account, as in romeo@localhost"}
+	return []Call{
+		{
+			Name: "user add", Help: "make an account",
+			Long: "Makes an account. The password is asked for twice, or read from standard input with --password-stdin.\n" +
+				"Only keys derived from it are stored (SCRAM-SHA-1, -256 and -512).",
+			Example: "carillon user add romeo@localhost\npass show xmpp/romeo | carillon user add romeo@localhost --password-stdin",
+			Args:    []Arg{account, {Name: "password", Help: "the password", Secret: true, New: true}},
+			Creates: true,
+			run:     userAdd,
+		},
+		{
+			Name: "user passwd", Help: "change an account's password",
+			Long:    "Changes the password. Devices that are connected stay connected; the next time they log in they need the new password.",
+			Example: "carillon user passwd romeo@localhost",
+			Args:    []Arg{account, {Name: "password", Help: "the new password", Secret: true, New: true}},
+			run:     userPasswd,
+		},
+		{
+			Name: "user remove", Help: "remove an account with all that belongs to it",
+			Long: "Removes the account, its contacts and its archive, and ends its sessions. There is no way back.\n" +
+				"Other accounts keep their side of the conversations.",
+			Example: "carillon user remove romeo@localhost",
+			Args:    []Arg{account},
+			Confirm: "Remove %s with its contacts and its archive, for ever?",
+			run:     userRemove,
+		},
+		{
+			Name: "user list", Help: "list accounts",
+			Long:    "Lists the accounts of one domain, or all, one on a line.",
+			Example: "carillon user list\ncarillon user list localhost",
+			Args:    []Arg{{Name: "domain", Help: "only accounts of this domain", Optional: true}},
+			run:     userList,
+		},
+		{
+			Name: "user devices", Help: "show an account's devices",
+			Long: "Shows the sessions that an account has now, if the server runs, and when its other devices were last seen.\n" +
+				"A session is \"online\", \"connected\" (without having sent presence) or \"waiting\" (its connection broke and may be resumed).",
+			Example: "carillon user devices romeo@localhost",
+			Args:    []Arg{account},
+			run:     userDevices,
+		},
+	}
+}
+
+func userAdd(ctx context.Context, h *Host, args map[string]string) (Result, error) {
+	bare, err := parseAccount(args["jid"])
+	if err != nil {
+		return Result{}, err
+	}
+	if !slices.Contains(h.Domains, bare.Domain()) {
+		return Result{}, fmt.Errorf("%s: this server's domains are %s; add --domain %s, or the key domains of the configuration file",
+			bare, strings.Join(h.Domains, ", "), bare.Domain())
+	}
+	keys, err := h.DeriveKeys(args["password"])
+	if err != nil {
+		return Result{}, err
+	}
+	if _, err := h.Store.CreateAccount(ctx, bare, keys); err != nil {
+		if errors.Is(err, store.ErrExists) {
+			return Result{}, fmt.Errorf("%s exists already: \"carillon user passwd %s\" changes its password", bare, bare)
+		}
+		return Result{}, fmt.Errorf("making %s: %w", bare, err)
+	}
+	return Result{Text: fmt.Sprintf("account %s made\n", bare)}, nil
+}
+
+func userPasswd(ctx context.Context, h *Host, args map[string]string) (Result, error) {
+	bare, err := parseAccount(args["jid"])
+	if err != nil {
+		return Result{}, err
+	}
+	keys, err := h.DeriveKeys(args["password"])
+	if err != nil {
+		return Result{}, err
+	}
+	if err := h.Store.SetKeys(ctx, bare, keys); err != nil {
+		return Result{}, accountError(bare, "changing the password of", err)
+	}
+	return Result{Text: fmt.Sprintf("password of %s changed; devices that are connected stay connected\n", bare)}, nil
+}
+
+func userRemove(ctx context.Context, h *Host, args map[string]string) (Result, error) {
+	bare, err := parseAccount(args["jid"])
+	if err != nil {
+		return Result{}, err
+	}
+	// First the store, so that nobody who is thrown out can come back.
+	if err := h.Store.RemoveAccount(ctx, bare); err != nil {
+		return Result{}, accountError(bare, "removing", err)
+	}
+	if h.Live != nil {
+		if err := h.Live.AccountRemoved(ctx, bare); err != nil {
+			return Result{}, fmt.Errorf("%s is removed, but ending its sessions failed: %w", bare, err)
+		}
+	}
+	return Result{Text: fmt.Sprintf("account %s removed\n", bare)}, nil
+}
+
+// Account is an account in the data of "user list".
+type Account struct {
+	JID      string    `json:"jid"`
+	Created  time.Time `json:"created"`
+	Disabled bool      `json:"disabled,omitempty"`
+}
+
+func userList(ctx context.Context, h *Host, args map[string]string) (Result, error) {
+	domain := args["domain"]
+	if domain != "" {
+		j, err := jid.Parse(domain)
+		if err != nil || !j.IsDomain() {
+			return Result{}, fmt.Errorf("%q is no domain", domain)
+		}
+		domain = j.Domain()
+	}
+	var text strings.Builder
+	accounts := []Account{}
+	for a, err := range h.Store.Accounts(ctx, domain) {
+		if err != nil {
+			return Result{}, fmt.Errorf("listing accounts: %w", err)
+		}
+		accounts = append(accounts, Account{a.JID.String(), a.Created.UTC(), a.Disabled})
+		text.WriteString(a.JID.String())
+		if a.Disabled {
+			text.WriteString(" (disabled)")
+		}
+		text.WriteByte('\n')
+	}
+	return Result{Text: text.String(), Data: accounts}, nil
+}
+
+// Device is a session, or what was last seen of one, in the data of "user devices".
+type Device struct {
+	Resource  string    `json:"resource"`
+	State     string    `json:"state"` // "online", "connected", "waiting" or "last seen"
+	Profile   string    `json:"profile,omitempty"`
+	Priority  int8      `json:"priority"`
+	Software  string    `json:"software,omitempty"`
+	Address   string    `json:"address,omitempty"`
+	Since     time.Time `json:"since"` // of the session, or when it was last seen
+	Queued    int       `json:"queued_bytes"`
+	Resumable bool      `json:"resumable"`
+	Conn      string    `json:"conn,omitempty"` // as in the log
+}
+
+func userDevices(ctx context.Context, h *Host, args map[string]string) (Result, error) {
+	bare, err := parseAccount(args["jid"])
+	if err != nil {
+		return Result{}, err
+	}
+	_, id, err := h.Store.Keys(ctx, bare, sasl.SHA256)
+	if err != nil {
+		return Result{}, accountError(bare, "looking up", err)
+	}
+	seen, err := h.Store.Sessions(ctx, id)
+	if err != nil {
+		return Result{}, fmt.Errorf("reading the devices of %s: %w", bare, err)
+	}
+	var sessions []feature.SessionInfo
+	if h.Live != nil {
+		if sessions, err = h.Live.Sessions(ctx, bare); err != nil {
+			return Result{}, fmt.Errorf("asking for the sessions of %s: %w", bare, err)
+		}
+	}
+	devices := mergeDevices(sessions, seen)
+	if len(devices) == 0 {
+		return Result{Text: fmt.Sprintf("%s has not logged in yet\n", bare), Data: devices}, nil
+	}
+	return Result{Text: deviceTable(devices), Data: devices}, nil
+}
+
+// mergeDevices lists live sessions, then the resources that were seen and have none now, newest first. What software a session runs is known to the
+// store alone.
+func mergeDevices(sessions []feature.SessionInfo, seen []store.SessionRow) []Device {
+	devices := []Device{}
+	software := make(map[string]string, len(seen))
+	for _, row := range seen {
+		software[row.Resource] = row.Client
+	}
+	live := make(map[string]bool, len(sessions))
+	for _, s := range sessions {
+		d := Device{
+			Resource: s.JID.Resource(), State: "connected", Profile: fmt.Sprint(s.Profile), Priority: s.Priority,
+			Software: software[s.JID.Resource()], Address: s.Address, Since: s.Since.UTC(), Queued: s.Queued, Resumable: s.Resumable, Conn: s.Conn,
+		}
+		switch {
+		case s.Detached:
+			d.State = "waiting"
+		case s.Available:
+			d.State = "online"
+		}
+		live[d.Resource] = true
+		devices = append(devices, d)
+	}
+	slices.SortFunc(devices, func(a, b Device) int { return strings.Compare(a.Resource, b.Resource) })
+	old := len(devices)
+	for _, row := range seen {
+		if !live[row.Resource] {
+			devices = append(devices, Device{Resource: row.Resource, State: "last seen", Software: row.Client, Address: row.Address, Since: row.At.UTC()})
+		}
+	}
+	slices.SortStableFunc(devices[old:], func(a, b Device) int { return b.Since.Compare(a.Since) })
+	return devices
+}
+
+func deviceTable(devices []Device) string {
+	var text strings.Builder
+	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "DEVICE\tSTATE\tSINCE\tSOFTWARE\tADDRESS\tPROFILE\tPRIORITY\tQUEUED\tRESUMABLE")
+	for _, d := range devices {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s", printable(d.Resource), d.State, d.Since.Format("2006-01-02 15:04:05Z"), printable(d.Software), printable(d.Address))
+		if d.State == "last seen" {
+			fmt.Fprintln(w, "\t-\t-\t-\t-")
+			continue
+		}
+		resumable := "no"
+		if d.Resumable {
+			resumable = "yes"
+		}
+		fmt.Fprintf(w, "\t%s\t%d\t%d B\t%s\n", d.Profile, d.Priority, d.Queued, resumable)
+	}
+	w.Flush() // a strings.Builder does not fail
+	return text.String()
+}
+
+// printable makes text that a client chose fit for a table on a terminal.
+func printable(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
+}
+
+// parseAccount reads the address of an account.
+func parseAccount(s string) (jid.JID, error) {
+	j, err := jid.Parse(s)
+	if err != nil {
+		return jid.JID{}, fmt.Errorf("%q is no address: %w", s, err)
+	}
+	if j.Local() == "" || !j.IsBare() {
+		return jid.JID{}, fmt.Errorf("%q is no account: wanted name@domain, as in romeo@localhost", s)
+	}
+	return j, nil
+}
+
+// accountError words a store's error about an account.
+func accountError(bare jid.JID, doing string, err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("there is no account %s: \"carillon user list\" lists those there are", bare)
+	}
+	return fmt.Errorf("%s %s: %w", doing, bare, err)
+}
+
+// DeriveKeys derives what is stored of a password: keys for each hash that a client may choose, each with a salt of its own.
+func (h *Host) DeriveKeys(password string) ([]sasl.Keys, error) {
+	hashes := []sasl.Hash{sasl.SHA1, sasl.SHA256, sasl.SHA512}
+	keys := make([]sasl.Keys, len(hashes))
+	for i, hash := range hashes {
+		salt := make([]byte, sasl.SaltSize)
+		rand.Read(salt) // never fails: it ends the program instead
+		k, err := sasl.DeriveKeys(hash, password, salt, h.Iterations)
+		if errors.Is(err, sasl.ErrPassword) {
+			return nil, errors.New("not a usable password: empty, longer than 1024 bytes, or with control characters")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("deriving keys: %w", err)
+		}
+		keys[i] = k
+	}
+	return keys, nil
+}

@@ -1,0 +1,245 @@
+// Package c2s is the server's client connections: sockets, TLS, logins, limits.
+//
+// A connection is one conn: a stream.Server that knows the protocol, a socket,
+// and, once a resource is bound, a Session, which is the account's side and all
+// that c2s knows of accounts. Reading is one goroutine per connection. It waits
+// for the socket without a buffer and without a deep stack, because most
+// connections are idle most of the time: what a waiting connection costs is what
+// TLS must remember and two kilobytes of stack. Buffers are borrowed while bytes
+// are there.
+//
+// Writing has no goroutine of its own. Whoever has something for the client
+// calls Wake; one of a few shared workers then takes bytes from the session, as
+// many stanzas as fit one TLS record, and writes them, until there are none.
+// There is no queue of stanzas here: the session holds it and bounds it.
+//
+// Nothing waits on a timer per connection: before the login there is a deadline
+// on the socket, afterwards one patrol looks after all connections.
+//
+// Order on the wire: what the stream itself says (the answer to a bind, <enabled/>)
+// and what the session says are put together under conn.mu, so that the
+// session's counting begins exactly behind <enabled/>. conn.mu is the only lock
+// held over a call out of this package, for EnableSM and Next; in return
+// Transport's methods take no lock at all.
+package c2s
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"carillon.im/jid"
+	"carillon.im/sasl"
+	"carillon.im/stanza"
+	"carillon.im/xmltree"
+)
+
+// LevelTrace is the log level of transcripts: every stanza in and out, without
+// what SASL and password changes carry.
+const LevelTrace = slog.Level(-8)
+
+// Accounts is what connections need of the accounts.
+type Accounts interface {
+	// Bind makes a session for an authenticated client. The error is a
+	// *stanza.Error that the client is told, any other becomes
+	// internal-server-error.
+	Bind(ctx context.Context, req BindRequest) (Session, error)
+
+	// Resume attaches the client to a session that it had (XEP-0198 5). The error
+	// is a *ResumeError, any other becomes internal-server-error.
+	Resume(ctx context.Context, req ResumeRequest) (Session, Resumed, error)
+}
+
+// BindRequest asks for a session.
+type BindRequest struct {
+	Account   jid.JID // bare
+	Resource  string  // prepared; "": the server makes one up
+	Transport Transport
+	Conn      string // the connection's id, for logs
+	Address   netip.AddrPort
+}
+
+// ResumeRequest asks for a session that was there before.
+type ResumeRequest struct {
+	Account   jid.JID // bare
+	ID        string  // given by EnableSM
+	H         uint32  // stanzas that the client has handled
+	Transport Transport
+	Conn      string
+	Address   netip.AddrPort
+}
+
+// Resumed is what the client is told of a resumed session.
+type Resumed struct {
+	H uint32 // stanzas that the server has handled
+}
+
+// ResumeError says why a session can't be resumed.
+type ResumeError struct {
+	Err   *stanza.Error
+	H     uint32 // what the server had handled, if Known
+	Known bool
+}
+
+// Error makes *ResumeError a Go error.
+func (e *ResumeError) Error() string { return "resume: " + e.Err.Error() }
+
+// Credentials is where the keys of accounts are.
+type Credentials interface {
+	// Keys returns an account's keys, and sasl.ErrUnknownUser where there is no
+	// account or no keys for this hash. It is called by many connections at once.
+	Keys(ctx context.Context, bare jid.JID, h sasl.Hash) (sasl.Keys, error)
+}
+
+// Session is one resource of an account, as its connection sees it. All methods
+// but Next are called by the connection's reader alone, in the order of the
+// stream.
+type Session interface {
+	// JID is the full address.
+	JID() jid.JID
+
+	// Receive takes one stanza, its From stamped; size is in bytes as received.
+	// It blocks while the account can't keep up, then the client isn't read. An
+	// error is a *stanza.StreamError and ends the stream.
+	Receive(ctx context.Context, st *stanza.Stanza, size int) error
+
+	// Answer takes a stanza that is answered already: it counts as received, and
+	// reply, nil for none, is sent like everything else.
+	Answer(ctx context.Context, st *stanza.Stanza, size int, reply *stanza.Stanza) error
+
+	// Element takes a first-level element that is no stanza, for instance those
+	// of XEP-0352. An error is a *stanza.StreamError.
+	Element(ctx context.Context, el xmltree.Element) error
+
+	// EnableSM begins stream management: counting starts with the call. It must
+	// not wait for a goroutine that calls Next.
+	EnableSM(resume bool, max time.Duration) (id string, resumable bool, window time.Duration, err *stanza.Error)
+
+	// Ack says that the client has handled h stanzas. An error is a
+	// *stanza.StreamError.
+	Ack(h uint32) error
+
+	// AckRequest asks for <a/>, sent when what was received is safe.
+	AckRequest()
+
+	// Detach says that the transport is gone without the client having closed
+	// its stream; it is without meaning if the session has another one by now.
+	Detach(t Transport)
+
+	// Close says that the client closed its stream.
+	Close(t Transport)
+
+	// Next appends what is to be sent over t, whole elements, up to about max
+	// bytes, and says whether there is more: nothing, if the session has another
+	// transport by now. It doesn't block. Any goroutine may call it, one at a
+	// time.
+	Next(t Transport, dst []byte, max int) (out []byte, more bool)
+}
+
+// Transport is the connection under a session. Its methods don't block, take
+// no locks, and may be called from any goroutine, also with the session's locks
+// held.
+type Transport interface {
+	// Wake says that Next has something.
+	Wake()
+
+	// End closes the stream: with err, or in good order if it is nil. What Next
+	// still has is written before where it would be lost otherwise, which is for
+	// nil and system-shutdown; in all other cases Next isn't called again.
+	End(err *stanza.StreamError)
+}
+
+// Config is what New needs.
+type Config struct {
+	Domains     []jid.JID // served; the first answers for unknown ones
+	Accounts    Accounts
+	Credentials Credentials
+
+	// Certificate chooses the certificate of a handshake. A client that sends no
+	// SNI but said in the clear which domain it wants gets that as ServerName.
+	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+
+	// DummySecret and Iterations are sasl.ServerConfig's; AllowPlain offers PLAIN.
+	DummySecret []byte
+	Iterations  int
+	AllowPlain  bool
+
+	// Features are the stream features of authenticated clients besides those of
+	// package stream, as its ServerConfig says.
+	Features []byte
+
+	Limits Limits
+	Log    *slog.Logger
+	Rand   io.Reader // crypto/rand's Reader outside of tests
+}
+
+// Limits are what a client may cost. Zero switches a limit off, except in the
+// two xmltree.Limits, where it stands for their defaults.
+type Limits struct {
+	// Stanza bounds an element of an authenticated client, Early one before.
+	Stanza, Early xmltree.Limits
+
+	// EarlyBytes and EarlyTime are what a client has to authenticate and bind in.
+	EarlyBytes int
+	EarlyTime  time.Duration
+
+	// Unauthenticated connections: all, and per address. Addresses of IPv6 count
+	// by their /64.
+	Unauthenticated, UnauthenticatedPerAddress int
+
+	// PerAddress bounds the connections of one address, authenticated or not.
+	PerAddress int
+
+	// AuthAttempts is how many SASL exchanges a connection may begin.
+	AuthAttempts int
+
+	// AddressFailures and AccountFailures slow down who guesses passwords.
+	AddressFailures, AccountFailures Rate
+
+	// BytesPerSecond is how fast a session is read, with a burst of one second.
+	BytesPerSecond int
+
+	// Idle is after how long a silent client is asked for a sign of life, and
+	// IdleGrace how long it has to give one.
+	Idle, IdleGrace time.Duration
+
+	// WriteTime is how long one write may take.
+	WriteTime time.Duration
+
+	// Linger is how long a client has to close its side of an ended stream.
+	Linger time.Duration
+
+	// KeepAlive is TCP's.
+	KeepAlive time.Duration
+}
+
+// Rate allows Burst events at once and then one per Every. A zero Burst is no
+// limit.
+type Rate struct {
+	Burst int
+	Every time.Duration
+}
+
+// DefaultLimits are for a server on the open internet.
+func DefaultLimits() Limits {
+	return Limits{
+		Stanza:                    xmltree.Limits{MaxBytes: 256 << 10},
+		Early:                     xmltree.Limits{MaxBytes: 16 << 10, MaxDepth: 8, MaxAttrs: 32, MaxChildren: 32, MaxNamespaces: 32},
+		EarlyBytes:                64 << 10,
+		EarlyTime:                 30 * time.Second,
+		Unauthenticated:           2000,
+		UnauthenticatedPerAddress: 50,
+		PerAddress:                1000,
+		AuthAttempts:              5,
+		AddressFailures:           Rate{Burst: 30, Every: 10 * time.Second},
+		AccountFailures:           Rate{Burst: 20, Every: 30 * time.Second},
+		Idle:                      5 * time.Minute,
+		IdleGrace:                 time.Minute,
+		WriteTime:                 30 * time.Second,
+		Linger:                    3 * time.Second,
+		KeepAlive:                 4 * time.Minute,
+	}
+}

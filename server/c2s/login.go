@@ -1,0 +1,143 @@
+package c2s
+
+import (
+	"errors"
+	"log/slog"
+	"strings"
+	"time"
+
+	"carillon.im/jid"
+	"carillon.im/sasl"
+	"carillon.im/stream"
+)
+
+// login is what a connection knows until a client is authenticated.
+type login struct {
+	cfg       sasl.ServerConfig
+	exchange  sasl.Server // nil: none is running
+	mechanism string
+	account   jid.JID // that the client wants to be, zero if it is no name
+}
+
+// errThrottled makes sasl answer temporary-auth-failure.
+var errThrottled = errors.New("c2s: too many failed logins")
+
+// newLogin offers what the TLS connection allows.
+func (s *Server) newLogin(c *conn) *login {
+	bindings := channelBindings(c.tls, c.sock.leaf)
+	l := &login{cfg: sasl.ServerConfig{
+		DummySecret:       s.cfg.DummySecret,
+		Iterations:        s.cfg.Iterations,
+		ProtectAdvertised: true,
+		Bindings:          bindings,
+		Rand:              s.cfg.Rand,
+	}}
+	l.cfg.Advertised.Mechanisms = s.mechanisms[len(bindings) > 0]
+	for _, b := range bindings {
+		l.cfg.Advertised.Bindings = append(l.cfg.Advertised.Bindings, b.Type)
+	}
+	l.cfg.Prepare = func(authcid string) (string, error) {
+		bare, err := jid.New(authcid, c.mach.Domain().Domain(), "")
+		l.account = bare
+		return bare.Local(), err
+	}
+	l.cfg.Lookup = func(_ string, h sasl.Hash) (sasl.Keys, error) {
+		// The limit holds for names that exist and for names that don't: it must
+		// not tell them apart.
+		if !s.accountFailures.allowed(l.account, time.Now()) {
+			return sasl.Keys{}, errThrottled
+		}
+		return s.cfg.Credentials.Keys(s.ctx, l.account, h)
+	}
+	return l
+}
+
+// auth handles the SASL events; what it has to say is appended to out.
+func (c *conn) auth(ev stream.Event, out []byte) []byte {
+	l := c.login
+	c.secret = true
+	switch ev.Kind {
+	case stream.AuthAbort:
+		l.exchange = nil
+		c.srv.Metrics.authFailed(sasl.Aborted)
+		return out
+	case stream.Auth:
+		if !c.srv.addressFailures.allowed(addressKey(c.addr.Addr()), time.Now()) && c.addr.IsValid() {
+			return c.refuse(out, &sasl.Error{Condition: sasl.TemporaryAuthFailure, Err: errThrottled})
+		}
+		l.account, l.mechanism = jid.JID{}, ev.Name
+		exchange, err := sasl.NewServer(ev.Name, &l.cfg)
+		if err != nil {
+			return c.refuse(out, err)
+		}
+		l.exchange = exchange
+	}
+	if l.exchange == nil {
+		return c.refuse(out, &sasl.Error{Condition: sasl.MalformedRequest})
+	}
+	answer, done, err := l.exchange.Next(ev.Data)
+	if err != nil {
+		return c.refuse(out, err)
+	}
+	if !done {
+		return c.mach.Challenge(out, answer)
+	}
+	if err := checkAuthzid(l.exchange.Authzid(), l.account); err != nil {
+		return c.refuse(out, err)
+	}
+	l.exchange = nil
+	out, ok := c.mach.Success(out, answer, l.account)
+	if !ok {
+		c.loginFailed(&sasl.Error{Condition: sasl.InvalidAuthzid})
+		return out
+	}
+	c.srv.Metrics.Logins.Add(1)
+	c.log(slog.LevelDebug, "authenticated", slog.String("mechanism", l.mechanism))
+	c.login = nil
+	return out
+}
+
+// checkAuthzid: who is authenticated acts as itself (RFC 6120 6.3.8).
+func checkAuthzid(authzid string, account jid.JID) error {
+	if authzid == "" {
+		return nil
+	}
+	if j, err := jid.Parse(authzid); err != nil || j != account {
+		return &sasl.Error{Condition: sasl.InvalidAuthzid}
+	}
+	return nil
+}
+
+// refuse ends the exchange with what err says.
+func (c *conn) refuse(out []byte, err error) []byte {
+	var e *sasl.Error
+	if !errors.As(err, &e) {
+		e = &sasl.Error{Condition: sasl.TemporaryAuthFailure, Err: err}
+	}
+	c.loginFailed(e)
+	c.login.exchange = nil
+	return c.mach.Failure(out, e.Condition, e.Text)
+}
+
+// loginFailed counts and logs a failure. Only wrong credentials count against
+// the account: nothing else tells a guesser anything.
+func (c *conn) loginFailed(e *sasl.Error) {
+	s, now := c.srv, time.Now()
+	s.Metrics.authFailed(e.Condition)
+	switch {
+	case errors.Is(e, errThrottled):
+		s.Metrics.Throttled.Add(1)
+	case e.Condition == sasl.TemporaryAuthFailure:
+		c.log(slog.LevelError, "login failed for a reason of ours", slog.Any("error", e))
+		return
+	case e.Condition == sasl.NotAuthorized && !c.login.account.IsZero():
+		// The table outlives the connection: it must not hold on to its buffers.
+		s.accountFailures.add(jid.MustParse(strings.Clone(c.login.account.String())), now)
+		fallthrough
+	default:
+		if c.addr.IsValid() {
+			s.addressFailures.add(addressKey(c.addr.Addr()), now)
+		}
+	}
+	c.log(slog.LevelInfo, "login failed", slog.String("wanted", c.login.account.String()), slog.Any("error", e))
+}

@@ -1,0 +1,73 @@
+package c2s
+
+import (
+	"context"
+	"log/slog"
+
+	"carillon.im/stanza"
+	"carillon.im/stream"
+)
+
+// nsRegister is XEP-0077's namespace: its forms carry passwords.
+const nsRegister = "jabber:iq:register"
+
+// trace writes what the client said into the transcript.
+func (c *conn) trace(ev *stream.Event) {
+	if !c.srv.cfg.Log.Enabled(context.Background(), LevelTrace) {
+		return
+	}
+	var text string
+	switch ev.Kind {
+	case stream.NeedMore:
+		return
+	case stream.Stanza, stream.Answered:
+		text = string(appendTraced(nil, ev.Stanza))
+	case stream.Element:
+		text = ev.Element.Raw()
+	case stream.Auth:
+		text = "<auth mechanism='" + ev.Name + "'/>"
+	case stream.AuthResponse:
+		text = "<response/>"
+	case stream.AuthAbort:
+		text = "<abort/>"
+	case stream.Opened:
+		text = "<stream:stream to='" + ev.Name + "'>"
+	case stream.Closed:
+		text = "</stream:stream>"
+	case stream.StartTLS:
+		text = "<starttls/>"
+	case stream.Bind:
+		text = "<bind/> " + ev.Name
+	case stream.SMEnable:
+		text = "<enable/>"
+	case stream.SMResume:
+		text = "<resume/> " + ev.Name
+	case stream.SMAck:
+		text = string(stream.AppendAck(nil, ev.H))
+	case stream.SMRequest:
+		text = "<r/>"
+	case stream.Failed, stream.PeerError:
+		text = ev.Err.Error()
+	}
+	c.log(LevelTrace, "in", slog.String("xml", text))
+}
+
+// appendTraced writes a stanza without what must not be in a log.
+func appendTraced(dst []byte, st *stanza.Stanza) []byte {
+	if st.Kind == stanza.IQ && st.Payload().Space() == nsRegister {
+		return st.AppendWith(dst, "<query xmlns='"+nsRegister+"'/>")
+	}
+	return st.AppendTo(dst)
+}
+
+// traceOut writes what the client is told into the transcript; of what SASL has
+// to say only the length.
+func (c *conn) traceOut(b []byte, secret bool) {
+	switch {
+	case !c.srv.cfg.Log.Enabled(context.Background(), LevelTrace):
+	case secret:
+		c.log(LevelTrace, "out", slog.Int("bytes", len(b)))
+	default:
+		c.log(LevelTrace, "out", slog.String("xml", string(b)))
+	}
+}

@@ -1,0 +1,605 @@
+package c2s
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"carillon.im/jid"
+	"carillon.im/sasl"
+	"carillon.im/stanza"
+	"carillon.im/stream"
+	"carillon.im/xmltree"
+)
+
+const domain = "wonderland.lit"
+
+// hub is a small server behind c2s: it keeps sessions and lets each talk to
+// itself and to the others. It is what an account is, without storage.
+type hub struct {
+	keys map[jid.JID]map[sasl.Hash]sasl.Keys
+
+	mu       sync.Mutex
+	sessions map[jid.JID]*session
+	byID     map[string]*session
+	lookups  int
+	fail     error // of Bind
+	panics   string
+}
+
+func (h *hub) Keys(_ context.Context, bare jid.JID, hash sasl.Hash) (sasl.Keys, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lookups++
+	k, ok := h.keys[bare][hash]
+	if !ok {
+		return sasl.Keys{}, sasl.ErrUnknownUser
+	}
+	return k, nil
+}
+
+func (h *hub) Bind(_ context.Context, req BindRequest) (Session, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.fail != nil {
+		return nil, h.fail
+	}
+	resource := req.Resource
+	if resource == "" {
+		resource = "made-up"
+	}
+	full, err := req.Account.WithResource(resource)
+	if err != nil {
+		return nil, err
+	}
+	if h.sessions[full] != nil {
+		return nil, stanza.NewError(stanza.Conflict, "")
+	}
+	s := &session{hub: h, jid: full, t: req.Transport}
+	h.sessions[full] = s
+	return s, nil
+}
+
+func (h *hub) Resume(_ context.Context, req ResumeRequest) (Session, Resumed, error) {
+	h.mu.Lock()
+	s := h.byID[req.ID]
+	h.mu.Unlock()
+	if s == nil || s.jid.Bare() != req.Account {
+		return nil, Resumed{}, &ResumeError{Err: stanza.NewError(stanza.ItemNotFound, ""), H: 7, Known: true}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.t
+	s.t, s.gone = req.Transport, false
+	s.sent = 0
+	if old != nil {
+		old.End(stanza.NewStreamError(stanza.StreamConflict, ""))
+	}
+	return s, Resumed{H: s.received}, nil
+}
+
+func (h *hub) session(full string) *session {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.sessions[jid.MustParse(full)]
+}
+
+// session answers pings, delivers what is sent to a full address, and gives
+// everything else back to its sender.
+type session struct {
+	hub *hub
+	jid jid.JID
+
+	mu       sync.Mutex
+	t        Transport
+	queue    [][]byte
+	sent     int // of the queue
+	smID     string
+	received uint32
+	control  []byte
+	gone     bool
+	closed   bool
+	elements []string
+}
+
+func (s *session) JID() jid.JID { return s.jid }
+
+func (s *session) push(b []byte) {
+	s.mu.Lock()
+	s.queue = append(s.queue, b)
+	t := s.t
+	s.mu.Unlock()
+	if t != nil {
+		t.Wake()
+	}
+}
+
+func (s *session) Receive(_ context.Context, st *stanza.Stanza, size int) error {
+	s.mu.Lock()
+	s.received++
+	s.mu.Unlock()
+	switch {
+	case s.hub.panics != "" && strings.Contains(st.Inner(), s.hub.panics):
+		panic("told to")
+	case st.Child("urn:test", "kick").Local() != "":
+		return stanza.NewStreamError(stanza.StreamReset, "")
+	case st.Child("urn:test", "broken").Local() != "":
+		return errors.New("broken")
+	case st.Kind == stanza.IQ && (st.Type == stanza.TypeGet || st.Type == stanza.TypeSet):
+		s.push(st.Reply("").AppendTo(nil))
+	case st.To.IsFull():
+		if to := s.hub.session(st.To.String()); to != nil {
+			to.push(st.AppendTo(nil))
+		}
+	default:
+		s.push(st.AppendTo(nil))
+	}
+	return nil
+}
+
+func (s *session) Answer(_ context.Context, _ *stanza.Stanza, _ int, reply *stanza.Stanza) error {
+	s.mu.Lock()
+	s.received++
+	s.mu.Unlock()
+	if reply != nil {
+		s.push(reply.AppendTo(nil))
+	}
+	return nil
+}
+
+func (s *session) Element(_ context.Context, el xmltree.Element) error {
+	if el.Space() != "urn:xmpp:csi:0" {
+		return stanza.NewStreamError(stanza.StreamUnsupportedStanzaType, "")
+	}
+	s.mu.Lock()
+	s.elements = append(s.elements, el.Local())
+	s.mu.Unlock()
+	return nil
+}
+
+func (s *session) EnableSM(resume bool, max time.Duration) (string, bool, time.Duration, *stanza.Error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.smID = "sm-" + s.jid.String()
+	s.hub.mu.Lock()
+	s.hub.byID[s.smID] = s
+	s.hub.mu.Unlock()
+	s.received = 0
+	if max == 0 {
+		max = 10 * time.Minute
+	}
+	return s.smID, resume, max, nil
+}
+
+func (s *session) Ack(h uint32) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if int(h) > s.sent {
+		return stanza.NewStreamError(stanza.StreamUndefinedCondition, "")
+	}
+	return nil
+}
+
+func (s *session) AckRequest() {
+	s.mu.Lock()
+	s.control = stream.AppendAck(s.control, s.received)
+	t := s.t
+	s.mu.Unlock()
+	t.Wake()
+}
+
+func (s *session) Detach(t Transport) { s.leave(t, false) }
+func (s *session) Close(t Transport)  { s.leave(t, true) }
+
+func (s *session) leave(t Transport, closed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.t != t {
+		return
+	}
+	s.t, s.gone, s.closed = nil, true, closed
+	if closed || s.smID == "" {
+		s.hub.mu.Lock()
+		delete(s.hub.sessions, s.jid)
+		delete(s.hub.byID, s.smID)
+		s.hub.mu.Unlock()
+	}
+}
+
+func (s *session) Next(t Transport, dst []byte, max int) ([]byte, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.t != nil && s.t != t {
+		return dst, false
+	}
+	dst = append(dst, s.control...)
+	s.control = nil
+	for s.sent < len(s.queue) && len(dst) < max {
+		dst = append(dst, s.queue[s.sent]...)
+		s.sent++
+	}
+	return dst, s.sent < len(s.queue)
+}
+
+// state is what the session knows, for tests to look at.
+func (s *session) state() (gone, closed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gone, s.closed
+}
+
+// world is a server with the accounts alice and queen, password "rabbit".
+type world struct {
+	*Server
+	hub *hub
+	log *logged
+}
+
+// logged is what was logged.
+type logged struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+var testCertificate = sync.OnceValue(func() *tls.Certificate {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: domain}, DNSNames: []string{domain},
+		NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<33, 0)}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
+	if err != nil {
+		panic(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		panic(err)
+	}
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+})
+
+var testKeys = sync.OnceValue(func() map[sasl.Hash]sasl.Keys {
+	m := map[sasl.Hash]sasl.Keys{}
+	for _, h := range []sasl.Hash{sasl.SHA1, sasl.SHA256, sasl.SHA512} {
+		k, err := sasl.DeriveKeys(h, "rabbit", []byte("0123456789abcdef"), sasl.MinIterations)
+		if err != nil {
+			panic(err)
+		}
+		m[h] = k
+	}
+	return m
+})
+
+func newWorld(t testing.TB, change func(*Config)) *world {
+	t.Helper()
+	h := &hub{sessions: map[jid.JID]*session{}, byID: map[string]*session{}, keys: map[jid.JID]map[sasl.Hash]sasl.Keys{
+		jid.MustParse("alice@" + domain): testKeys(),
+		jid.MustParse("queen@" + domain): testKeys(),
+	}}
+	w := &world{hub: h, log: &logged{}}
+	cfg := Config{
+		Domains:     []jid.JID{jid.MustParse(domain)},
+		Accounts:    h,
+		Credentials: h,
+		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return testCertificate(), nil },
+		DummySecret: []byte("0123456789abcdef0123456789abcdef"),
+		Iterations:  sasl.MinIterations,
+		Features:    []byte("<csi xmlns='urn:xmpp:csi:0'/>"),
+		Limits:      DefaultLimits(),
+		Log:         slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: LevelTrace})),
+		Rand:        rand.Reader,
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	var err error
+	if w.Server, err = New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// end closes the world and holds it to having no bug and no leftovers.
+func (w *world) end(t testing.TB) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if t.Failed() {
+		t.Logf("log:\n%s", w.log)
+	}
+	if err := w.Close(ctx); err != nil {
+		t.Error(err)
+	}
+	if w.hub.panics == "" && w.Metrics.Panics.Load() != 0 {
+		t.Errorf("panics were recovered:\n%s", w.log)
+	}
+	if n, e := w.Metrics.Open.Load(), w.Metrics.Unauthenticated.Load(); n != 0 || e != 0 {
+		t.Errorf("%d connections left, %d unauthenticated", n, e)
+	}
+	for _, secret := range []string{"rabbit", "cmFiYml0"} {
+		if strings.Contains(w.log.String(), secret) {
+			t.Errorf("the log contains %q", secret)
+		}
+	}
+	if len(w.addresses) != 0 || len(w.conns) != 0 {
+		t.Errorf("left over: %d addresses, %d connections", len(w.addresses), len(w.conns))
+	}
+}
+
+// pipe connects over net.Pipe.
+func (w *world) pipe(direct bool) net.Conn {
+	a, b := net.Pipe()
+	w.ServeConn(b, direct)
+	return a
+}
+
+// user is a client.
+type user struct {
+	t    testing.TB
+	raw  net.Conn
+	conn net.Conn
+	mach *stream.Client
+	in   []byte
+	buf  [4096]byte
+	mech string
+	cb   []sasl.ChannelBinding
+	full jid.JID
+	ids  int
+
+	offers sasl.Advertised
+}
+
+func newUser(t testing.TB, conn net.Conn) *user {
+	return &user{t: t, raw: conn, conn: conn, mach: stream.NewClient(&stream.ClientConfig{Domain: jid.MustParse(domain)})}
+}
+
+func (u *user) write(b []byte) {
+	u.t.Helper()
+	if _, err := u.conn.Write(b); err != nil {
+		u.t.Fatalf("writing %q: %v", b, err)
+	}
+}
+
+func (u *user) send(s string) { u.t.Helper(); u.write([]byte(s)) }
+
+// next returns the next event that isn't NeedMore.
+func (u *user) next() stream.Event {
+	u.t.Helper()
+	ev, err := u.tryNext()
+	if err != nil {
+		u.t.Fatalf("reading: %v", err)
+	}
+	return ev
+}
+
+func (u *user) tryNext() (stream.Event, error) {
+	for {
+		ev, n := u.mach.Next(u.in)
+		u.in = u.in[n:]
+		if ev.Kind != stream.NeedMore {
+			return ev, nil
+		}
+		n, err := u.conn.Read(u.buf[:])
+		if n == 0 && err != nil {
+			return ev, err
+		}
+		u.in = u.buf[:n]
+	}
+}
+
+func (u *user) want(kind stream.Kind) stream.Event {
+	u.t.Helper()
+	ev := u.next()
+	if ev.Kind != kind {
+		u.t.Fatalf("event %d (%v %v %q), want %d", ev.Kind, ev.Err, ev.StanzaErr, ev.Name, kind)
+	}
+	return ev
+}
+
+// gone reads until the connection ends and returns the stream error, if there
+// was one.
+func (u *user) gone() *stanza.StreamError {
+	u.t.Helper()
+	var found *stanza.StreamError
+	for {
+		ev, err := u.tryNext()
+		if err != nil {
+			return found
+		}
+		if ev.Kind == stream.PeerError {
+			found = ev.Err
+			// Behind the error comes only the end.
+			rest, _ := io.ReadAll(u.conn)
+			if got := string(u.in) + string(rest); got != "</stream:stream>" {
+				u.t.Errorf("behind the stream error: %q", got)
+			}
+			return found
+		}
+	}
+}
+
+// open opens a stream and returns the features.
+func (u *user) open() xmltree.Element {
+	u.t.Helper()
+	u.write(u.mach.Open(nil))
+	u.want(stream.Opened)
+	return u.want(stream.Features).Element
+}
+
+var clientTLS = &tls.Config{InsecureSkipVerify: true, ServerName: domain, CurvePreferences: []tls.CurveID{tls.X25519}}
+
+func (u *user) secure(cfg *tls.Config) error {
+	t := tls.Client(u.raw, cfg)
+	if err := t.Handshake(); err != nil {
+		return err
+	}
+	u.conn = t
+	u.mach.Secured()
+	cs := t.ConnectionState()
+	b, err := sasl.ExporterBinding(&cs)
+	if err != nil {
+		u.t.Error(err)
+	}
+	u.cb = []sasl.ChannelBinding{b}
+	return nil
+}
+
+func (u *user) starttls() {
+	u.t.Helper()
+	u.open()
+	u.write(u.mach.StartTLS(nil))
+	u.want(stream.StartTLS)
+	if err := u.secure(clientTLS); err != nil {
+		u.t.Fatal(err)
+	}
+}
+
+// readOffers notes mechanisms and bindings.
+func (u *user) readOffers(features xmltree.Element) {
+	u.offers = sasl.Advertised{}
+	for m := range features.Child(stream.NSSASL, "mechanisms").Children() {
+		u.offers.Mechanisms = append(u.offers.Mechanisms, m.Text())
+	}
+	for b := range features.Child(stream.NSSASLCB, "sasl-channel-binding").Children() {
+		u.offers.Bindings = append(u.offers.Bindings, b.Attr("type"))
+	}
+}
+
+// auth runs one exchange; the last event is returned.
+func (u *user) auth(name, password string) stream.Event {
+	u.t.Helper()
+	cfg := &sasl.ClientConfig{Username: name, Password: password, Bindings: u.cb, Advertised: u.offers, Rand: rand.Reader}
+	mech := u.mech
+	if mech == "" {
+		var err error
+		if mech, err = cfg.Choose(); err != nil {
+			u.t.Fatal(err)
+		}
+	}
+	x, err := sasl.NewClient(mech, cfg)
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	first, _, err := x.Next(nil)
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	u.write(u.mach.Auth(nil, mech, first))
+	for {
+		ev := u.next()
+		switch ev.Kind {
+		case stream.AuthResponse:
+			out, _, err := x.Next(ev.Data)
+			if err != nil {
+				u.t.Fatal(err)
+			}
+			u.write(u.mach.Respond(nil, out))
+		case stream.AuthSuccess:
+			if _, done, err := x.Next(ev.Data); err != nil || !done {
+				u.t.Fatalf("the server has not proved itself: %v", err)
+			}
+			return ev
+		default:
+			return ev
+		}
+	}
+}
+
+// authenticated goes as far as the features behind authentication.
+func (u *user) authenticated(name string) xmltree.Element {
+	u.t.Helper()
+	u.readOffers(u.open())
+	if ev := u.auth(name, "rabbit"); ev.Kind != stream.AuthSuccess {
+		u.t.Fatalf("not let in: %s %s", ev.Name, ev.Text)
+	}
+	return u.open()
+}
+
+func (u *user) bind(resource string) {
+	u.t.Helper()
+	u.write(u.mach.Bind(nil, "bind", resource))
+	u.full = u.want(stream.Bind).JID
+}
+
+// login makes a client with a session, over a pipe and STARTTLS.
+func (w *world) login(t testing.TB, name, resource string) *user {
+	t.Helper()
+	u := newUser(t, w.pipe(false))
+	u.starttls()
+	u.authenticated(name)
+	u.bind(resource)
+	return u
+}
+
+// ping proves that everything sent before was handled, and fails if anything
+// else comes first.
+func (u *user) ping() {
+	u.t.Helper()
+	u.ids++
+	id := "p" + strconv.Itoa(u.ids)
+	u.send("<iq type='get' id='" + id + "'><ping xmlns='urn:xmpp:ping'/></iq>")
+	if ev := u.want(stream.Stanza); ev.Stanza.ID != id || ev.Stanza.Type != stanza.TypeResult {
+		u.t.Fatalf("before the pong: %s", ev.Stanza.AppendTo(nil))
+	}
+}
+
+func (u *user) close() {
+	u.t.Helper()
+	u.write(u.mach.End(nil, nil))
+	if err := u.gone(); err != nil {
+		u.t.Errorf("closing: %v", err)
+	}
+	u.conn.Close()
+}
+
+func TestMain(m *testing.M) {
+	if arg := os.Getenv(idleClients); arg != "" {
+		runIdleClients(arg)
+		return
+	}
+	before := runtime.NumGoroutine()
+	code := m.Run()
+	for range 100 { // goroutines of the testing package end a little later
+		if runtime.NumGoroutine() <= before {
+			break
+		}
+		runtime.Gosched()
+		time.Sleep(10 * time.Millisecond)
+	}
+	if n := runtime.NumGoroutine(); n > before && code == 0 {
+		buf := make([]byte, 1<<20)
+		println("goroutines left:", n-before, "\n", string(buf[:runtime.Stack(buf, true)]))
+		code = 1
+	}
+	os.Exit(code)
+}

@@ -1,0 +1,196 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"carillon.im/jid"
+)
+
+// maxDomains bounds the domains of one server, all of which stand in one self-signed certificate.
+const maxDomains = 100
+
+// Check reports everything that is wrong with the values of c, all at once, each with its key; and it puts the domains into the form in which
+// addresses are compared (RFC 7622 3.2).
+func (c *Config) Check() error {
+	p := &problems{}
+	if c.Data == "" {
+		p.add("data", "no folder given")
+	}
+	c.checkDomains(p)
+	c.checkAddresses(p)
+	c.checkCertificates(p)
+	p.oneOf("log_level", c.LogLevel, "error", "warn", "info", "debug", "trace")
+	p.oneOf("log_format", c.LogFormat, "text", "json")
+	p.oneOf("archive.default", c.Archive.Default, "always", "roster", "never")
+	// Fewer rounds than RFC 5802 5.1 asks for protect nobody; many more let anybody who logs in keep his client busy for minutes.
+	p.between("auth.iterations", c.Auth.Iterations, 4096, 1<<20)
+	p.between("archive.keep_days", c.Archive.KeepDays, 0, 365_000)
+	c.checkLimits(p)
+	p.between("storage.commit_units", c.Storage.CommitUnits, 0, 1<<20)
+	p.between("storage.commit_delay_microseconds", c.Storage.CommitDelayMicroseconds, -1, 1_000_000)
+	p.between("storage.queue_units", c.Storage.QueueUnits, 0, math.MaxInt32)
+	p.between("storage.queue_bytes", c.Storage.QueueBytes, 0, math.MaxInt)
+	p.between("storage.readers", c.Storage.Readers, 0, 256)
+	return errors.Join(p.errs...)
+}
+
+func (c *Config) checkLimits(p *problems) {
+	l := &c.Limits
+	// RFC 6120 13.12: no limit below 10,000 bytes.
+	p.between("limits.stanza_bytes", l.StanzaBytes, 10_000, 256<<20)
+	p.between("limits.stanza_bytes_unauthenticated", l.StanzaBytesUnauthenticated, 10_000, 1<<20)
+	p.between("limits.depth", l.Depth, 8, 10_000)
+	p.between("limits.attributes", l.Attributes, 8, 10_000)
+	p.between("limits.elements", l.Elements, 100, 1<<24)
+	p.between("limits.unauthenticated_seconds", l.UnauthenticatedSeconds, 1, 3600)
+	p.between("limits.unauthenticated_connections", l.UnauthenticatedConnections, 1, 1<<20)
+	p.between("limits.unauthenticated_per_address", l.UnauthenticatedPerAddress, 0, math.MaxInt32)
+	p.between("limits.connections_per_address", l.ConnectionsPerAddress, 0, math.MaxInt32)
+	p.between("limits.sessions_per_account", l.SessionsPerAccount, 1, 10_000)
+	p.between("limits.bytes_per_second", l.BytesPerSecond, 0, math.MaxInt32)
+	p.between("limits.idle_seconds", l.IdleSeconds, 0, 86400)
+	p.between("limits.resume_seconds", l.ResumeSeconds, 0, 7*86400)
+	p.between("limits.offline_messages", l.OfflineMessages, 0, math.MaxInt32)
+	p.between("limits.roster_items", l.RosterItems, 1, math.MaxInt32)
+	p.between("limits.block_items", l.BlockItems, 0, math.MaxInt32)
+	p.between("limits.login_failures_per_address", l.LoginFailuresPerAddress, 0, math.MaxInt32)
+	p.between("limits.login_failures_per_account", l.LoginFailuresPerAccount, 0, math.MaxInt32)
+	p.between("limits.mam_page_max", l.MAMPageMax, 1, 10_000)
+	// The longest stanza must fit, with what the server adds to it, or it could never be delivered.
+	p.between("limits.outbox_bytes", l.OutboxBytes, max(64<<10, l.StanzaBytes+4096), math.MaxInt32)
+}
+
+func (c *Config) checkDomains(p *problems) {
+	switch n := len(c.Domains); {
+	case n == 0:
+		p.add("domains", "no domain given")
+	case n > maxDomains:
+		p.add("domains", "%d domains, %d are the limit", n, maxDomains)
+	}
+	seen := make(map[string]bool, len(c.Domains))
+	for i, name := range c.Domains {
+		prepared, err := domain(name)
+		switch {
+		case err != nil:
+			p.add("domains", "%q is no domain: %v", name, err)
+			continue
+		case seen[prepared]:
+			p.add("domains", "%q stands there twice", name)
+		}
+		seen[prepared] = true
+		c.Domains[i] = prepared
+	}
+}
+
+func (c *Config) checkCertificates(p *problems) {
+	if (c.Cert == "") != (c.Key == "") {
+		p.add("cert", "cert and key need each other: give both, or neither for a self-signed certificate")
+	}
+	prepared := make(map[string]Certificate, len(c.Certificates))
+	for name, pair := range c.Certificates {
+		key := "certificates." + strconv.Quote(name)
+		d, err := domain(name)
+		switch {
+		case err != nil:
+			p.add(key, "no domain: %v", err)
+		case !slices.Contains(c.Domains, d):
+			p.add(key, "%q is not among domains", name)
+		case pair.Cert == "" || pair.Key == "":
+			p.add(key, "needs both cert and key")
+		}
+		prepared[d] = pair
+	}
+	if len(c.Certificates) > 0 {
+		c.Certificates = prepared
+	}
+}
+
+func (c *Config) checkAddresses(p *problems) {
+	users := make(map[string]string, 3)
+	for _, l := range c.Listeners() {
+		host, port, err := splitAddress(l.Address)
+		switch {
+		case l.Address == Off:
+		case err != nil:
+			p.add(l.Key, "%q: %v", l.Address, err)
+		case port == "0": // any free port: never the same twice
+		case users[host+" "+port] != "":
+			p.add(l.Key, "%q is the address of %s too", l.Address, users[host+" "+port])
+		default:
+			users[host+" "+port] = l.Key
+		}
+	}
+}
+
+// Listener is one address that the configuration asks to listen on.
+type Listener struct {
+	Key     string // of the configuration
+	Address string // host:port or Off
+	What    string // for people
+}
+
+// Listeners lists all listeners, also those that are off.
+func (c *Config) Listeners() []Listener {
+	return []Listener{
+		{"c2s", c.C2S, "clients, STARTTLS"},
+		{"c2s_tls", c.C2STLS, "clients, direct TLS"},
+		{"http", c.HTTP, "health and metrics, http"},
+	}
+}
+
+// domain returns the prepared form of a domain.
+func domain(name string) (string, error) {
+	j, err := jid.Parse(name)
+	if err != nil {
+		return "", err
+	}
+	if !j.IsDomain() {
+		return "", errors.New("it has more than a domain: accounts are made with \"carillon user add\"")
+	}
+	return j.Domain(), nil
+}
+
+// splitAddress takes "host:port" apart; an IPv6 address stands in brackets.
+func splitAddress(address string) (host, port string, err error) {
+	i := strings.LastIndexByte(address, ':')
+	if i < 0 {
+		return "", "", errors.New("no port: wanted host:port, :port or off")
+	}
+	host, port = address[:i], address[i+1:]
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || port != strconv.FormatUint(n, 10) {
+		return "", "", fmt.Errorf("%q is no port: wanted a number up to 65535", port)
+	}
+	if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
+		host = host[1 : len(host)-1]
+	} else if strings.ContainsAny(host, ":[]") {
+		return "", "", errors.New("an IPv6 address stands in brackets: [::1]:5222")
+	}
+	return host, port, nil
+}
+
+// problems collects what Check finds.
+type problems struct{ errs []error }
+
+func (p *problems) add(key, format string, args ...any) {
+	p.errs = append(p.errs, fmt.Errorf("%s: %s", key, fmt.Sprintf(format, args...)))
+}
+
+func (p *problems) between(key string, n, low, high int) {
+	switch {
+	case n < low:
+		p.add(key, "%d is too small: at least %d", n, low)
+	case n > high:
+		p.add(key, "%d is too big: at most %d", n, high)
+	}
+}
+
+func (p *problems) oneOf(key, value string, choices ...string) {
+	if !slices.Contains(choices, value) {
+		p.add(key, "%q is none of %s", value, strings.Join(choices, ", "))
+	}
+}

@@ -1,0 +1,225 @@
+// Package config is the configuration of a carillon server: one struct, which is the format of the TOML file. A field's comment is the documentation
+// of its key; from the fields, their comments and Default, "go generate" writes default.toml, which "carillon config" prints, and
+// docs/configuration.md. Nothing has a second description that could disagree. Values arrive in the order defaults, file, flags, each overriding the one
+// before; Check then judges the result as a whole. The package reads no files itself: it turns bytes into a Config, or says what is wrong with them
+// and in which line.
+package config
+
+//go:generate go test -count=1 -run=^TestGenerated$ -update
+
+import (
+	_ "embed"
+)
+
+// defaultFile is the generated file with every key at its default.
+//
+//go:embed default.toml
+var defaultFile string
+
+// DefaultFile returns the commented file in which every key has its default. Parsing it gives Default.
+func DefaultFile() string { return defaultFile }
+
+// Off is the address that disables a listener.
+const Off = "off"
+
+// Config is the whole configuration. Names of keys carry their unit where there is one.
+type Config struct {
+	// The folder that holds everything the server keeps: database, self-signed certificate, control socket. Made at the first start, readable by its
+	// owner alone. One server per folder.
+	Data string `toml:"data"`
+
+	// The domains that accounts live under. The first one is the server's own name.
+	Domains []string `toml:"domains"`
+
+	// Where clients connect and start TLS inside the stream (STARTTLS, RFC 6120). An address is "host:port", or ":port" for every interface; "off"
+	// disables the listener.
+	C2S string `toml:"c2s"`
+
+	// Where clients connect with TLS from the first byte (direct TLS, XEP-0368).
+	C2STLS string `toml:"c2s_tls"`
+
+	// Where health (/healthz) and metrics (/metrics) are served, without encryption or login; so by default to this machine alone.
+	HTTP string `toml:"http"`
+
+	// The certificate chain and its private key, as PEM files. They are read again when they change; no restart is needed. Both empty: a self-signed
+	// certificate for all domains is made in the data folder.
+	Cert string `toml:"cert"`
+	Key  string `toml:"key"`
+
+	// How much is logged: "error", "warn", "info", "debug" or "trace". "trace" writes all that clients send and receive, passwords left out;
+	// "debug" and "trace" also open profiling at /debug/pprof/ to this machine.
+	LogLevel string `toml:"log_level"`
+
+	// "text" for people, "json" for machines.
+	LogFormat string `toml:"log_format"`
+
+	// Whether anybody may make an account from a client (in-band registration, XEP-0077). Users may always change their password and remove
+	// their account.
+	Registration bool `toml:"registration"`
+
+	// Whether accounts are hidden from strangers, which are senders who may not see the account's presence: a message meant for exactly one device
+	// is then refused as if that device did not exist, so that nobody learns by asking which devices are online.
+	Strangers bool `toml:"strangers"`
+
+	// How users log in.
+	Auth Auth `toml:"auth"`
+
+	// What one client, address or account may use of the server. Those that clients must know are announced to them (XEP-0478).
+	Limits Limits `toml:"limits"`
+
+	// The message archive that every account has (XEP-0313), from which its devices catch up.
+	Archive Archive `toml:"archive"`
+
+	// How the database works. 0 leaves a value to the server, which has it from measurements and suits nearly everybody.
+	Storage Storage `toml:"storage"`
+
+	// Certificates for single domains, where one for all of them does not do. One table for each:
+	//
+	//	[certificates."example.org"]
+	//	cert = "/etc/carillon/example.org.crt"
+	//	key = "/etc/carillon/example.org.key"
+	Certificates map[string]Certificate `toml:"certificates"`
+}
+
+// Auth is the table [auth].
+type Auth struct {
+	// Whether passwords may be sent as such (SASL PLAIN), under TLS. SCRAM, which every current client has, needs no such thing.
+	Plain bool `toml:"plain"`
+
+	// How many rounds of hashing protect a stored password (SCRAM, XEP-0438). New and changed passwords get this count; a login costs the client so
+	// many rounds, the server only with PLAIN.
+	Iterations int `toml:"iterations"`
+}
+
+// Limits is the table [limits].
+type Limits struct {
+	// The longest stanza of a client that has logged in, in bytes.
+	StanzaBytes int `toml:"stanza_bytes"`
+
+	// The longest element of a client that has not logged in yet, in bytes. RFC 6120 13.12 asks for 10000 at least.
+	StanzaBytesUnauthenticated int `toml:"stanza_bytes_unauthenticated"`
+
+	// How deep elements of a stanza may be nested.
+	Depth int `toml:"depth"`
+
+	// How many attributes one element may have, namespace declarations counted.
+	Attributes int `toml:"attributes"`
+
+	// How many elements one stanza may have.
+	Elements int `toml:"elements"`
+
+	// How long a client may take to log in, in seconds.
+	UnauthenticatedSeconds int `toml:"unauthenticated_seconds"`
+
+	// How many connections may be open that have not logged in; beyond it new ones are refused.
+	UnauthenticatedConnections int `toml:"unauthenticated_connections"`
+
+	// The same for one address, which is an IPv4 address or an IPv6 network (/64). 0: no limit.
+	UnauthenticatedPerAddress int `toml:"unauthenticated_per_address"`
+
+	// How many connections one address may have in all. 0: no limit.
+	ConnectionsPerAddress int `toml:"connections_per_address"`
+
+	// How many sessions, connected or waiting to be resumed, one account may have.
+	SessionsPerAccount int `toml:"sessions_per_account"`
+
+	// How many bytes per second are read from one session; whoever sends faster is made to wait, nothing is lost. 0: no limit.
+	BytesPerSecond int `toml:"bytes_per_second"`
+
+	// After how many seconds a silent client is asked whether it is still there. 0: never.
+	IdleSeconds int `toml:"idle_seconds"`
+
+	// How many bytes may wait for one session. A client that lets more pile up is disconnected and finds it all in the archive.
+	OutboxBytes int `toml:"outbox_bytes"`
+
+	// How long a session whose connection broke waits to be resumed (XEP-0198), in seconds. 0: no resumption.
+	ResumeSeconds int `toml:"resume_seconds"`
+
+	// How many messages are kept for an account that has no session online and does not archive (XEP-0160).
+	OfflineMessages int `toml:"offline_messages"`
+
+	// How many contacts an account may have.
+	RosterItems int `toml:"roster_items"`
+
+	// How many addresses an account may block (XEP-0191).
+	BlockItems int `toml:"block_items"`
+
+	// How many logins in a row may fail from one address before it is made to wait between attempts. 0: no limit.
+	LoginFailuresPerAddress int `toml:"login_failures_per_address"`
+
+	// The same for one account name, from wherever. 0: no limit.
+	LoginFailuresPerAccount int `toml:"login_failures_per_account"`
+
+	// How many messages of the archive a client gets in one answer at most.
+	MAMPageMax int `toml:"mam_page_max"`
+}
+
+// Archive is the table [archive].
+type Archive struct {
+	// What is archived for accounts that have not chosen (XEP-0313 preferences): "always", "roster" (contacts only) or "never".
+	Default string `toml:"default"`
+
+	// After how many days messages are deleted. 0: never.
+	KeepDays int `toml:"keep_days"`
+}
+
+// Storage is the table [storage].
+type Storage struct {
+	// How many changes are committed together at most.
+	CommitUnits int `toml:"commit_units"`
+
+	// How long a lone change waits for others to share its commit, in microseconds. -1: not at all.
+	CommitDelayMicroseconds int `toml:"commit_delay_microseconds"`
+
+	// How many changes may wait to be written; beyond it senders are told to try again later.
+	QueueUnits int `toml:"queue_units"`
+
+	// The same in bytes.
+	QueueBytes int `toml:"queue_bytes"`
+
+	// How many connections read the database.
+	Readers int `toml:"readers"`
+}
+
+// Certificate is a table below [certificates].
+type Certificate struct {
+	Cert string `toml:"cert"`
+	Key  string `toml:"key"`
+}
+
+// Default returns the configuration of a server that was told nothing.
+func Default() Config {
+	return Config{
+		Data:      "./carillon-data",
+		Domains:   []string{"localhost"},
+		C2S:       ":5222",
+		C2STLS:    ":5223",
+		HTTP:      "127.0.0.1:5280",
+		LogLevel:  "info",
+		LogFormat: "text",
+		Strangers: true,
+		Auth:      Auth{Iterations: 10000},
+		Limits: Limits{
+			StanzaBytes:                256 << 10,
+			StanzaBytesUnauthenticated: 16 << 10,
+			Depth:                      100,
+			Attributes:                 256,
+			Elements:                   16384,
+			UnauthenticatedSeconds:     30,
+			UnauthenticatedConnections: 2000,
+			UnauthenticatedPerAddress:  50,
+			ConnectionsPerAddress:      1000,
+			SessionsPerAccount:         50,
+			IdleSeconds:                300,
+			OutboxBytes:                1 << 20,
+			ResumeSeconds:              600,
+			OfflineMessages:            1000,
+			RosterItems:                5000,
+			BlockItems:                 1000,
+			LoginFailuresPerAddress:    30,
+			LoginFailuresPerAccount:    20,
+			MAMPageMax:                 250,
+		},
+		Archive: Archive{Default: "always"},
+	}
+}

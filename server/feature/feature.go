@@ -1,0 +1,226 @@
+// Package feature is what a XEP may add to the server, as data.
+//
+// A Feature is a value: the disco entries, IQ handlers, non-stanza elements
+// and stream features that it declares. NewSet checks all of them together at
+// start, so that two claims to one name are an error before the first
+// connection. A handler gets a Query and returns a payload or an error; it has
+// no way to see, reorder or rewrite another feature's traffic. What it wants
+// changed in an account's state it asks the account's owner for, as an Update.
+package feature
+
+import (
+	"context"
+	"time"
+
+	"carillon.im/jid"
+	"carillon.im/server/route"
+	"carillon.im/stanza"
+	"carillon.im/xmltree"
+)
+
+// Scope is whom a request is addressed to.
+type Scope uint8
+
+// The scopes of IQ handlers and disco entries.
+const (
+	Server  Scope = iota // a domain of this server
+	Account              // the asker's own account: no 'to', or the own bare JID
+	Contact              // the bare JID of another account of this server
+)
+
+// Spec names a specification that a feature implements, for the page of
+// supported XEPs.
+type Spec struct {
+	XEP     string // four digits
+	Version string // of the XEP that was implemented
+	Note    string // what is left out, if anything
+}
+
+// Disco is what a feature adds to disco#info of one scope (XEP-0030).
+type Disco struct {
+	Scope      Scope
+	Vars       []string
+	Identities []Identity
+	// Forms are extended information, canonical XML (XEP-0128).
+	Forms []string
+}
+
+// Identity is a disco identity (XEP-0030 3.1).
+type Identity struct{ Category, Type, Name string }
+
+// IQ is a request that a feature answers: type get or set, by the payload's
+// name. Handlers of one session run one after the other, in the order of its
+// requests; those of different sessions run concurrently.
+type IQ struct {
+	Scope Scope
+	Type  string // stanza.TypeGet or stanza.TypeSet
+	Name  xmltree.Name
+	// Handle returns the payload of the result, canonical in the context
+	// jabber:client, "" for none. A *stanza.Error goes to the asker; any other
+	// error is logged and becomes internal-server-error.
+	Handle func(context.Context, *Query) (payload string, err error)
+}
+
+// Element is a non-stanza element that a client may send once its session is
+// bound, such as <inactive/> of XEP-0352.
+type Element struct {
+	Name   xmltree.Name
+	Handle func(context.Context, SessionRef, xmltree.Element)
+}
+
+// Feature is one XEP's, or one family of XEPs', declaration.
+type Feature struct {
+	Name     string // one word, for logs and errors: "ping"
+	Specs    []Spec
+	Disco    []Disco
+	IQs      []IQ
+	Elements []Element
+	// StreamFeatures are canonical elements for <stream:features/> once the
+	// client is authenticated, such as <csi xmlns='urn:xmpp:csi:0'/>.
+	StreamFeatures []string
+	// Presence, if set, observes each available presence that a session
+	// broadcasts, after it was handled. It must not block.
+	Presence func(SessionRef, *stanza.Stanza)
+}
+
+// Query is one IQ request on its way to a handler.
+type Query struct {
+	IQ      *stanza.Stanza // From and To are set
+	Payload xmltree.Element
+	Scope   Scope
+	// Owner is the account that the request is about: the asker's own in scope
+	// Account and Server, the addressed one in scope Contact.
+	Owner AccountRef
+	// Session is the asker's session; nil if the asker isn't a session of this
+	// server (another server, a component).
+	Session SessionRef
+}
+
+// AccountRef is an account as features see it. Its methods may be called
+// concurrently, from any goroutine but the account's owner; each is one event
+// to the owner.
+type AccountRef interface {
+	JID() jid.JID // bare
+	// StoreID is the account's key in the store. The error is ItemNotFound
+	// for an account that doesn't exist.
+	StoreID(context.Context) (int64, error)
+	// Update commits u, then applies it, then tells whom it concerns. The
+	// error is nil only if all of it is on disk.
+	Update(context.Context, Update) error
+	// Snapshot is the account's state at a moment between two events.
+	Snapshot(context.Context) (Snapshot, error)
+	// Relation tells what another entity is to the account.
+	Relation(context.Context, jid.JID) (Relation, error)
+	// Settled waits until all that the account had sent and received when it
+	// was called is committed, and returns the newest archive id that may be
+	// shown (0 if there is none): an archive query bounded by it can't skip an
+	// entry that is committed later under a smaller id.
+	Settled(context.Context) (upTo int64, err error)
+}
+
+// Relation is what another entity is to an account.
+type Relation struct {
+	Own     bool // the account itself
+	Sees    bool // may see the account's presence: subscription from or both
+	Sends   bool // the account sees its presence: subscription to or both
+	Blocked bool // XEP-0191
+}
+
+// Snapshot is an account's state at a moment.
+type Snapshot struct {
+	Blocked  []jid.JID // sorted
+	Archive  ArchivePrefs
+	Sessions []SessionInfo
+	// LastUnavailable is when the last session ended, with its status text;
+	// zero if the account has a session or never had one.
+	LastUnavailable time.Time
+	LastStatus      string
+}
+
+// SessionInfo describes one session, for disco#items, XEP-0012 and admins.
+type SessionInfo struct {
+	JID       jid.JID // full
+	Profile   route.Profile
+	Available bool
+	Priority  int8
+	Detached  bool // without a connection, resumable
+	Resumable bool
+	Active    bool // XEP-0352
+	Since     time.Time
+	Address   string // of the peer, with port
+	Conn      string // id of the connection, as in the log
+	Queued    int    // bytes not yet acknowledged or written
+	Caps      string // XEP-0115 node#ver of its presence, "" if none
+}
+
+// ArchivePrefs are XEP-0313's preferences.
+type ArchivePrefs struct {
+	Default       string // "always", "never" or "roster"
+	Always, Never []jid.JID
+}
+
+// Update is a change to an account that its owner makes as one: committed,
+// then applied, then told. Fields that are zero change nothing.
+type Update struct {
+	Block      []jid.JID // XEP-0191 3.3; the owner also stops presence
+	Unblock    []jid.JID
+	UnblockAll bool
+
+	Archive *ArchivePrefs // XEP-0313 prefs
+
+	// Put stores values, nil deletes, under (space, key) of the account's
+	// private storage.
+	Put []KeyValue
+
+	// AvatarHash, if not nil, is the SHA-1 of the vCard's photo in hex, ""
+	// for none; the owner puts it into the account's presence (XEP-0153).
+	AvatarHash *string
+
+	// Push is sent as an IQ set to the sessions that have asked for the
+	// interest (SessionRef.SetInterest).
+	Push Push
+}
+
+// KeyValue is one value of an account's private storage.
+type KeyValue struct {
+	Space, Key string
+	Value      []byte
+}
+
+// Push is an IQ set to the account's sessions with an interest.
+type Push struct {
+	Interest string // a namespace
+	Payload  string // canonical in the context jabber:client
+}
+
+// SessionRef is a session as features see it. Its methods may be called
+// concurrently.
+type SessionRef interface {
+	JID() jid.JID // full
+	// SetProfile changes how the session gets messages; Conflict if the
+	// profile excludes the present one (R-SESS-1).
+	SetProfile(context.Context, route.Profile) error
+	// SetInterest asks for pushes of an Update with this interest.
+	SetInterest(context.Context, string) error
+	// SetActive is XEP-0352: an inactive session gets presence and chat states
+	// held back.
+	SetActive(bool)
+	// QueriedArchive notes that the session reads the archive: offline
+	// messages are then not sent to it (R-CONV-6).
+	QueriedArchive()
+	// Send queues a stanza, complete canonical XML, behind what the session
+	// was sent before. It blocks while the session's queue is full, so that a
+	// long answer doesn't grow the server; the error is the context's or that
+	// the session has ended.
+	Send(context.Context, []byte) error
+	// SendAll is Send for several stanzas, in order and with nothing between
+	// them, at the cost of one hand-over. The session takes the memory over:
+	// the caller must not write to any of the stanzas again; the outer slice
+	// stays the caller's.
+	SendAll(ctx context.Context, stanzas [][]byte) error
+	// Ask sends an IQ get from the server to the client and waits for the
+	// answer; a *stanza.Error if the client answers with one.
+	Ask(ctx context.Context, payload string) (*stanza.Stanza, error)
+	// Owner is the session's account.
+	Owner() AccountRef
+}

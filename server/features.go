@@ -1,0 +1,73 @@
+package server
+
+import (
+	"time"
+
+	"carillon.im/server/config"
+	"carillon.im/server/feature"
+	"carillon.im/server/features/blocking"
+	"carillon.im/server/features/caps"
+	"carillon.im/server/features/carbons"
+	"carillon.im/server/features/csi"
+	"carillon.im/server/features/disco"
+	"carillon.im/server/features/entitytime"
+	"carillon.im/server/features/lastactivity"
+	"carillon.im/server/features/mam"
+	"carillon.im/server/features/ping"
+	"carillon.im/server/features/private"
+	"carillon.im/server/features/register"
+	"carillon.im/server/features/vcard"
+	"carillon.im/server/features/version"
+	"carillon.im/server/store"
+)
+
+// Bounds of what an account may keep beside its messages.
+const (
+	privateItems = 200
+	privateBytes = 512 << 10
+	vcardBytes   = 192 << 10
+)
+
+// features is the list of all that the server can do. A new XEP is a line here.
+func features(cfg config.Config, s *store.Store, known *caps.Cache, accounts register.Accounts, release string, now func() time.Time) []feature.Feature {
+	list := []feature.Feature{
+		core(),
+		ping.New(),
+		version.New("carillon", release, ""),
+		entitytime.New(now),
+		lastactivity.New(now, now()),
+		carbons.New(),
+		csi.New(),
+		blocking.New(cfg.Limits.BlockItems),
+		private.New(s, private.Limits{Items: privateItems, Bytes: privateBytes}),
+		vcard.New(s, vcardBytes),
+		mam.New(s, mam.Options{Page: min(50, cfg.Limits.MAMPageMax), MaxPage: cfg.Limits.MAMPageMax}),
+		register.New(accounts),
+		known.Feature(),
+	}
+	return append(list, disco.New("carillon", "https://carillon.im", list...))
+}
+
+// core declares what the stream, the account's owner and routing do without a
+// handler of their own.
+func core() feature.Feature {
+	return feature.Feature{
+		Name: "core",
+		Specs: []feature.Spec{
+			{XEP: "0160", Version: "1.0.1"},
+			{XEP: "0198", Version: "1.6.3", Note: "resumption within the server's life"},
+			{XEP: "0203", Version: "2.0"},
+			{XEP: "0237", Version: "1.3", Note: "now RFC 6121 2.6"},
+			{XEP: "0297", Version: "1.0"},
+			{XEP: "0334", Version: "1.0.0"},
+			{XEP: "0359", Version: "0.7.0"},
+			{XEP: "0368", Version: "1.1.0"},
+			{XEP: "0440", Version: "1.0.0"},
+			{XEP: "0478", Version: "0.2.0"},
+		},
+		Disco: []feature.Disco{
+			{Scope: feature.Server, Vars: []string{"msgoffline"}},
+			{Scope: feature.Account, Vars: []string{"urn:xmpp:sid:0"}},
+		},
+	}
+}

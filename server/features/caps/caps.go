@@ -1,0 +1,175 @@
+// Package caps learns what clients can (XEP-0115): when a session's presence
+// names capabilities that aren't known, the session is asked for them once,
+// and what it says is believed if it has the hash that was named.
+//
+// The model: verified information is kept by its hash, for all sessions alike,
+// in a bounded cache. One question at a time is open to a session and so many
+// to all; presence that comes while there is no room for another goes
+// unnoticed until the session's next. A session that named a hash and told
+// something else, or nothing, isn't asked for that hash again, while another
+// session that names it is.
+package caps
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"carillon.im/jid"
+	"carillon.im/server/feature"
+	"carillon.im/stanza"
+	"carillon.im/xep"
+)
+
+// Options bound the cache; zero fields stand for the defaults.
+type Options struct {
+	Entries int           // default 1000
+	Open    int           // questions open at a time, default 64
+	Timeout time.Duration // of a question, default 30 s
+}
+
+// maxInfo bounds one entry of the cache, in bytes of its strings.
+const maxInfo = 32 << 10
+
+// Cache is what is known of clients' capabilities. Its methods may be called
+// concurrently.
+type Cache struct {
+	opt  Options
+	ctx  context.Context // of all questions; ended by Close
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+
+	mu      sync.Mutex
+	known   *lru[string, xep.DiscoInfo] // by ver
+	refused *lru[attempt, struct{}]
+	open    map[jid.JID]struct{} // sessions with an open question
+	closed  bool
+}
+
+// attempt is a hash that a session named.
+type attempt struct {
+	session jid.JID
+	ver     string
+}
+
+// New makes an empty cache. Close must be called to end its questions.
+func New(o Options) *Cache {
+	if o.Entries <= 0 {
+		o.Entries = 1000
+	}
+	if o.Open <= 0 {
+		o.Open = 64
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = 30 * time.Second
+	}
+	c := &Cache{opt: o, known: newLRU[string, xep.DiscoInfo](o.Entries),
+		refused: newLRU[attempt, struct{}](o.Entries), open: map[jid.JID]struct{}{}}
+	c.ctx, c.stop = context.WithCancel(context.Background())
+	return c
+}
+
+// Feature is the feature that fills the cache.
+func (c *Cache) Feature() feature.Feature {
+	return feature.Feature{
+		Name:     "caps",
+		Specs:    []feature.Spec{{XEP: "0115", Version: "1.6.0"}},
+		Disco:    []feature.Disco{{Scope: feature.Server, Vars: []string{xep.NSCaps}}},
+		Presence: c.observe,
+	}
+}
+
+// Lookup finds verified capabilities by node#ver as presence names them
+// (feature.SessionInfo.Caps), or by ver alone. The caller must not change the
+// result.
+func (c *Cache) Lookup(nodeVer string) (info xep.DiscoInfo, ok bool) {
+	ver := nodeVer[strings.LastIndexByte(nodeVer, '#')+1:]
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.known.get(ver)
+}
+
+// Close ends the open questions and waits for them.
+func (c *Cache) Close() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.stop()
+	c.wg.Wait()
+}
+
+// observe sees each available presence that a session broadcasts.
+func (c *Cache) observe(s feature.SessionRef, st *stanza.Stanza) {
+	named, ok := xep.ParseCaps(st.Child(xep.NSCaps, "c"))
+	if !ok || named.Hash != "sha-1" && named.Hash != "sha-256" || len(named.Ver) > 64 || len(named.Node) > 1024 {
+		return // XEP-0115 5.4: nothing that could be verified
+	}
+	named.Ver, named.Node = strings.Clone(named.Ver), strings.Clone(named.Node)
+	a := attempt{s.JID(), named.Ver}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, known := c.known.get(named.Ver); known || c.closed || len(c.open) >= c.opt.Open {
+		return
+	}
+	if _, refused := c.refused.get(a); refused {
+		return
+	}
+	if _, busy := c.open[a.session]; busy {
+		return
+	}
+	c.open[a.session] = struct{}{}
+	c.wg.Go(func() { c.ask(s, named) })
+}
+
+// ask asks a session for its capabilities and keeps them if they are what it
+// named.
+func (c *Cache) ask(s feature.SessionRef, named xep.Caps) {
+	ctx, cancel := context.WithTimeout(c.ctx, c.opt.Timeout)
+	defer cancel()
+	session := s.JID()
+	info, ok := query(ctx, s, named)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.open, session)
+	if ok {
+		c.known.put(named.Ver, info)
+	} else {
+		c.refused.put(attempt{session, named.Ver}, struct{}{})
+	}
+}
+
+// query is XEP-0115 5.4.
+func query(ctx context.Context, s feature.SessionRef, named xep.Caps) (info xep.DiscoInfo, ok bool) {
+	answer, err := s.Ask(ctx, string(xep.AppendDiscoInfo(nil, named.Query(), xep.DiscoInfo{})))
+	if err != nil {
+		return xep.DiscoInfo{}, false
+	}
+	if info, err = xep.ParseDiscoInfo(answer.Payload()); err != nil {
+		return xep.DiscoInfo{}, false
+	}
+	ver, ok := xep.CapsVer(named.Hash, info)
+	if !ok || ver != named.Ver {
+		return xep.DiscoInfo{}, false
+	}
+	return compact(info)
+}
+
+// compact copies what is kept out of the stanza, whose memory it would hold:
+// the forms are left out, nobody here reads them. ok is false if it is too big.
+func compact(info xep.DiscoInfo) (_ xep.DiscoInfo, ok bool) {
+	size := 0
+	keep := func(s string) string {
+		size += len(s) + 16
+		return strings.Clone(s)
+	}
+	out := xep.DiscoInfo{Identities: slices.Clone(info.Identities), Features: slices.Clone(info.Features)}
+	for i, id := range out.Identities {
+		out.Identities[i] = xep.Identity{Category: keep(id.Category), Type: keep(id.Type), Lang: keep(id.Lang), Name: keep(id.Name)}
+	}
+	for i, f := range out.Features {
+		out.Features[i] = keep(f)
+	}
+	return out, size <= maxInfo
+}

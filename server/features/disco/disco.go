@@ -1,0 +1,159 @@
+// Package disco answers service discovery (XEP-0030) from what the features of
+// the server declare, and tells the server's own entity capabilities with it
+// (XEP-0115 6.3).
+//
+// All that is said about the server and about accounts is the same for
+// everybody who may ask, so it is written once, when the feature is made. Who
+// may not see an account's presence gets the answer of an account that doesn't
+// exist (XEP-0030 8).
+package disco
+
+import (
+	"context"
+	"slices"
+
+	"carillon.im/server/feature"
+	"carillon.im/stanza"
+	"carillon.im/xep"
+	"carillon.im/xmltree"
+)
+
+// New is the feature. Name is what the server calls itself, node the URI of
+// its software (XEP-0115 4), others all other features. It panics on a form
+// that isn't canonical XML: such a declaration is a programming error.
+func New(name, node string, others ...feature.Feature) feature.Feature {
+	info := xmltree.Name{Space: xep.NSDiscoInfo, Local: "query"}
+	items := xmltree.Name{Space: xep.NSDiscoItems, Local: "query"}
+	vars := []string{xep.NSDiscoInfo, xep.NSDiscoItems}
+	f := feature.Feature{
+		Name:  "disco",
+		Specs: []feature.Spec{{XEP: "0030", Version: "2.5.0"}, {XEP: "0128", Version: "1.0.1"}},
+		Disco: []feature.Disco{
+			{Scope: feature.Server, Vars: vars, Identities: []feature.Identity{{Category: "server", Type: "im", Name: name}}},
+			{Scope: feature.Account, Vars: vars, Identities: []feature.Identity{{Category: "account", Type: "registered"}}},
+			{Scope: feature.Contact, Vars: vars, Identities: []feature.Identity{{Category: "account", Type: "registered"}}},
+		},
+	}
+	all := append(slices.Clone(others), f)
+	server := collect(feature.Server, all)
+	ver, ok := xep.CapsVer("sha-1", server)
+	if !ok {
+		panic("disco: the features of the server declare something twice")
+	}
+	caps := xep.Caps{Hash: "sha-1", Node: node, Ver: ver}
+	f.StreamFeatures = []string{string(xep.AppendCaps(nil, caps))}
+	h := handler{
+		capsNode: caps.Query(),
+		server:   server,
+		info:     map[feature.Scope]string{feature.Server: answer(server)},
+	}
+	for _, scope := range []feature.Scope{feature.Account, feature.Contact} {
+		h.info[scope] = answer(collect(scope, all))
+	}
+	f.IQs = []feature.IQ{
+		{Scope: feature.Server, Type: stanza.TypeGet, Name: info, Handle: h.serverInfo},
+		{Scope: feature.Server, Type: stanza.TypeGet, Name: items, Handle: h.serverItems},
+		{Scope: feature.Account, Type: stanza.TypeGet, Name: info, Handle: h.accountInfo},
+		{Scope: feature.Account, Type: stanza.TypeGet, Name: items, Handle: h.accountItems},
+		{Scope: feature.Contact, Type: stanza.TypeGet, Name: info, Handle: h.accountInfo},
+		{Scope: feature.Contact, Type: stanza.TypeGet, Name: items, Handle: h.accountItems},
+	}
+	return f
+}
+
+// collect is what all features say about a scope, in a fixed order.
+func collect(scope feature.Scope, all []feature.Feature) xep.DiscoInfo {
+	var info xep.DiscoInfo
+	for _, f := range all {
+		for _, d := range f.Disco {
+			if d.Scope != scope {
+				continue
+			}
+			info.Features = append(info.Features, d.Vars...)
+			for _, id := range d.Identities {
+				info.Identities = append(info.Identities, xep.Identity{Category: id.Category, Type: id.Type, Name: id.Name})
+			}
+			for _, form := range d.Forms {
+				el, err := xmltree.Parse([]byte(form), stanza.NSClient, xmltree.Limits{})
+				if err != nil {
+					panic("disco: a form of " + f.Name + ": " + err.Error())
+				}
+				info.Forms = append(info.Forms, el)
+			}
+		}
+	}
+	slices.Sort(info.Features)
+	return info
+}
+
+func answer(info xep.DiscoInfo) string { return string(xep.AppendDiscoInfo(nil, "", info)) }
+
+type handler struct {
+	capsNode string
+	server   xep.DiscoInfo
+	info     map[feature.Scope]string // answers without node; never changes
+}
+
+func errNoNode() error { return stanza.NewError(stanza.ItemNotFound, "there is no such node") }
+
+func (h handler) serverInfo(_ context.Context, q *feature.Query) (string, error) {
+	switch node := q.Payload.Attr("node"); node {
+	case "":
+		return h.info[feature.Server], nil
+	case h.capsNode:
+		return string(xep.AppendDiscoInfo(nil, node, h.server)), nil
+	}
+	return "", errNoNode()
+}
+
+// serverItems: the server has no items of its own yet (XEP-0030 7: the answer
+// is empty then, not an error).
+func (h handler) serverItems(_ context.Context, q *feature.Query) (string, error) {
+	switch node := q.Payload.Attr("node"); node {
+	case "", h.capsNode:
+		return string(xep.AppendDiscoItems(nil, node, nil)), nil
+	}
+	return "", errNoNode()
+}
+
+// accountInfo is for an account's owner and for who may see its presence
+// (XEP-0030 8, rule 1).
+func (h handler) accountInfo(ctx context.Context, q *feature.Query) (string, error) {
+	sees, err := q.AskerSees(ctx)
+	switch {
+	case err != nil:
+		return "", err
+	case !sees:
+		return "", stanza.NewError(stanza.ServiceUnavailable, "")
+	case q.Payload.Attr("node") != "":
+		return "", errNoNode()
+	}
+	return h.info[q.Scope], nil
+}
+
+// accountItems are the resources of an account: to its owner all that are
+// connected, to others those that are available; nothing to who may not see
+// them (XEP-0030 8, rule 2).
+func (h handler) accountItems(ctx context.Context, q *feature.Query) (string, error) {
+	node := q.Payload.Attr("node")
+	sees, err := q.AskerSees(ctx)
+	switch {
+	case err != nil:
+		return "", err
+	case !sees:
+		return string(xep.AppendDiscoItems(nil, node, nil)), nil
+	case node != "":
+		return "", errNoNode()
+	}
+	snap, err := q.Owner.Snapshot(ctx)
+	if err != nil {
+		return "", err
+	}
+	var items []xep.DiscoItem
+	for _, s := range snap.Sessions {
+		if s.Available || q.Scope == feature.Account {
+			items = append(items, xep.DiscoItem{JID: s.JID})
+		}
+	}
+	return string(xep.AppendDiscoItems(nil, "", items)), nil
+}

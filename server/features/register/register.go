@@ -1,0 +1,169 @@
+// Package register lets users change their password and remove their account
+// (XEP-0077), and, where the operator allows it, strangers make one.
+//
+// The feature serves who is logged in; a Registrar serves a connection before
+// it is. Passwords pass through to the functions given and are kept nowhere.
+package register
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"carillon.im/jid"
+	"carillon.im/server/feature"
+	"carillon.im/server/store"
+	"carillon.im/stanza"
+	"carillon.im/xep"
+	"carillon.im/xmltree"
+)
+
+// Accounts changes accounts. Its methods derive the keys that the store holds
+// from a password; ErrPassword is for a password that can't be one. They may
+// be called concurrently.
+type Accounts interface {
+	// Create fails with store.ErrExists if there is such an account.
+	Create(ctx context.Context, bare jid.JID, password string) error
+	SetPassword(ctx context.Context, bare jid.JID, password string) error
+	// Remove removes the account with all that it has.
+	Remove(ctx context.Context, bare jid.JID) error
+	// End ends the sessions of an account that was removed, with the stream
+	// error not-authorized (XEP-0077 3.2).
+	End(ctx context.Context, bare jid.JID) error
+}
+
+// ErrPassword is what Accounts returns for a password that no key can be
+// derived from, such as one with control characters (RFC 8265 4.2).
+var ErrPassword = errors.New("register: password not allowed")
+
+// New is the feature for users who are logged in.
+func New(a Accounts) feature.Feature {
+	h := handler{a}
+	name := xmltree.Name{Space: xep.NSRegister, Local: "query"}
+	return feature.Feature{
+		Name:  "register",
+		Specs: []feature.Spec{{XEP: "0077", Version: "2.4", Note: "no data forms, no redirection"}},
+		Disco: []feature.Disco{{Scope: feature.Server, Vars: []string{xep.NSRegister}}},
+		IQs: []feature.IQ{
+			{Scope: feature.Account, Type: stanza.TypeGet, Name: name, Handle: h.get},
+			{Scope: feature.Account, Type: stanza.TypeSet, Name: name, Handle: h.set},
+			{Scope: feature.Server, Type: stanza.TypeGet, Name: name, Handle: h.get},
+			{Scope: feature.Server, Type: stanza.TypeSet, Name: name, Handle: h.set},
+		},
+	}
+}
+
+type handler struct{ accounts Accounts }
+
+// get answers with what is on file (XEP-0077 3.1).
+func (h handler) get(_ context.Context, q *feature.Query) (string, error) {
+	if err := ownSession(q); err != nil {
+		return "", err
+	}
+	return string(xep.AppendRegistered(nil, q.Owner.JID().Local())), nil
+}
+
+// set changes the password (XEP-0077 3.3) or removes the account (3.2).
+func (h handler) set(ctx context.Context, q *feature.Query) (string, error) {
+	if err := ownSession(q); err != nil {
+		return "", err
+	}
+	r, err := xep.ParseRegistration(q.Payload)
+	if err != nil {
+		return "", err
+	}
+	owner := q.Owner.JID()
+	if r.Remove {
+		return "", h.remove(ctx, q)
+	}
+	if r.Username == "" || r.Password == "" {
+		return "", stanza.NewError(stanza.BadRequest, "username and password are needed")
+	}
+	named, err := jid.New(r.Username, owner.Domain(), "")
+	if err != nil || named != owner {
+		return "", stanza.NewError(stanza.BadRequest, "the username is not that of the account")
+	}
+	if err = h.accounts.SetPassword(ctx, owner, r.Password); errors.Is(err, ErrPassword) {
+		return "", stanza.NewError(stanza.NotAcceptable, "the password is not allowed")
+	} else if err != nil {
+		return "", fmt.Errorf("changing a password: %w", err)
+	}
+	return "", nil
+}
+
+// remove removes the asker's account. The result is sent from here: it has to
+// leave before the stream error, and the one that is made of what set returns
+// finds the session ended.
+func (h handler) remove(ctx context.Context, q *feature.Query) error {
+	owner := q.Owner.JID()
+	if err := h.accounts.Remove(ctx, owner); err != nil {
+		return fmt.Errorf("removing an account: %w", err)
+	}
+	// Whether or not somebody is left to read it, the sessions end.
+	sent := q.Session.Send(ctx, q.IQ.Reply("").AppendTo(nil))
+	return errors.Join(sent, h.accounts.End(ctx, owner))
+}
+
+// ownSession refuses who is no user of this server, or of another of its
+// domains (XEP-0077 tables 1 and 2).
+func ownSession(q *feature.Query) error {
+	if q.Session == nil {
+		return stanza.NewError(stanza.RegistrationRequired, "")
+	}
+	if to := q.IQ.To; q.Scope == feature.Server && !to.IsZero() && to.Domain() != q.Owner.JID().Domain() {
+		return stanza.NewError(stanza.RegistrationRequired, "")
+	}
+	return nil
+}
+
+// Registrar makes accounts for strangers, on a connection that isn't
+// authenticated (XEP-0077 3.1.1). Its user bounds how often.
+type Registrar struct{ Accounts Accounts }
+
+// Answer answers one request to a domain of this server: the payload of the
+// result, or an error, a *stanza.Error or one to log.
+func (r Registrar) Answer(ctx context.Context, domain jid.JID, iq *stanza.Stanza) (payload string, err error) {
+	el := iq.Payload()
+	if !el.Is(xep.NSRegister, "query") {
+		return "", stanza.NewError(stanza.NotAuthorized, "")
+	}
+	switch iq.Type {
+	case stanza.TypeGet:
+		return r.Form(), nil
+	case stanza.TypeSet:
+		reg, err := xep.ParseRegistration(el)
+		if err != nil {
+			return "", err
+		}
+		if reg.Remove {
+			return "", stanza.NewError(stanza.UnexpectedRequest, "nobody is logged in") // table 1
+		}
+		return "", r.Register(ctx, domain, reg.Username, reg.Password)
+	}
+	return "", stanza.NewError(stanza.BadRequest, "")
+}
+
+// Form is the answer to a get: what is needed (XEP-0077 3.1).
+func (r Registrar) Form() string { return xep.RegisterForm }
+
+// Register makes the account username at domain. Its errors: not-acceptable
+// for a missing or impossible username or password, conflict for a username
+// that is taken (XEP-0077 3.1).
+func (r Registrar) Register(ctx context.Context, domain jid.JID, username, password string) error {
+	if username == "" || password == "" {
+		return stanza.NewError(stanza.NotAcceptable, "username and password are needed")
+	}
+	bare, err := jid.New(username, domain.Domain(), "")
+	if err != nil {
+		return stanza.NewError(stanza.NotAcceptable, "the username is not allowed")
+	}
+	switch err = r.Accounts.Create(ctx, bare, password); {
+	case errors.Is(err, store.ErrExists):
+		return stanza.NewError(stanza.Conflict, "the username is taken")
+	case errors.Is(err, ErrPassword):
+		return stanza.NewError(stanza.NotAcceptable, "the password is not allowed")
+	case err != nil:
+		return fmt.Errorf("registering an account: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,45 @@
+package server
+
+import (
+	"carillon.im/sasl"
+	"carillon.im/server/c2s"
+)
+
+// clients is what /metrics shows of the client connections.
+type clients struct {
+	Open            int64            `help:"connections"`
+	Unauthenticated int64            `help:"connections that have not bound a resource yet"`
+	Accepted        uint64           `help:"connections accepted"`
+	Refused         uint64           `help:"connections closed at once because of a limit"`
+	Handshakes      uint64           `help:"TLS handshakes"`
+	HandshakeErrors uint64           `help:"TLS handshakes that failed"`
+	Logins          uint64           `help:"logins"`
+	LoginFailures   map[string]int64 `help:"failed logins" label:"condition"`
+	Throttled       uint64           `help:"logins put off by a rate limit"`
+	Bound           uint64           `help:"sessions bound"`
+	Resumed         uint64           `help:"sessions resumed"`
+	Stanzas         uint64           `help:"stanzas received"`
+	BytesIn         uint64           `help:"bytes received, inside TLS"`
+	BytesOut        uint64           `help:"bytes sent, inside TLS"`
+	Writes          uint64           `help:"writes"`
+	StreamErrors    uint64           `help:"streams ended with an error"`
+	Limits          uint64           `help:"streams ended by a limit"`
+	IdleTimeouts    uint64           `help:"clients that gave no sign of life"`
+	WriteTimeouts   uint64           `help:"clients that did not read"`
+	EarlyTimeouts   uint64           `help:"clients that took too long to log in"`
+	Panics          uint64           `help:"panics recovered; each is a bug"`
+}
+
+func clientCounters(m *c2s.Metrics) clients {
+	c := clients{
+		Open: m.Open.Load(), Unauthenticated: m.Unauthenticated.Load(), LoginFailures: map[string]int64{},
+		Accepted: uint64(m.Accepted.Load()), Refused: uint64(m.Refused.Load()),
+		Handshakes: uint64(m.Handshakes.Load()), HandshakeErrors: uint64(m.HandshakeErrors.Load()),
+		Logins: uint64(m.Logins.Load()), Throttled: uint64(m.Throttled.Load()), Bound: uint64(m.Bound.Load()), Resumed: uint64(m.Resumed.Load()),
+		Stanzas: uint64(m.StanzasIn.Load()), BytesIn: uint64(m.BytesIn.Load()), BytesOut: uint64(m.BytesOut.Load()), Writes: uint64(m.Writes.Load()),
+		StreamErrors: uint64(m.StreamErrors.Load()), Limits: uint64(m.Limits.Load()), IdleTimeouts: uint64(m.IdleTimeouts.Load()),
+		WriteTimeouts: uint64(m.WriteTimeouts.Load()), EarlyTimeouts: uint64(m.EarlyTimeouts.Load()), Panics: uint64(m.Panics.Load()),
+	}
+	m.AuthFailures(func(condition sasl.Condition, n int64) { c.LoginFailures[string(condition)] = n })
+	return c
+}

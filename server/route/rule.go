@@ -1,0 +1,73 @@
+package route
+
+// Rule names the reason for a line of a Decision. Ids that begin with R-INT,
+// R-CONV, R-REFL, R-EXCL, R-FEED and R-ARCH are those of docs/routing.md;
+// R-BLOCK and R-ACC stand for XEP-0191 and RFC 6121 8.5.1.
+type Rule uint8
+
+// The rules that are implemented.
+const (
+	RuleNone Rule = iota
+	RInt1
+	RInt2
+	RInt5
+	RInt6
+	RInt7
+	RInt8
+	RInt9
+	RConv2
+	RConv3
+	RConv4
+	RConv6
+	RConv7
+	RRefl2
+	RExcl1
+	RExcl2
+	RExcl3
+	RFeed1
+	RFeed3
+	RArch1
+	RArch2
+	RBlock1
+	RBlock2
+	RAcc1
+
+	ruleNotForIt // the other side of R-CONV-2 and R-CONV-4
+	ruleArchived // the positive reading of R-ARCH-1
+	ruleCount
+)
+
+// rules gives each rule its id and one plain sentence.
+var rules = [ruleCount]struct{ id, says string }{
+	RInt1:        {"R-INT-1", "a message of type error is feedback"},
+	RInt2:        {"R-INT-2", "a message to a bare JID is for the person"},
+	RInt5:        {"R-INT-5", "a groupchat message or headline to a full JID is for that device alone"},
+	RInt6:        {"R-INT-6", "the sender asked that no copies be made"},
+	RInt7:        {"R-INT-7", "a room's private message is for that device alone"},
+	RInt8:        {"R-INT-8", "traffic between programs is for the addressed device alone"},
+	RInt9:        {"R-INT-9", "any other message to a full JID is for the person"},
+	RConv2:       {"R-CONV-2", "every available device with a non-negative priority gets a message to the bare JID"},
+	RConv3:       {"R-CONV-3", "the addressed device gets the message, devices with carbons a copy"},
+	RConv4:       {"R-CONV-4", "a device with carbons that got nothing directly gets a copy"},
+	RConv6:       {"R-CONV-6", "no device got it: kept for the next one that comes online, if it may be kept"},
+	RConv7:       {"R-CONV-7", "a groupchat message to an account has no recipient"},
+	RRefl2:       {"R-REFL-2", "the sender's other devices with carbons get a copy"},
+	RExcl1:       {"R-EXCL-1", "the addressed device alone gets it"},
+	RExcl2:       {"R-EXCL-2", "the addressed device is not there"},
+	RExcl3:       {"R-EXCL-3", "a stranger learns nothing about single devices"},
+	RFeed1:       {"R-FEED-1", "an error to a bare JID answers the server and is dropped"},
+	RFeed3:       {"R-FEED-3", "an error goes to the addressed device"},
+	RArch1:       {"R-ARCH-1", "only conversation messages that are routed go into the archive"},
+	RArch2:       {"R-ARCH-2", "a hint, a bare chat state or the user's preference keeps it out of the archive"},
+	RBlock1:      {"R-BLOCK-1", "the sender has blocked the recipient (XEP-0191)"},
+	RBlock2:      {"R-BLOCK-2", "the recipient has blocked the sender (XEP-0191)"},
+	RAcc1:        {"R-ACC-1", "there is no such account (RFC 6121 8.5.1)"},
+	ruleNotForIt: {"R-CONV-2", "the device is not available, has a negative priority, or takes no copies"},
+	ruleArchived: {"R-ARCH-1", "a conversation message goes into the archive of every local party"},
+}
+
+// String is the rule's id, such as R-CONV-3.
+func (r Rule) String() string { return rules[r].id }
+
+// Says is the rule in one plain sentence, for explain.
+func (r Rule) Says() string { return rules[r].says }

@@ -1,0 +1,370 @@
+// Package server puts a carillon server together: store, accounts, features,
+// connections and the operator's pages, in that order, and takes them apart in
+// the reverse one. It wires and decides nothing.
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"carillon.im/jid"
+	"carillon.im/server/account"
+	"carillon.im/server/admin"
+	"carillon.im/server/c2s"
+	"carillon.im/server/cert"
+	"carillon.im/server/config"
+	"carillon.im/server/feature"
+	"carillon.im/server/features/caps"
+	"carillon.im/server/store"
+)
+
+// Server is one carillon server.
+type Server struct {
+	cfg     config.Config
+	log     *slog.Logger
+	store   *store.Store
+	certs   *cert.Source
+	caps    *caps.Cache
+	set     *feature.Set
+	hub     *account.Hub
+	c2s     *c2s.Server
+	host    *admin.Host
+	control *admin.Control
+	pages   *http.Server
+
+	listeners []listener
+	ready     chan struct{}
+}
+
+type listener struct {
+	key    string // of the configuration
+	net    net.Listener
+	direct bool // TLS from the first byte
+}
+
+// Options are what a caller may want different from what the configuration
+// says; the zero value is a server in production.
+type Options struct {
+	Now     func() time.Time         // nil: time.Now
+	Fault   func(point string) error // store.Options.Fault, for tests
+	Path    string                   // of the store; "": the data folder
+	Release string                   // told by XEP-0092
+}
+
+// shutdownTime is how long an orderly stop may take.
+const shutdownTime = 10 * time.Second
+
+// New opens everything that can fail: the store, certificates, listeners. What
+// it opened is closed again if it fails.
+func New(ctx context.Context, cfg config.Config, log *slog.Logger) (*Server, error) {
+	return NewWith(ctx, cfg, log, Options{})
+}
+
+// NewWith is New with options.
+func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Options) (_ *Server, err error) {
+	if opt.Now == nil {
+		opt.Now = time.Now
+	}
+	if opt.Path == "" {
+		opt.Path = cfg.Data
+	}
+	s := &Server{cfg: cfg, log: log, ready: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			s.close(ctx)
+		}
+	}()
+	if s.store, err = store.Open(ctx, store.Options{
+		Path: opt.Path, Log: log, Now: opt.Now, Fault: opt.Fault,
+		CommitMax: cfg.Storage.CommitUnits, CommitDelay: time.Duration(cfg.Storage.CommitDelayMicroseconds) * time.Microsecond,
+		Readers: cfg.Storage.Readers, MaxQueuedUnits: cfg.Storage.QueueUnits, MaxQueuedBytes: int64(cfg.Storage.QueueBytes),
+	}); err != nil {
+		return nil, err
+	}
+	if s.certs, err = cert.Open(certOptions(cfg, log, opt.Now)); err != nil {
+		return nil, err
+	}
+	secret, err := s.store.Secret(ctx, "scram-dummy", 32)
+	if err != nil {
+		return nil, err
+	}
+	users := &accounts{server: s}
+	s.caps = caps.New(caps.Options{})
+	declared := features(cfg, s.store, s.caps, users, opt.Release, opt.Now)
+	if s.set, err = feature.NewSet(declared...); err != nil {
+		return nil, err
+	}
+	s.hub = account.New(account.Config{
+		Domains: cfg.Domains, Store: s.store, Features: s.set, Log: log, Now: opt.Now, Rand: rand.Reader,
+		Loops: loops(), ArchiveDefault: cfg.Archive.Default, RefuseStrangers: cfg.Strangers,
+		Limits: account.Limits{
+			OutboxBytes: cfg.Limits.OutboxBytes, SessionsPerAccount: cfg.Limits.SessionsPerAccount,
+			OfflineMessages: cfg.Limits.OfflineMessages, RosterItems: cfg.Limits.RosterItems, BlockItems: cfg.Limits.BlockItems,
+			Directed: directed, ResumeWindow: time.Duration(cfg.Limits.ResumeSeconds) * time.Second, IdleAccounts: idleAccounts,
+		},
+	})
+	s.host = &admin.Host{Store: s.store, Domains: cfg.Domains, Iterations: cfg.Auth.Iterations, Live: s.hub, Log: log}
+	if s.c2s, err = s.newC2S(users, secret); err != nil {
+		return nil, err
+	}
+	return s, s.listen(ctx)
+}
+
+// Bounds that are nobody's business to configure.
+const (
+	directed     = 1000  // addresses with directed presence, per session
+	idleAccounts = 10000 // kept in memory per loop, for who is written to while away
+)
+
+// loops is how many loops share the accounts: deciding is a small part of a
+// message's cost, so fewer loops than cores, and fewer hand-overs between them.
+func loops() int { return max(1, runtime.GOMAXPROCS(0)/2) }
+
+func certOptions(cfg config.Config, log *slog.Logger, now func() time.Time) cert.Options {
+	o := cert.Options{Dir: cfg.Data, Domains: cfg.Domains, Default: cert.Pair{Cert: cfg.Cert, Key: cfg.Key}, Log: log, Now: now}
+	for d, c := range cfg.Certificates {
+		if o.Pairs == nil {
+			o.Pairs = map[string]cert.Pair{}
+		}
+		o.Pairs[d] = cert.Pair{Cert: c.Cert, Key: c.Key}
+	}
+	return o
+}
+
+func (s *Server) newC2S(users *accounts, secret []byte) (*c2s.Server, error) {
+	var domains []jid.JID
+	for _, d := range s.cfg.Domains {
+		j, err := jid.New("", d, "")
+		if err != nil {
+			return nil, fmt.Errorf("domain %q: %w", d, err)
+		}
+		domains = append(domains, j)
+	}
+	return c2s.New(c2s.Config{
+		Domains: domains, Accounts: users, Credentials: users, Certificate: s.certs.GetCertificate,
+		DummySecret: secret, Iterations: s.cfg.Auth.Iterations, AllowPlain: s.cfg.Auth.Plain,
+		Features: []byte(s.set.StreamFeatures()), Limits: clientLimits(s.cfg.Limits), Log: s.log, Rand: rand.Reader,
+	})
+}
+
+// clientLimits translates the configuration's limits.
+func clientLimits(l config.Limits) c2s.Limits {
+	o := c2s.DefaultLimits()
+	o.Stanza.MaxBytes, o.Stanza.MaxDepth, o.Stanza.MaxAttrs, o.Stanza.MaxChildren = l.StanzaBytes, l.Depth, l.Attributes, l.Elements
+	o.Early.MaxBytes = l.StanzaBytesUnauthenticated
+	o.EarlyTime = time.Duration(l.UnauthenticatedSeconds) * time.Second
+	o.Unauthenticated, o.PerAddress = l.UnauthenticatedConnections, l.ConnectionsPerAddress
+	o.UnauthenticatedPerAddress = l.ConnectionsPerAddress
+	o.AddressFailures = perMinute(l.LoginFailuresPerAddress)
+	o.AccountFailures = perMinute(l.LoginFailuresPerAccount)
+	return o
+}
+
+func perMinute(n int) c2s.Rate {
+	if n <= 0 {
+		return c2s.Rate{}
+	}
+	return c2s.Rate{Burst: n, Every: time.Minute / time.Duration(n)}
+}
+
+// listen opens the listeners, so that an address in use fails the start.
+func (s *Server) listen(ctx context.Context) error {
+	var lc net.ListenConfig
+	for _, l := range []listener{{key: "c2s"}, {key: "c2s_tls", direct: true}} {
+		addr := s.cfg.C2S
+		if l.direct {
+			addr = s.cfg.C2STLS
+		}
+		if addr == config.Off {
+			continue
+		}
+		var err error
+		if l.net, err = lc.Listen(ctx, "tcp", addr); err != nil {
+			return fmt.Errorf("%s = %q: %w", l.key, addr, err)
+		}
+		s.listeners = append(s.listeners, l)
+	}
+	if s.cfg.HTTP == config.Off {
+		return nil
+	}
+	handler, err := admin.Handler(admin.Pages{
+		Health: s.store.Check, Sources: s.sources(), Log: s.log,
+		Profiling: s.log.Enabled(ctx, slog.LevelDebug),
+	})
+	if err != nil {
+		return err
+	}
+	l, err := lc.Listen(ctx, "tcp", s.cfg.HTTP)
+	if err != nil {
+		return fmt.Errorf("http = %q: %w", s.cfg.HTTP, err)
+	}
+	s.pages = &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
+	s.listeners = append(s.listeners, listener{key: "http", net: l})
+	return nil
+}
+
+// sources are the counters that /metrics shows.
+func (s *Server) sources() []admin.Source {
+	return []admin.Source{
+		{Prefix: "carillon_store", Read: func() any { return s.store.Stats() }},
+		{Prefix: "carillon_accounts", Read: func() any { return s.hub.Counters() }},
+		{Prefix: "carillon_c2s", Read: func() any { return clientCounters(&s.c2s.Metrics) }},
+	}
+}
+
+// Addrs are the addresses that the server listens on, by configuration key.
+func (s *Server) Addrs() map[string]string {
+	m := map[string]string{}
+	for _, l := range s.listeners {
+		m[l.key] = l.net.Addr().String()
+	}
+	return m
+}
+
+// Ready is closed once clients are being served.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// Certificates are the certificates in use.
+func (s *Server) Certificates() []cert.Info { return s.certs.Info() }
+
+// ReloadCertificates reads the certificates again.
+func (s *Server) ReloadCertificates() error { return s.certs.Reload() }
+
+// Host carries out the operator's calls.
+func (s *Server) Host() *admin.Host { return s.host }
+
+// ServeConn serves a connection that somebody else accepted, such as one end of
+// a net.Pipe, and returns when it is over.
+func (s *Server) ServeConn(c net.Conn, direct bool) { s.c2s.ServeConn(c, direct) }
+
+// Run serves until ctx ends, then stops in order: no new connections, the end
+// of every stream, what was received committed and answered, the store closed.
+func (s *Server) Run(ctx context.Context) error {
+	if s.cfg.Data != "" && s.cfg.Data != ":memory:" {
+		control, err := admin.OpenControl(s.cfg.Data, s.host, s.status, s.log)
+		if err != nil {
+			s.close(ctx)
+			return err
+		}
+		s.control = control
+	}
+	failed := make(chan error, len(s.listeners))
+	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	var running sync.WaitGroup
+	for _, l := range s.listeners {
+		running.Go(func() {
+			var err error
+			if l.key == "http" {
+				err = s.pages.Serve(l.net)
+			} else {
+				err = s.c2s.Serve(serving, l.net, l.direct)
+			}
+			if err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
+				failed <- fmt.Errorf("%s: %w", l.key, err)
+			}
+		})
+	}
+	running.Go(func() { s.maintain(serving) })
+	close(s.ready)
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	s.log.Info("stopping")
+	stop, done := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
+	defer done()
+	cancel()
+	s.close(stop)
+	running.Wait()
+	return err
+}
+
+func (s *Server) status() admin.Status {
+	return admin.Status{PID: pid(), Version: release(), Listening: s.Addrs()}
+}
+
+// close ends what New and Run opened, in the reverse order.
+func (s *Server) close(ctx context.Context) {
+	if s.control != nil {
+		if err := s.control.Close(ctx); err != nil {
+			s.log.Warn("control socket", "error", err)
+		}
+	}
+	if s.pages != nil {
+		s.pages.Close()
+	}
+	for _, l := range s.listeners {
+		l.net.Close()
+	}
+	if s.c2s != nil {
+		if err := s.c2s.Close(ctx); err != nil {
+			s.log.Warn("connections", "error", err)
+		}
+	}
+	if s.hub != nil {
+		s.hub.Close(ctx)
+	}
+	if s.caps != nil {
+		s.caps.Close()
+	}
+	if s.store != nil {
+		if err := s.store.Close(); err != nil {
+			s.log.Error("store", "error", err)
+		}
+	}
+}
+
+// maintain does what is due now and then: it deletes messages that are older
+// than the operator keeps them, and hands memory back after a rush.
+func (s *Server) maintain(ctx context.Context) {
+	ticker := time.NewTicker(time.Minute)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			s.purge(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// purgeChunk is how many messages are deleted at once, so that deleting never
+// holds up a commit for long.
+const purgeChunk = 500
+
+func (s *Server) purge(ctx context.Context) {
+	if s.cfg.Archive.KeepDays <= 0 {
+		return
+	}
+	before := time.Now().Add(-time.Duration(s.cfg.Archive.KeepDays) * 24 * time.Hour)
+	for ctx.Err() == nil {
+		n, err := s.store.ArchivePurge(ctx, before, purgeChunk)
+		if err != nil {
+			s.log.Error("old messages could not be deleted", "error", err)
+			return
+		}
+		if n < purgeChunk {
+			return
+		}
+	}
+}
+
+// release is the version of this build.
+func release() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "unknown"
+}

@@ -1,0 +1,106 @@
+package store
+
+// Every statement the store runs, in SQLite's dialect. Another dialect is another file like this one and another connection below.
+
+// Writing.
+const (
+	qBegin      = `BEGIN IMMEDIATE`
+	qCommit     = `COMMIT`
+	qRollback   = `ROLLBACK`
+	qSavepoint  = `SAVEPOINT unit`
+	qRollbackTo = `ROLLBACK TO unit`
+	qRelease    = `RELEASE unit`
+	qTailInsert = `INSERT INTO tail (seq, data) VALUES (?, ?)`
+	qTailDelete = `DELETE FROM tail WHERE seq <= ?`
+	qTailAll    = `SELECT seq, data FROM tail ORDER BY seq`
+	qArchiveTop = `SELECT coalesce((SELECT max(id) FROM archive WHERE account = ?1), 0) FROM account WHERE id = ?1`
+	qArchivePut = `INSERT INTO archive (account, id, peer_hash, peer, stanza) VALUES (?, ?, ?, ?, ?)`
+	// For moves out of the tail: a row that is there already is the same one.
+	qArchiveMove = qArchivePut + ` ON CONFLICT DO NOTHING`
+	qOfflinePut  = `INSERT INTO offline (account, id, stanza) VALUES (?, ?, ?)`
+	qOfflineNote = `UPDATE account SET last_id = max(last_id, coalesce((SELECT max(id) FROM offline WHERE account = ?1 AND id <= ?2), 0)) WHERE id = ?1`
+	qOfflineDel  = `DELETE FROM offline WHERE account = ?1 AND id <= ?2`
+
+	qRosterPut = `INSERT INTO roster (account, contact, name, subscription, ask, approved, groups, version) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+		ON CONFLICT DO UPDATE SET name = ?3, subscription = ?4, ask = ?5, approved = ?6, groups = ?7, version = ?8`
+	qRosterDel     = `DELETE FROM roster WHERE account = ?1 AND contact = ?2`
+	qRosterVersion = `UPDATE account SET roster_version = max(roster_version, ?2) WHERE id = ?1`
+	qRemovedPut    = `INSERT INTO roster_removed (account, contact, version) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET version = ?3`
+	qRemovedDel    = `DELETE FROM roster_removed WHERE account = ?1 AND contact = ?2`
+	// The version of the newest tombstone that has to go so that ?2 of them stay.
+	qRemovedOver = `SELECT version FROM roster_removed WHERE account = ?1 ORDER BY version DESC LIMIT 1 OFFSET ?2`
+	qRemovedTrim = `DELETE FROM roster_removed WHERE account = ?1 AND version <= ?2`
+	qRosterFloor = `UPDATE account SET roster_floor = max(roster_floor, ?2) WHERE id = ?1`
+
+	qRequestPut = `INSERT INTO request (account, sender, stanza, at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET stanza = ?3, at = ?4`
+	qRequestDel = `DELETE FROM request WHERE account = ?1 AND sender = ?2`
+	qRequestCut = `DELETE FROM request WHERE account = ?1 AND sender IN (SELECT sender FROM request WHERE account = ?1 ORDER BY at DESC, sender LIMIT -1 OFFSET ?2)`
+	qBlockPut   = `INSERT INTO blocked (account, jid) VALUES (?, ?) ON CONFLICT DO NOTHING`
+	qBlockDel   = `DELETE FROM blocked WHERE account = ? AND jid = ?`
+	qBlockClear = `DELETE FROM blocked WHERE account = ?`
+	qKVPut      = `INSERT INTO kv (account, space, key, value) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET value = ?4`
+	qKVDel      = `DELETE FROM kv WHERE account = ? AND space = ? AND key = ?`
+	qSessionPut = `INSERT INTO session (account, resource, client, address, at, online) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+		ON CONFLICT DO UPDATE SET client = ?3, address = ?4, at = ?5, online = ?6`
+	qSessionCut = `DELETE FROM session WHERE account = ?1 AND resource IN (SELECT resource FROM session WHERE account = ?1 ORDER BY at DESC, resource LIMIT -1 OFFSET ?2)`
+
+	qAccountPut     = `INSERT INTO account (jid, domain, created) VALUES (?, ?, ?)`
+	qAccountID      = `SELECT id FROM account WHERE jid = ?`
+	qAccountDisable = `UPDATE account SET disabled = ?2 WHERE id = ?1`
+	qAccountDel     = `DELETE FROM account WHERE id = ?`
+	qKeysPut        = `INSERT INTO credential (account, hash, iterations, salt, stored_key, server_key) VALUES (?, ?, ?, ?, ?, ?)`
+	qKeysDel        = `DELETE FROM credential WHERE account = ?`
+	qRemovalPut     = `INSERT INTO removal (account) VALUES (?)`
+	qRemovalDel     = `DELETE FROM removal WHERE account = ?`
+	// Deletes at most ?3 entries of an account, those with the lowest ids up to ?2.
+	qArchiveCut = `DELETE FROM archive WHERE account = ?1 AND id <= coalesce(
+		(SELECT id FROM archive WHERE account = ?1 AND id <= ?2 ORDER BY id LIMIT 1 OFFSET ?3 - 1), ?2)`
+	qArchiveNote = `UPDATE account SET last_id = max(last_id, coalesce((SELECT max(id) FROM archive WHERE account = ?1), 0)) WHERE id = ?1`
+	qSecretPut   = `INSERT INTO secret (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING`
+	qProbe       = `UPDATE account SET last_id = last_id WHERE id = 0`
+)
+
+// Reading.
+const (
+	qKeys = `SELECT account, iterations, salt, stored_key, server_key FROM credential
+		WHERE account = (SELECT id FROM account WHERE jid = ?1 AND NOT disabled) AND hash = ?2`
+	qAccountHead = `SELECT id, roster_version, roster_floor, max(last_id,
+		coalesce((SELECT max(id) FROM archive WHERE account = a.id), 0),
+		coalesce((SELECT max(id) FROM offline WHERE account = a.id), 0)),
+		(SELECT count(*) FROM offline WHERE account = a.id),
+		(SELECT value FROM kv WHERE account = a.id AND space = 'mam' AND key = 'prefs')
+		FROM account a WHERE jid = ?1`
+	qRosterAll   = `SELECT contact, name, subscription, ask, approved, groups, version FROM roster WHERE account = ?`
+	qRemovedAll  = `SELECT contact, version FROM roster_removed WHERE account = ? ORDER BY version`
+	qRequestAll  = `SELECT sender, stanza, at FROM request WHERE account = ? ORDER BY at, sender`
+	qBlockedAll  = `SELECT jid FROM blocked WHERE account = ?`
+	qKVGet       = `SELECT value FROM kv WHERE account = ? AND space = ? AND key = ?`
+	qKVList      = `SELECT key, value FROM kv WHERE account = ? AND space = ? ORDER BY key`
+	qSessionAll  = `SELECT resource, client, address, at, online FROM session WHERE account = ? ORDER BY at DESC, resource`
+	qOfflinePage = `SELECT id, stanza FROM offline WHERE account = ? AND id > ? ORDER BY id LIMIT ?`
+	qSecretGet   = `SELECT value FROM secret WHERE name = ?`
+	qRemovalAll  = `SELECT account FROM removal ORDER BY account`
+	qAccountsAll = `SELECT id, jid, created, disabled FROM account WHERE jid > ?1 ORDER BY jid LIMIT ?3`
+	qAccountsOf  = `SELECT id, jid, created, disabled FROM account WHERE domain = ?2 AND jid > ?1 ORDER BY jid LIMIT ?3`
+	// Accounts above ?1 with archive entries up to ?2, at most ?3.
+	qPurgeable = `SELECT id FROM account a WHERE id > ?1 AND (SELECT min(id) FROM archive WHERE account = a.id) <= ?2 ORDER BY id LIMIT ?3`
+
+	qPageUp   = `SELECT id, stanza FROM archive WHERE account = ?1 AND id > ?2 AND id <= ?3 ORDER BY id LIMIT ?4`
+	qPageDown = `SELECT id, stanza FROM archive WHERE account = ?1 AND id > ?2 AND id <= ?3 ORDER BY id DESC LIMIT ?4`
+	qWith     = `SELECT id, stanza FROM archive INDEXED BY archive_peer WHERE account = ?1 AND id > ?2 AND id <= ?3 AND peer_hash = ?5`
+	// A bare JID matches itself and every full JID of it: those sort between "bare/" and "bare0", the character after '/'.
+	qBare         = ` AND (peer = ?6 OR (peer > ?6 || '/' AND peer < ?6 || '0'))`
+	qFull         = ` AND peer = ?6`
+	qUp           = ` ORDER BY id LIMIT ?4`
+	qDown         = ` ORDER BY id DESC LIMIT ?4`
+	qPageUpBare   = qWith + qBare + qUp
+	qPageDownBare = qWith + qBare + qDown
+	qPageUpFull   = qWith + qFull + qUp
+	qPageDownFull = qWith + qFull + qDown
+	qEntry        = `SELECT id, stanza, peer FROM archive WHERE account = ?1 AND id = ?2`
+	qCount        = `SELECT count(*) FROM archive INDEXED BY archive_peer WHERE account = ?1 AND id > ?2 AND id <= ?3`
+	qCountWith    = qCount + ` AND peer_hash = ?4`
+	qCountFull    = qCountWith + ` AND peer = ?5`
+	qHas          = `SELECT 1 FROM archive WHERE account = ?1 AND id = ?2`
+	qBounds       = `SELECT (SELECT min(id) FROM archive WHERE account = ?1 AND id <= ?2), (SELECT max(id) FROM archive WHERE account = ?1 AND id <= ?2)`
+)

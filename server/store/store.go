@@ -1,0 +1,410 @@
+// Package store keeps accounts, rosters, archives and key-value data in an SQLite database.
+//
+// One goroutine writes. Whoever changes something submits a Unit, a list of Ops that become durable together or not at all; the writer takes what
+// has gathered, commits it as one transaction (write-ahead log, synchronous=FULL) and then calls each unit's Done in the order of submission.
+// Nothing that a reader can see is not on disk. Readers have connections of their own and wait for nobody. Archive entries are first written as one
+// row per transaction to the tail table, kept in memory beside it, and moved in larger runs to the archive table, clustered by account; readers see
+// one archive. A fault (full disk, I/O error) fails the units of its transaction and nothing else; the next transaction starts with a fresh
+// connection. See DESIGN.md.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"carillon.im/server/store/sqlite"
+)
+
+// Errors that callers act upon; they come wrapped.
+var (
+	ErrBusy     = errors.New("store: too much is waiting to be written")
+	ErrFull     = errors.New("store: disk full")
+	ErrNotFound = errors.New("store: not found")
+	ErrExists   = errors.New("store: exists already")
+	ErrClosed   = errors.New("store: closed")
+	ErrTooBig   = errors.New("store: too big")
+	ErrInvalid  = errors.New("store: invalid value")
+	ErrLocked   = errors.New("store: in use by another process")
+)
+
+// Defaults and bounds; sizes were chosen by measurement (DESIGN.md).
+const (
+	defaultCommitMax   = 512
+	defaultCommitDelay = 5 * time.Millisecond
+	defaultReaders     = 2
+	defaultMaxUnits    = 16384
+	defaultMaxBytes    = 32 << 20
+
+	maxUnitBytes  = 8 << 20 // of one unit
+	maxBatchBytes = 1 << 20 // of one transaction, unless its only unit is larger
+
+	tailRows  = 4096    // so many entries, or
+	tailBytes = 2 << 20 // so many bytes in the tail start a round of moving
+	moveRows  = 128     // moved per transaction, at least
+
+	writerCache     = 8 << 10 // KiB of page cache
+	readerCache     = 2 << 10
+	checkpointCache = 64
+	checkpointPages = 1000     // pages written to the log between checkpoints
+	walKeep         = 64 << 20 // a log that grew longer is cut to this when it starts over
+)
+
+// Options configure a Store. The zero value of every field but Path means a good default.
+type Options struct {
+	Path string // directory, made if missing; ":memory:" for a store of its own that is gone after Close
+	Log  *slog.Logger
+	Now  func() time.Time
+
+	CommitMax int // units per transaction
+	// CommitDelay is the least time from the start of one transaction to that of the next: under load units gather for so long, and a unit that
+	// comes after a silence is committed at once. Negative: none.
+	CommitDelay time.Duration
+	Readers     int // connections for reading
+
+	MaxQueuedUnits int // over either of them Submit answers ErrBusy
+	MaxQueuedBytes int64
+
+	// Fault is nil in production. A test lets it fail the next step at a point: "open" and "read" (connections), "begin", "exec" (each unit) and
+	// "commit" (the writer). It is called concurrently.
+	Fault func(point string) error
+}
+
+// Unit is a set of changes that become durable together or not at all. Done, if not nil, is called exactly once: with nil after the commit, or with
+// the failure; by the writer's goroutine and in submission order, except that a unit refused with ErrBusy, ErrTooBig or ErrClosed is told so before
+// Submit returns. Done must not block, and must not call Close or any method of the store that waits for a commit; it may call Submit.
+type Unit struct {
+	Ops  []Op
+	Done func(error)
+}
+
+// Store is an open database. All methods may be called concurrently.
+type Store struct {
+	opt    Options
+	log    *slog.Logger
+	file   string
+	lock   io.Closer
+	memory *sync.Mutex // not nil: one connection for everything, held by a transaction or a read
+	ctx    context.Context
+	stop   context.CancelFunc
+
+	queue   *queue
+	tail    *tail
+	readers chan *conn // Options.Readers of them, nil where one is to be opened
+	pages   sync.Pool  // *page
+
+	bulk  bulkState
+	house chan struct{} // wakes the housekeeper
+	done  sync.WaitGroup
+	wrote chan struct{} // closed when the writer has ended
+	write *writer
+
+	mu    sync.Mutex
+	stats Stats
+	last  error // of the last transaction
+}
+
+// Open opens the database in a directory, making it where there is none, and brings its schema up to date. Only one process at a time has it open:
+// ErrLocked.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	s := &Store{opt: withDefaults(o), house: make(chan struct{}, 1), wrote: make(chan struct{})}
+	s.log = s.opt.Log
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	s.queue = newQueue(s.opt.MaxQueuedUnits, s.opt.MaxQueuedBytes, s.opt.CommitMax)
+	s.tail = &tail{}
+	s.pages.New = func() any { return new(page) }
+	if o.Path == ":memory:" {
+		s.file, s.memory = o.Path, new(sync.Mutex)
+	} else {
+		if err := os.MkdirAll(o.Path, 0o700); err != nil {
+			return nil, fmt.Errorf("store: %w", err)
+		}
+		lock, err := lockFile(filepath.Join(o.Path, "store.lock"))
+		if err != nil {
+			return nil, err
+		}
+		s.lock = lock
+		s.file = filepath.Join(o.Path, "store.db")
+	}
+	if err := s.start(ctx); err != nil {
+		if s.write != nil && s.write.db != nil {
+			err = errors.Join(err, s.write.db.close())
+		}
+		return nil, errors.Join(err, s.unlock())
+	}
+	return s, nil
+}
+
+func withDefaults(o Options) Options {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.CommitMax <= 0 {
+		o.CommitMax = defaultCommitMax
+	}
+	if o.CommitDelay == 0 {
+		o.CommitDelay = defaultCommitDelay
+	}
+	if o.Readers <= 0 {
+		o.Readers = defaultReaders
+	}
+	if o.MaxQueuedUnits <= 0 {
+		o.MaxQueuedUnits = defaultMaxUnits
+	}
+	if o.MaxQueuedBytes <= 0 {
+		o.MaxQueuedBytes = defaultMaxBytes
+	}
+	return o
+}
+
+// start migrates, opens the writer's connection and starts the goroutines.
+func (s *Store) start(ctx context.Context) error {
+	steps, err := migrations(migrationFiles)
+	if err != nil {
+		return err
+	}
+	s.write = &writer{s: s, tail: s.tail}
+	if s.write.db, err = s.connect(writerCache); err != nil {
+		return err
+	}
+	if err := migrate(ctx, s.write.db.Conn, steps, s.opt.Now()); err != nil {
+		return err
+	}
+	if err := s.write.loadTail(); err != nil {
+		return err
+	}
+	if s.memory != nil {
+		s.readers = make(chan *conn, 1)
+		s.readers <- s.write.db
+	} else {
+		s.readers = make(chan *conn, s.opt.Readers)
+		for range s.opt.Readers {
+			s.readers <- nil
+		}
+	}
+	go func() {
+		defer close(s.wrote)
+		s.write.run()
+	}()
+	s.done.Go(s.keepHouse)
+	s.wakeHousekeeper()
+	return nil
+}
+
+// Close waits until everything submitted is committed or has failed, and closes the database. Later calls wait for the first.
+func (s *Store) Close() error {
+	first := s.queue.close()
+	<-s.wrote
+	s.stop()
+	s.done.Wait()
+	if !first {
+		return nil
+	}
+	var err error
+	for range cap(s.readers) {
+		if c := <-s.readers; c != nil && s.memory == nil {
+			err = errors.Join(err, c.close())
+		}
+	}
+	close(s.readers)
+	// The last connection to close copies the write-ahead log into the database file and deletes it.
+	if s.write.db != nil {
+		err = errors.Join(err, s.write.db.close())
+	}
+	return errors.Join(err, s.unlock())
+}
+
+func (s *Store) unlock() error {
+	s.stop()
+	if s.lock == nil {
+		return nil
+	}
+	return s.lock.Close()
+}
+
+// Submit queues a unit and returns at once. The caller must not change what the unit points to until Done, and archived stanzas never.
+func (s *Store) Submit(u Unit) {
+	err := s.queue.put(u)
+	if err == nil {
+		return
+	}
+	if errors.Is(err, ErrBusy) {
+		s.mu.Lock()
+		s.stats.Busy++
+		s.mu.Unlock()
+	}
+	if u.Done != nil {
+		u.Done(err)
+	}
+}
+
+// Commit submits ops as one unit and waits for its end. If ctx ends first the unit may still be committed.
+func (s *Store) Commit(ctx context.Context, ops ...Op) error {
+	done := make(chan error, 1)
+	s.Submit(Unit{Ops: ops, Done: func(err error) { done <- err }})
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Stats returns the counters.
+func (s *Store) Stats() Stats {
+	units, bytes := s.queue.usage()
+	s.tail.mu.RLock()
+	tail := s.tail.count
+	s.tail.mu.RUnlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.stats
+	st.Queued, st.QueuedBytes, st.Tail = units, bytes, tail
+	return st
+}
+
+func (s *Store) counted(results []error, rows int, took time.Duration, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last = err
+	s.stats.LastCommit = took
+	if err == nil {
+		s.stats.Commits++
+		s.stats.Rows += uint64(rows)
+	}
+	for _, r := range results {
+		if r != nil {
+			s.stats.Failures++
+		} else {
+			s.stats.Units++
+		}
+	}
+}
+
+func (s *Store) reopened() {
+	s.mu.Lock()
+	s.stats.Reopens++
+	s.mu.Unlock()
+}
+
+// Check reports whether the database reads and, after a failed transaction, whether it writes again: for health checks.
+func (s *Store) Check(ctx context.Context) error {
+	err := s.read(ctx, func(c *conn) error {
+		_, err := c.QueryText("SELECT 1")
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	failed := s.last != nil
+	s.mu.Unlock()
+	if failed {
+		return s.Commit(ctx, probe{})
+	}
+	return nil
+}
+
+// fault asks the test's hook, if there is one.
+func (s *Store) fault(point string) error {
+	if s.opt.Fault == nil {
+		return nil
+	}
+	return s.opt.Fault(point)
+}
+
+// read runs fn with a reading connection. After an error other than ErrNotFound the connection is replaced.
+func (s *Store) read(ctx context.Context, fn func(*conn) error) (err error) {
+	var c *conn
+	select {
+	case got, open := <-s.readers:
+		if !open {
+			return ErrClosed
+		}
+		c = got
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { s.readers <- c }()
+	if err := s.fault("read"); err != nil {
+		return diskError(err)
+	}
+	if s.memory != nil {
+		s.memory.Lock()
+		defer s.memory.Unlock()
+		return fn(c)
+	}
+	if c == nil {
+		if c, err = s.connect(readerCache); err != nil {
+			return err
+		}
+	}
+	if err = fn(c); err != nil && !errors.Is(err, ErrNotFound) {
+		if e := c.close(); e != nil {
+			s.log.Warn("store: closing a reader after an error", "error", e)
+		}
+		c = nil
+	}
+	return diskError(err)
+}
+
+func (s *Store) wakeHousekeeper() {
+	select {
+	case s.house <- struct{}{}:
+	default:
+	}
+}
+
+// keepHouse does what must not hold up commits: it copies the write-ahead log and deletes the archives of removed accounts that a former process
+// left behind.
+func (s *Store) keepHouse() {
+	if err := s.finishRemovals(s.ctx); err != nil && s.ctx.Err() == nil {
+		s.log.Warn("store: deleting archives of removed accounts", "error", err)
+	}
+	var c *conn
+	defer func() {
+		if c != nil {
+			if err := c.close(); err != nil {
+				s.log.Warn("store: closing the housekeeper's connection", "error", err)
+			}
+		}
+	}()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-s.house:
+		}
+		if s.bulk.Load() != bulkWanted {
+			continue
+		}
+		var err error
+		if c == nil {
+			c, err = s.connect(checkpointCache)
+		}
+		if err == nil {
+			_, _, err = c.Checkpoint()
+		}
+		if err != nil && sqlite.Code(err)&0xff != sqlite.Busy {
+			s.log.Warn("store: checkpoint", "error", err)
+			if c != nil {
+				err = c.close()
+				c = nil
+				s.log.Debug("store: housekeeper's connection closed", "error", err)
+			}
+		}
+		s.mu.Lock()
+		s.stats.Checkpoints++
+		s.mu.Unlock()
+		s.bulk.Store(bulkDone)
+	}
+}

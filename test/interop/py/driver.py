@@ -1,0 +1,231 @@
+#!/usr/bin/python3
+"""Drives slixmpp for the interoperability tests.
+
+One process is one client on one device. A command is a JSON object on one line of standard input, {"id": 1, "cmd":
+"ping", ...}; its answer is {"id": 1, "ok": ...} or {"id": 1, "error": {...}} on one line of standard output. What the
+client sees by itself is {"event": "message", ...}. js/driver.mjs speaks the same protocol for @xmpp/client, so that
+one scenario runs with both.
+"""
+import asyncio
+import json
+import logging
+import sys
+from pathlib import Path
+
+from slixmpp import JID, ClientXMPP
+from slixmpp.exceptions import IqError, IqTimeout
+from slixmpp.xmlstream.handler import Callback
+from slixmpp.xmlstream.matcher import MatchXPath
+
+SID = '{urn:xmpp:sid:0}'
+
+
+class Refused(Exception):
+    """A command failed in a way that the test may expect: where it failed, and with which condition."""
+
+    def __init__(self, stage, condition):
+        super().__init__(f'{stage}: {condition}')
+        self.stage, self.condition = stage, condition
+
+
+def emit(value):
+    sys.stdout.write(json.dumps(value) + '\n')
+    sys.stdout.flush()
+
+
+def stanza_id(msg, by):
+    for child in msg.xml.findall(SID + 'stanza-id'):
+        if JID(child.get('by')) == by:
+            return child.get('id')
+    return ''
+
+
+class Client(ClientXMPP):
+    async def _pick_dns_answer(self, domain, service=None):
+        """The test domain is in no DNS: it stands for the loopback address here, as a line in /etc/hosts would.
+
+        slixmpp verifies a certificate against the name that it connects to, and against nothing when that is an
+        address, so the name has to be used.
+        """
+        return domain, '127.0.0.1', self.address[1]
+
+
+class Driver:
+    def __init__(self):
+        self.xmpp = None
+
+    # Commands. Each returns what goes into "ok".
+
+    async def connect(self, jid, password, port, ca, tls):
+        xmpp = self.xmpp = Client(jid, password)
+        xmpp.ca_certs = Path(ca)
+        xmpp.use_ipv6 = False
+        xmpp.roster.auto_authorize = None  # the test answers subscription requests itself
+        xmpp.roster.auto_subscribe = False
+        for plugin in ('0030', '0199', '0198', '0280', '0313', '0191', '0184', '0203', '0359'):
+            xmpp.register_plugin('xep_' + plugin)
+        self.listen(xmpp)
+        outcome = asyncio.get_running_loop().create_future()
+
+        def settle(value):
+            if not outcome.done():
+                outcome.set_result(value)
+
+        # slixmpp tries its mechanisms one after the other; the last refusal is what a person would be told.
+        refusal = []
+        xmpp.add_event_handler('failed_auth', lambda stanza: refusal.append(stanza['condition']))
+        xmpp.add_event_handler('failed_all_auth', lambda _: settle(Refused('auth', (refusal or ['no mechanism'])[-1])))
+        xmpp.add_event_handler('ssl_invalid_chain', lambda error: settle(Refused('tls', str(error))))
+        xmpp.add_event_handler('connection_failed', lambda error: settle(Refused('tls', str(error))))
+        xmpp.add_event_handler('disconnected', lambda reason: settle(Refused('stream', str(reason))))
+        xmpp.add_event_handler('stream_negotiated', lambda _: settle(None))
+        xmpp.connect((xmpp.boundjid.domain, port), use_ssl=tls == 'direct', force_starttls=tls != 'direct')
+        result = await outcome
+        if result is not None:
+            xmpp.cancel_connection_attempt()
+            xmpp.abort()
+            raise result
+        return {'jid': str(xmpp.boundjid), 'sm': bool(xmpp['xep_0198'].sm_id)}
+
+    async def reconnect(self, port):
+        """Connects again after a cut and tells whether the stream was resumed or a new one was bound."""
+        outcome = asyncio.get_running_loop().create_future()
+
+        def settle(value):
+            if not outcome.done():
+                outcome.set_result(value)
+
+        self.xmpp.add_event_handler('session_resumed', lambda _: settle(True), disposable=True)
+        self.xmpp.add_event_handler('session_start', lambda _: settle(False), disposable=True)
+        self.xmpp.connect((self.xmpp.boundjid.domain, port))
+        return {'resumed': await outcome}
+
+    async def presence(self, to=None, type=None, status=None, priority=None):
+        self.xmpp.send_presence(pto=to, ptype=type, pstatus=status, ppriority=priority)
+
+    async def roster(self):
+        # With roster versioning the answer may be empty; slixmpp's own copy is what an application reads.
+        await self.xmpp.get_roster()
+        roster = self.xmpp.client_roster
+        return [{'jid': str(jid), 'subscription': roster[jid]['subscription'],
+                 'ask': 'subscribe' if roster[jid]['pending_out'] else ''} for jid in roster.keys()]
+
+    async def message(self, to, body, id, receipt=False, type='chat'):
+        msg = self.xmpp.make_message(mto=to, mbody=body, mtype=type)
+        msg['id'] = id
+        if receipt:
+            msg['request_receipt'] = True
+        msg.send()
+
+    async def carbons(self):
+        await self.xmpp['xep_0280'].enable()
+
+    async def ping(self, to=None):
+        await self.xmpp['xep_0199'].send_ping(JID(to) if to else self.xmpp.boundjid.bare, timeout=20)
+
+    async def disco(self, to=None):
+        info = await self.xmpp['xep_0030'].get_info(jid=to or self.xmpp.boundjid.domain)
+        return sorted(info['disco_info']['features'])
+
+    async def archive(self, max, peer=None, after=None, before=None):
+        peer, mam = JID(peer) if peer else None, self.xmpp['xep_0313']
+        if before == '':  # the last page; only the iterator can ask for it
+            iq = await mam.retrieve(with_jid=peer, rsm={'max': max}, iterator=True, reverse=True).next()
+        else:
+            rsm = {'max': max, 'after': after, 'before': before}
+            iq = await mam.retrieve(with_jid=peer, rsm={k: v for k, v in rsm.items() if v is not None})
+        page = []
+        for msg in iq['mam']['results']:  # filled by the plugin
+            result = msg['mam_result']
+            inner = result['forwarded']['stanza']
+            page.append({'archive': result['id'], 'id': inner['id'], 'body': inner['body'], 'from': str(inner['from']),
+                         'to': str(inner['to']), 'delayed': bool(result['forwarded']['delay']['stamp'])})
+        fin = iq['mam_fin']
+        count = fin['rsm']['count']
+        return {'page': page, 'complete': fin.xml.get('complete') in ('true', '1'), 'first': fin['rsm']['first'],
+                'last': fin['rsm']['last'], 'count': int(count) if count else -1}
+
+    async def block(self, jid):
+        await self.xmpp['xep_0191'].block(JID(jid))
+
+    async def unblock(self, jid):
+        await self.xmpp['xep_0191'].unblock(JID(jid))
+
+    async def blocked(self):
+        return sorted(str(jid) for jid in (await self.xmpp['xep_0191'].get_blocked())['blocklist']['items'])
+
+    async def disconnect(self):
+        await self.xmpp.disconnect()
+
+    # Events.
+
+    def listen(self, xmpp):
+        xmpp.register_handler(Callback('driver presence', MatchXPath('{jabber:client}presence'), self.on_presence))
+        xmpp.register_handler(Callback('driver message', MatchXPath('{jabber:client}message'), self.on_message))
+        xmpp.add_event_handler('carbon_received', lambda msg: self.on_carbon('received', msg))
+        xmpp.add_event_handler('carbon_sent', lambda msg: self.on_carbon('sent', msg))
+        xmpp.add_event_handler('receipt_received', lambda msg: emit(
+            {'event': 'receipt', 'from': str(msg['from']), 'receipt': msg['receipt']}))
+        xmpp.add_event_handler('blocked', lambda iq: emit(
+            {'event': 'block', 'jids': sorted(str(jid) for jid in iq['block']['items'])}))
+        xmpp.add_event_handler('unblocked', lambda iq: emit(
+            {'event': 'unblock', 'jids': sorted(str(jid) for jid in iq['unblock']['items'])}))
+        xmpp.add_event_handler('roster_update', self.on_roster)
+        xmpp.add_event_handler('disconnected', lambda reason: emit({'event': 'disconnected'}))
+
+    def on_presence(self, stanza):
+        emit({'event': 'presence', 'from': str(stanza['from']), 'to': str(stanza['to']),
+              'type': stanza.xml.get('type', ''), 'status': stanza['status'], 'condition':
+              stanza['error']['condition'] if stanza.xml.get('type') == 'error' else ''})
+
+    def on_message(self, msg):
+        if msg.xml.find('{urn:xmpp:carbons:2}sent') is not None or \
+                msg.xml.find('{urn:xmpp:carbons:2}received') is not None or \
+                msg.xml.find('{urn:xmpp:mam:2}result') is not None:
+            return
+        failed = msg.xml.get('type') == 'error'
+        if not failed and msg.xml.find('{jabber:client}body') is None:
+            return
+        emit({'event': 'message', 'from': str(msg['from']), 'to': str(msg['to']), 'id': msg['id'], 'body': msg['body'],
+              'type': msg.xml.get('type', 'normal'), 'archive': stanza_id(msg, self.xmpp.boundjid.bare),
+              'delayed': msg.xml.find('{urn:xmpp:delay}delay') is not None,
+              'condition': msg['error']['condition'] if failed else ''})
+
+    def on_carbon(self, direction, msg):
+        inner = msg['carbon_' + direction]
+        if inner['body']:
+            emit({'event': 'carbon', 'direction': direction, 'from': str(inner['from']), 'to': str(inner['to']),
+                  'id': inner['id'], 'body': inner['body'], 'archive': stanza_id(inner, self.xmpp.boundjid.bare)})
+
+    def on_roster(self, iq):
+        if iq['type'] != 'set':
+            return
+        for jid, item in iq['roster']['items'].items():
+            emit({'event': 'roster', 'jid': str(jid), 'subscription': item['subscription'], 'ask': item['ask']})
+
+    async def run(self, request):
+        number, name = request.pop('id'), request.pop('cmd')
+        args = request.get('args') or {}
+        try:
+            emit({'id': number, 'ok': await getattr(self, name)(**args)})
+        except Refused as error:
+            emit({'id': number, 'error': {'stage': error.stage, 'condition': error.condition}})
+        except IqError as error:
+            emit({'id': number, 'error': {'stage': 'iq', 'condition': error.condition}})
+        except IqTimeout:
+            emit({'id': number, 'error': {'stage': 'iq', 'condition': 'timeout'}})
+        except Exception as error:  # a bug in the driver; the test shows it
+            emit({'id': number, 'error': {'stage': 'driver', 'condition': f'{type(error).__name__}: {error}'}})
+
+
+async def main():
+    logging.basicConfig(level=logging.DEBUG, stream=sys.stderr, format='%(levelname)s %(name)s %(message)s')
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    driver, running = Driver(), set()
+    while line := await reader.readline():
+        task = asyncio.create_task(driver.run(json.loads(line)))
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+asyncio.run(main())
