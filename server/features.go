@@ -69,5 +69,9 @@ func core() feature.Feature {
 			{Scope: feature.Server, Vars: []string{"msgoffline"}},
 			{Scope: feature.Account, Vars: []string{"urn:xmpp:sid:0"}},
 		},
+		StreamFeatures: []string{
+			"<ver xmlns='urn:xmpp:features:rosterver'/>",    // RFC 6121 2.6.1
+			"<sub xmlns='urn:xmpp:features:pre-approval'/>", // RFC 6121 3.4.1
+		},
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"carillon.im/server/config"
 	"carillon.im/server/feature"
 	"carillon.im/server/features/caps"
+	"carillon.im/server/features/register"
 	"carillon.im/server/store"
 )
 
@@ -149,8 +150,12 @@ func (s *Server) newC2S(users *accounts, secret []byte) (*c2s.Server, error) {
 		}
 		domains = append(domains, j)
 	}
+	var registrar c2s.Registrar
+	if s.cfg.Registration {
+		registrar = register.Registrar{Accounts: users}
+	}
 	return c2s.New(c2s.Config{
-		Domains: domains, Accounts: users, Credentials: users, Certificate: s.certs.GetCertificate,
+		Domains: domains, Registrar: registrar, Accounts: users, Credentials: users, Certificate: s.certs.GetCertificate,
 		DummySecret: secret, Iterations: s.cfg.Auth.Iterations, AllowPlain: s.cfg.Auth.Plain,
 		Features: []byte(s.set.StreamFeatures()), Limits: clientLimits(s.cfg.Limits), Log: s.log, Rand: rand.Reader,
 	})
@@ -163,17 +168,21 @@ func clientLimits(l config.Limits) c2s.Limits {
 	o.Early.MaxBytes = l.StanzaBytesUnauthenticated
 	o.EarlyTime = time.Duration(l.UnauthenticatedSeconds) * time.Second
 	o.Unauthenticated, o.PerAddress = l.UnauthenticatedConnections, l.ConnectionsPerAddress
-	o.UnauthenticatedPerAddress = l.ConnectionsPerAddress
-	o.AddressFailures = perMinute(l.LoginFailuresPerAddress)
-	o.AccountFailures = perMinute(l.LoginFailuresPerAccount)
+	o.UnauthenticatedPerAddress = l.UnauthenticatedPerAddress
+	o.BytesPerSecond = l.BytesPerSecond
+	o.Idle = time.Duration(l.IdleSeconds) * time.Second
+	o.AddressFailures = per(time.Minute, l.LoginFailuresPerAddress)
+	o.AccountFailures = per(time.Minute, l.LoginFailuresPerAccount)
+	o.Registrations = per(time.Hour, l.RegistrationsPerAddress)
 	return o
 }
 
-func perMinute(n int) c2s.Rate {
+// per is n events in a time; 0 is no limit.
+func per(span time.Duration, n int) c2s.Rate {
 	if n <= 0 {
 		return c2s.Rate{}
 	}
-	return c2s.Rate{Burst: n, Every: time.Minute / time.Duration(n)}
+	return c2s.Rate{Burst: n, Every: span / time.Duration(n)}
 }
 
 // listen opens the listeners, so that an address in use fails the start.
@@ -328,17 +337,26 @@ func (s *Server) close(ctx context.Context) {
 // maintain does what is due now and then: it deletes messages that are older
 // than the operator keeps them, and hands memory back after a rush.
 func (s *Server) maintain(ctx context.Context) {
-	ticker := time.NewTicker(time.Minute)
+	ticker := time.NewTicker(maintainEvery)
 	defer ticker.Stop()
-	for {
+	memory := newReturner()
+	for round := 0; ; round++ {
 		select {
 		case <-ticker.C:
-			s.purge(ctx)
+			memory.round()
+			if round%purgeRounds == 0 {
+				s.purge(ctx)
+			}
 		case <-ctx.Done():
 			return
 		}
 	}
 }
+
+const (
+	maintainEvery = 5 * time.Second
+	purgeRounds   = 120 // ten minutes
+)
 
 // purgeChunk is how many messages are deleted at once, so that deleting never
 // holds up a commit for long.

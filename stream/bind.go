@@ -7,8 +7,39 @@ import (
 
 	"carillon.im/jid"
 	"carillon.im/stanza"
+	"carillon.im/xep"
 	"carillon.im/xmltree"
 )
+
+// takeRegister reads an IQ of a client that isn't authenticated: there is only
+// one kind that it may send (XEP-0077 3.1).
+func (s *Server) takeRegister(el xmltree.Element, out []byte) (Event, []byte) {
+	if !s.cfg.Register || el.Child(xep.NSRegister, "query").IsZero() {
+		return s.refuseStanza(el, out)
+	}
+	if s.nego.registers++; s.nego.registers > maxRegister {
+		return failed(stanza.StreamPolicyViolation, "too many requests for an account"), out
+	}
+	st, err := stanza.Parse(el)
+	if err != nil {
+		e, _ := stanza.AsError(err)
+		st.From = jid.JID{}
+		return Event{}, s.Reply(out, st.ErrorReply(e))
+	}
+	st.From = jid.JID{} // whoever it is
+	if st.Type != stanza.TypeGet && st.Type != stanza.TypeSet {
+		return Event{}, out
+	}
+	return Event{Kind: Register, Stanza: st}, out
+}
+
+// Reply appends the answer to Register; nil is none.
+func (s *Server) Reply(out []byte, st *stanza.Stanza) []byte {
+	if st == nil {
+		return out
+	}
+	return st.AppendTo(out)
+}
 
 // takeBind reads an IQ of a client without a resource: there is only one that
 // it may send (RFC 6120 7.1).

@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"carillon.im/stanza"
+	"carillon.im/xep"
 	"carillon.im/xmltree"
 )
 
@@ -36,8 +37,8 @@ func (s states) has(one state) bool { return s&(1<<one) != 0 }
 type row struct {
 	space, local string // local "": every element of the namespace
 
-	// legal are the states in which take is called, in others refuse is; nil
-	// stands for the error of an element that nobody knows.
+	// legal are the states in which take is called. Where no row of an element is
+	// legal, its first one's refuse is.
 	legal        states
 	take, refuse func(*Server, xmltree.Element, []byte) (Event, []byte)
 }
@@ -50,6 +51,7 @@ var negotiation = [...]row{
 	{NSSASL, "auth", in(stateSecure), (*Server).takeAuth, (*Server).refuseAuth},
 	{NSSASL, "response", in(stateSecure), (*Server).takeResponse, (*Server).refuseAuth},
 	{NSSASL, "abort", in(stateSecure), (*Server).takeAbort, (*Server).refuseAuth},
+	{stanza.NSClient, "iq", in(stateSecure), (*Server).takeRegister, (*Server).refuseStanza},
 	{NSSM, "resume", in(stateAuthed), (*Server).takeResume, (*Server).refuseSM},
 	{NSSM, "", in(), nil, (*Server).refuseSM}, // XEP-0198 3: not before binding
 	{stanza.NSClient, "iq", in(stateAuthed), (*Server).takeBind, (*Server).refuseStanza},
@@ -59,6 +61,7 @@ var negotiation = [...]row{
 
 // negotiate handles a first-level element before binding.
 func (s *Server) negotiate(el xmltree.Element, out []byte) (Event, []byte) {
+	var known *row
 	for i := range negotiation {
 		r := &negotiation[i]
 		if r.local != "" && r.local != el.Local() || r.space != el.Space() {
@@ -67,7 +70,12 @@ func (s *Server) negotiate(el xmltree.Element, out []byte) (Event, []byte) {
 		if r.legal.has(s.state) {
 			return r.take(s, el, out)
 		}
-		return r.refuse(s, el, out)
+		if known == nil {
+			known = r
+		}
+	}
+	if known != nil {
+		return known.refuse(s, el, out)
 	}
 	return failed(stanza.StreamUnsupportedStanzaType, ""), out // RFC 6120 4.9.3.24
 }
@@ -84,6 +92,7 @@ var offers = [...]offer{
 	{in(statePlain), (*Server).offerStartTLS},
 	{in(stateSecure), (*Server).offerBindings},
 	{in(stateSecure), (*Server).offerMechanisms},
+	{in(stateSecure), (*Server).offerRegister},
 	{in(stateSecure, stateAuthed), (*Server).offerLimits},
 	{in(stateAuthed), (*Server).offerBind},
 	{in(stateAuthed), (*Server).offerExtra},
@@ -127,6 +136,14 @@ func (s *Server) offerBindings(out []byte) []byte {
 		out = append(out, "'/>"...)
 	}
 	return append(out, "</sasl-channel-binding>"...)
+}
+
+// XEP-0077 8
+func (s *Server) offerRegister(out []byte) []byte {
+	if !s.cfg.Register {
+		return out
+	}
+	return append(out, xep.RegisterFeature...)
 }
 
 // XEP-0478 3.1

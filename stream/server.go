@@ -38,6 +38,9 @@ type ServerConfig struct {
 	// capabilities, client state indication and the like.
 	Features []byte
 
+	// Register offers to make accounts (XEP-0077).
+	Register bool
+
 	// MaxAuth is how many SASL exchanges a client may begin on a connection;
 	// RFC 6120 6.4.5 asks for 3 to 6. 0 stands for 5.
 	MaxAuth int
@@ -46,6 +49,7 @@ type ServerConfig struct {
 const (
 	defaultMaxAuth = 5
 	maxBind        = 10 // attempts at a resource; RFC 6120 7.7.3
+	maxRegister    = 10 // requests of XEP-0077
 	maxLang        = 35 // BCP 47 4.4.1
 )
 
@@ -73,6 +77,7 @@ type negotiating struct {
 	empty      bool   // an empty challenge was sent for want of an initial response
 	auths      int
 	binds      int
+	registers  int
 	bindIQ     *stanza.Stanza // waits for Bound or BindFailed
 	resumeID   string         // waits for Resumed or ResumeFailed
 }

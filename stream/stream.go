@@ -82,6 +82,9 @@ const (
 	AuthResponse
 	// AuthAbort: the client gave up the exchange; the failure is in the output.
 	AuthAbort
+	// Register: a client that isn't authenticated asks for an account (XEP-0077
+	// 3.1): Stanza is its IQ, to be answered with Reply.
+	Register
 	// Bind: the client wants the resource Name, "" for any. Follow with Bound
 	// or BindFailed. On a client: the server bound JID.
 	Bind
@@ -148,14 +151,14 @@ func scanError(err error) Event {
 	}
 	switch syn.Kind {
 	case xmltree.InvalidNamespace:
-		// RFC 6120 11.3: not namespace-well-formed.
+		// RFC 6120 4.9.3.13; invalid-namespace is for the wrong namespace.
 		return failed(stanza.StreamNotWellFormed, syn.Msg)
 	case xmltree.RestrictedXML:
 		return failed(stanza.StreamRestrictedXML, syn.Msg)
 	case xmltree.UnsupportedEncoding:
 		return failed(stanza.StreamUnsupportedEncoding, syn.Msg)
 	case xmltree.BadUTF8:
-		// RFC 6120 11.6 asks for UTF-8 and names this error for anything else.
+		// RFC 6120 4.9.3.22, 11.6
 		return failed(stanza.StreamUnsupportedEncoding, "not UTF-8")
 	case xmltree.StrayText:
 		return failed(stanza.StreamBadFormat, "text between stanzas")
@@ -202,18 +205,6 @@ func AppendEnd(out []byte, err *stanza.StreamError) []byte {
 		out = err.AppendTo(out)
 	}
 	return append(out, "</stream:stream>"...)
-}
-
-// isStanza reports whether the element is one of the three of jabber:client.
-func isStanza(el xmltree.Element) bool {
-	if el.Space() != stanza.NSClient {
-		return false
-	}
-	switch el.Local() {
-	case "message", "presence", "iq":
-		return true
-	}
-	return false
 }
 
 // parseStreamError reads a peer's <stream:error/>.

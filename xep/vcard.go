@@ -23,7 +23,7 @@ const EmptyVCard = "<vCard xmlns='" + NSVCard + "'/>"
 // bad-request.
 func PhotoHash(vcard xmltree.Element) (string, error) {
 	text := vcard.Child(NSVCard, "PHOTO").Child(NSVCard, "BINVAL").Text()
-	// Clients break the lines of it (XEP-0153 4.1 forbids it in vain).
+	// XEP-0153 4.6: white space must be ignored.
 	text = strings.Map(func(r rune) rune {
 		if r == ' ' || r == '\t' || r == '\n' || r == '\r' {
 			return -1
@@ -41,7 +41,7 @@ func PhotoHash(vcard xmltree.Element) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-// AppendVCardUpdate appends what presence says about the avatar (XEP-0153 4.3):
+// AppendVCardUpdate appends what presence says about the avatar (XEP-0153 4.1):
 // its hash, "" for a vCard without one.
 func AppendVCardUpdate(dst []byte, hash string) []byte {
 	dst = append(dst, "<x xmlns='"+NSVCardUpdate+"'>"...)

@@ -76,11 +76,11 @@ func (p *program) checkCommand() *cobra.Command {
 			}
 			return p.report(k.findings)
 		}
-		source := "the defaults"
+		source := "no file, the defaults and flags"
 		if o.file != "" {
-			source = o.file
+			source = o.file + " and flags"
 		}
-		k.add(fine, "configuration", source+" is right", "")
+		k.add(fine, "configuration", source, "")
 		_, k.status, err = admin.Connect(k.ctx, k.c.Data)
 		k.running = err == nil
 		k.checkData()
@@ -220,6 +220,18 @@ func (k *checker) checkCertificates() {
 			k.add(warning, about, fmt.Sprintf("others may read the private key %s (mode %04o)", i.Pair.Key, info.Mode().Perm()), "chmod o-r,g-r "+shellQuote(i.Pair.Key))
 		}
 	}
+}
+
+// certOptions are the certificates that the configuration asks for.
+func certOptions(c config.Config) cert.Options {
+	o := cert.Options{
+		Dir: c.Data, Domains: c.Domains, Default: cert.Pair{Cert: c.Cert, Key: c.Key},
+		Pairs: make(map[string]cert.Pair, len(c.Certificates)),
+	}
+	for domain, pair := range c.Certificates {
+		o.Pairs[domain] = cert.Pair(pair)
+	}
+	return o
 }
 
 func (k *checker) checkPorts() {

@@ -36,7 +36,7 @@ func (p *program) run(ctx context.Context, args []string) int {
 		Short: "XMPP server that keeps all devices of its users in step",
 		Long: "carillon is an XMPP server that keeps all devices of its users in step.\n\n" +
 			"\"carillon serve\" needs nothing else: it serves the domain localhost from ./carillon-data, with a certificate that it makes itself.",
-		Example: "carillon serve\ncarillon user add romeo@localhost\ncarillon check --config carillon.toml",
+		Example: "  carillon serve\n  carillon user add romeo@localhost\n  carillon check --config carillon.toml",
 		// Errors are printed here, once; the usage would hide them.
 		SilenceErrors: true,
 		SilenceUsage:  true,

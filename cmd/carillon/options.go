@@ -21,14 +21,14 @@ type stringFlag struct {
 
 func stringFlags() []stringFlag {
 	return []stringFlag{
-		{"data", "folder that holds everything, `DIR`", func(c *config.Config) *string { return &c.Data }},
-		{"c2s", "where clients connect with STARTTLS, `ADDR` or off", func(c *config.Config) *string { return &c.C2S }},
-		{"c2s-tls", "where clients connect with direct TLS, `ADDR` or off", func(c *config.Config) *string { return &c.C2STLS }},
-		{"http", "where health and metrics are served, `ADDR` or off", func(c *config.Config) *string { return &c.HTTP }},
-		{"cert", "certificate chain, PEM `FILE`", func(c *config.Config) *string { return &c.Cert }},
-		{"key", "its private key, PEM `FILE`", func(c *config.Config) *string { return &c.Key }},
-		{"log-level", "error, warn, info, debug or trace, `LEVEL`", func(c *config.Config) *string { return &c.LogLevel }},
-		{"log-format", "text or json, `FORMAT`", func(c *config.Config) *string { return &c.LogFormat }},
+		{"data", "`DIR` that holds everything the server keeps", func(c *config.Config) *string { return &c.Data }},
+		{"c2s", "`ADDR` where clients connect with STARTTLS, or off", func(c *config.Config) *string { return &c.C2S }},
+		{"c2s-tls", "`ADDR` where clients connect with direct TLS, or off", func(c *config.Config) *string { return &c.C2STLS }},
+		{"http", "`ADDR` where health and metrics are served, or off", func(c *config.Config) *string { return &c.HTTP }},
+		{"cert", "`FILE` with the certificate chain, PEM; self-signed without one", func(c *config.Config) *string { return &c.Cert }},
+		{"key", "`FILE` with its private key, PEM", func(c *config.Config) *string { return &c.Key }},
+		{"log-level", "`LEVEL` of what is logged: error, warn, info, debug or trace", func(c *config.Config) *string { return &c.LogLevel }},
+		{"log-format", "`FORMAT` of the log: text or json", func(c *config.Config) *string { return &c.LogFormat }},
 	}
 }
 
@@ -45,16 +45,16 @@ func addOptions(cmd *cobra.Command, all bool) *options {
 	o := &options{flags: cmd.Flags()}
 	defaults := config.Default()
 	o.flags.SortFlags = false
-	o.flags.StringVar(&o.file, "config", "", "configuration, TOML `FILE`")
+	o.flags.StringVar(&o.file, "config", "", "`FILE` with the configuration, TOML (see \"carillon config\")")
 	for _, f := range stringFlags() {
 		if all || f.name == "data" {
 			o.flags.String(f.name, *f.key(&defaults), f.usage)
 		}
 		if f.name == "data" {
-			o.flags.StringArrayVar(&o.domains, "domain", defaults.Domains, "domain that accounts live under, `NAME`; may be repeated")
+			o.flags.StringArrayVar(&o.domains, "domain", defaults.Domains, "`NAME` of a domain that accounts live under; may be repeated")
 		}
 	}
-	o.flags.StringArrayVar(&o.set, "set", nil, "any other key of the configuration, as in limits.resume_seconds=300, `KEY=VALUE`; may be repeated")
+	o.flags.StringArrayVar(&o.set, "set", nil, "`KEY=VALUE` of the configuration, as in limits.resume_seconds=300; may be repeated")
 	return o
 }
 

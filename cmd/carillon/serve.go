@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -52,16 +53,18 @@ func (p *program) serve(ctx context.Context, c config.Config, o *options) error 
 	defer signal.Stop(signals)
 	ended := make(chan struct{})
 	defer close(ended)
-	go p.watchSignals(signals, ended, stop, log)
+	var started atomic.Pointer[server.Server]
+	go p.watchSignals(signals, ended, &started, stop, log)
 
 	s, err := server.New(ctx, c, log)
 	if err != nil {
 		return p.startError(ctx, c, err)
 	}
+	started.Store(s)
 	go func() {
 		select {
 		case <-s.Ready():
-			fmt.Fprint(p.stdout, p.welcome(c, s.Addrs(), o.repeat()))
+			fmt.Fprint(p.stdout, p.welcome(c, s.Addrs(), s.Certificates(), o.repeat()))
 			notifySystemd("READY=1", log)
 		case <-ended:
 		}
@@ -72,8 +75,8 @@ func (p *program) serve(ctx context.Context, c config.Config, o *options) error 
 	return nil
 }
 
-// watchSignals stops the server at the first signal and the process at the second.
-func (p *program) watchSignals(signals <-chan os.Signal, ended <-chan struct{}, stop func(), log *slog.Logger) {
+// watchSignals stops the server at the first signal and the process at the second. SIGHUP reads the certificates again.
+func (p *program) watchSignals(signals <-chan os.Signal, ended <-chan struct{}, started *atomic.Pointer[server.Server], stop func(), log *slog.Logger) {
 	stopping := false
 	for {
 		select {
@@ -82,7 +85,10 @@ func (p *program) watchSignals(signals <-chan os.Signal, ended <-chan struct{}, 
 		case sig := <-signals:
 			// A terminal that is closed takes its programs with it; elsewhere SIGHUP asks to read files again.
 			if sig == syscall.SIGHUP && !term.IsTerminal(int(p.stdin.Fd())) {
-				log.Info("SIGHUP: certificates are read again by themselves when they change; a changed configuration needs a restart")
+				log.Info("SIGHUP: reading certificates again; a changed configuration needs a restart")
+				if s := started.Load(); s != nil {
+					_ = s.ReloadCertificates() // logged there
+				}
 				continue
 			}
 			if stopping {
@@ -153,7 +159,7 @@ func listenerFlag(c config.Config, err error) string {
 
 // welcome is what a person needs to know of a server that has just started. addrs are the addresses in use by configuration key; flags are those that
 // other commands need to find this server.
-func (p *program) welcome(c config.Config, addrs map[string]string, flags string) string {
+func (p *program) welcome(c config.Config, addrs map[string]string, certs []cert.Info, flags string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "carillon serves %s\n", strings.Join(c.Domains, ", "))
 	for _, l := range c.Listeners() {
@@ -162,9 +168,11 @@ func (p *program) welcome(c config.Config, addrs map[string]string, flags string
 		}
 	}
 	fmt.Fprintf(&b, "  %-12s %s\n", "data in", absolute(c.Data))
-	for _, i := range cert.Inspect(certOptions(c)) {
+	selfSigned := false
+	for _, i := range certs {
 		if i.SelfSigned {
-			fmt.Fprintf(&b, "  %-12s self-signed, SHA-256 fingerprint\n  %-12s %s\n", "certificate", "", i.SHA256)
+			selfSigned = true
+			fmt.Fprintf(&b, "  %-12s self-signed, fingerprints\n  %-12s SHA-256 %s\n  %-12s SHA-1 %s\n", "certificate", "", i.SHA256, "", i.SHA1)
 		} else {
 			fmt.Fprintf(&b, "  %-12s %s, until %s\n", "certificate", i.Cert, i.NotAfter.Format("2006-01-02"))
 		}
@@ -178,7 +186,7 @@ func (p *program) welcome(c config.Config, addrs map[string]string, flags string
 		}
 		b.WriteString(".\n")
 	}
-	if c.Cert == "" && len(c.Certificates) < len(c.Domains) {
+	if selfSigned {
 		b.WriteString("Clients will ask whether to trust the certificate: compare the fingerprint.\n")
 	}
 	b.WriteString("Ctrl-C stops the server.\n")
@@ -191,16 +199,4 @@ func portOf(addr string) string {
 		return ""
 	}
 	return port
-}
-
-// certOptions are the certificates that the configuration asks for.
-func certOptions(c config.Config) cert.Options {
-	o := cert.Options{
-		Dir: c.Data, Domains: c.Domains, Default: cert.Pair{Cert: c.Cert, Key: c.Key},
-		Pairs: make(map[string]cert.Pair, len(c.Certificates)),
-	}
-	for domain, pair := range c.Certificates {
-		o.Pairs[domain] = cert.Pair(pair)
-	}
-	return o
 }

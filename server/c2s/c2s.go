@@ -94,6 +94,14 @@ type Credentials interface {
 	Keys(ctx context.Context, bare jid.JID, h sasl.Hash) (sasl.Keys, error)
 }
 
+// Registrar makes accounts for strangers (XEP-0077).
+type Registrar interface {
+	// Answer answers one request to a domain: the payload of the result, or an
+	// error, a *stanza.Error or one that is logged. Limits.Registrations bounds
+	// how often it is called with something to make.
+	Answer(ctx context.Context, domain jid.JID, iq *stanza.Stanza) (payload string, err error)
+}
+
 // Session is one resource of an account, as its connection sees it. All methods
 // but Next are called by the connection's reader alone, in the order of the
 // stream.
@@ -157,6 +165,7 @@ type Config struct {
 	Domains     []jid.JID // served; the first answers for unknown ones
 	Accounts    Accounts
 	Credentials Credentials
+	Registrar   Registrar // nil: there is no registration
 
 	// Certificate chooses the certificate of a handshake. A client that sends no
 	// SNI but said in the clear which domain it wants gets that as ServerName.
@@ -199,6 +208,9 @@ type Limits struct {
 	// AddressFailures and AccountFailures slow down who guesses passwords.
 	AddressFailures, AccountFailures Rate
 
+	// Registrations is how often an address may make an account.
+	Registrations Rate
+
 	// BytesPerSecond is how fast a session is read, with a burst of one second.
 	BytesPerSecond int
 
@@ -236,6 +248,7 @@ func DefaultLimits() Limits {
 		AuthAttempts:              5,
 		AddressFailures:           Rate{Burst: 30, Every: 10 * time.Second},
 		AccountFailures:           Rate{Burst: 20, Every: 30 * time.Second},
+		Registrations:             Rate{Burst: 10, Every: 5 * time.Minute},
 		Idle:                      5 * time.Minute,
 		IdleGrace:                 time.Minute,
 		WriteTime:                 30 * time.Second,

@@ -2,6 +2,7 @@ package c2s
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -16,27 +17,26 @@ import (
 
 	"carillon.im/stanza"
 	"carillon.im/stream"
-
-	"crypto/tls"
 )
 
 // conn is one connection. Fields without a remark belong to the reader. It is
 // the Transport of its session.
 type conn struct {
-	srv    *Server
-	sock   *socket
-	tls    *tls.Conn          // nil before TLS
-	rw     io.ReadWriteCloser // sock or tls; constant once bound
-	mach   *stream.Server
-	login  *login // nil after it
-	addr   netip.AddrPort
-	id     uint64
-	early  int   // bytes read before the login
-	paid   int64 // BytesPerSecond: when what was read is paid for
-	direct bool
-	secret bool // what is written next must not be in a transcript
-	told   bool // the peer was told that the stream ended: only the end is awaited
-	clean  bool // the client closed its stream
+	srv     *Server
+	sock    *socket
+	tls     *tls.Conn          // nil before TLS
+	rw      io.ReadWriteCloser // sock or tls; constant once bound
+	mach    *stream.Server
+	login   *login // nil after it
+	addr    netip.AddrPort
+	id      uint64
+	early   int   // bytes read before the login
+	dropped int   // bytes read behind the end
+	paid    int64 // BytesPerSecond: when what was read is paid for
+	direct  bool
+	secret  bool // what is written next must not be in a transcript
+	told    bool // the peer was told that the stream ended: only the end is awaited
+	clean   bool // the client closed its stream
 
 	promoted bool // not counted as unauthenticated any more; by Server.mu
 
@@ -46,6 +46,7 @@ type conn struct {
 	lastRead atomic.Int64           // by Server.clock
 	writing  atomic.Int64           // since when a write runs, 0 for none
 	asked    int64                  // when the client was asked for a sign of life; the patrol's
+	rest     int64                  // when the reader was last interrupted to rest; the patrol's
 
 	mu      sync.Mutex // held over Session.Next and Session.EnableSM
 	session Session    // nil before binding and after leave
@@ -64,6 +65,9 @@ func (e *ending) drains() bool {
 
 // ID is the connection's id as it stands in logs.
 func (c *conn) ID() string { return "c" + strconv.FormatUint(c.id, 36) }
+
+// address is what the limits per address go by.
+func (c *conn) address() netip.Addr { return addressKey(c.addr.Addr()) }
 
 // log writes a line with the connection's attributes. They aren't kept in a
 // logger: that would cost every idle connection their memory.
@@ -90,6 +94,9 @@ func (c *conn) start() {
 	if t := c.srv.cfg.Limits.EarlyTime; t > 0 {
 		c.sock.SetDeadline(time.Now().Add(t))
 	}
+	if c.ending.Load() != nil { // End came before that deadline
+		c.sock.SetReadDeadline(time.Unix(1, 0))
+	}
 	c.mach = stream.NewServer(&c.srv.stream)
 	if c.direct {
 		err := c.handshake()
@@ -114,11 +121,31 @@ func (c *conn) start() {
 func (c *conn) run() {
 	defer c.guard()
 	for {
-		if err := c.step(); err != nil {
-			c.gone(err)
-			return
+		err := c.step()
+		if err == nil {
+			continue
 		}
+		if errors.Is(err, os.ErrDeadlineExceeded) && c.rested() {
+			go c.run()
+		} else {
+			c.gone(err)
+		}
+		return
 	}
+}
+
+// rested reports whether a deadline was only the patrol's, which interrupts a
+// reader that has been waiting for a while: the next goroutine waits in two
+// kilobytes, where this one has kept the stack that its last stanza took.
+func (c *conn) rested() bool {
+	if c.told || c.ending.Load() != nil {
+		return false
+	}
+	c.sock.SetReadDeadline(time.Time{})
+	if c.ending.Load() != nil { // and shutdown's deadline may be gone
+		c.linger()
+	}
+	return true
 }
 
 // guard turns a panic into the end of this one connection.
@@ -129,7 +156,13 @@ func (c *conn) guard() {
 	}
 }
 
-var errPanic = errors.New("panic")
+// maxDropped is how many bytes a client may send behind the end of its stream.
+const maxDropped = 1 << 20
+
+var (
+	errPanic   = errors.New("panic")
+	errDropped = errors.New("the client goes on behind the end of its stream")
+)
 
 func (c *conn) panicked(r any) {
 	c.srv.Metrics.Panics.Add(1)
@@ -145,7 +178,11 @@ func (c *conn) step() error {
 		return c.interrupted(err)
 	}
 	c.lastRead.Store(c.srv.clock.Load())
-	if c.told {
+	if c.told || c.ending.Load() != nil {
+		// Waiting for the end, but not for a client that just goes on.
+		if c.dropped += len(c.sock.have); c.dropped > maxDropped {
+			return errDropped
+		}
 		c.sock.release()
 		return nil
 	}
@@ -239,6 +276,8 @@ func (c *conn) negotiate(ev *stream.Event, out []byte) ([]byte, error) {
 		return nil, c.handshake()
 	case stream.Auth, stream.AuthResponse, stream.AuthAbort:
 		return c.auth(*ev, out), nil
+	case stream.Register:
+		return c.mach.Reply(out, c.register(ev.Stanza)), nil
 	case stream.Bind:
 		return c.bind(ev, out), nil
 	case stream.SMResume:
@@ -343,7 +382,9 @@ func (c *conn) handle(ev *stream.Event) {
 	}
 	var se *stanza.StreamError
 	if !errors.As(err, &se) {
-		c.log(slog.LevelError, "handling a stanza", slog.Any("error", err))
+		if c.srv.ctx.Err() == nil {
+			c.log(slog.LevelError, "handling a stanza", slog.Any("error", err))
+		}
 		se = stanza.NewStreamError(stanza.StreamInternalServerError, "")
 	}
 	c.leave()
@@ -378,15 +419,20 @@ func (c *conn) leave() {
 
 // gone is the end of the reader: the connection is forgotten.
 func (c *conn) gone(err error) {
+	defer c.srv.dismiss(c)
+	defer c.sock.release()
+	defer c.sock.Close()
+	defer func() {
+		if r := recover(); r != nil {
+			c.panicked(r)
+		}
+	}()
 	c.leave()
-	c.sock.Close()
-	c.sock.release()
 	if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) && !c.told {
 		c.log(slog.LevelDebug, "connection lost", slog.Any("error", err))
 	} else {
 		c.log(slog.LevelDebug, "connection closed")
 	}
-	c.srv.dismiss(c)
 }
 
 // throttle holds the reader back to BytesPerSecond.

@@ -3,11 +3,11 @@ package c2s
 import (
 	"errors"
 	"log/slog"
-	"strings"
 	"time"
 
 	"carillon.im/jid"
 	"carillon.im/sasl"
+	"carillon.im/stanza"
 	"carillon.im/stream"
 )
 
@@ -44,7 +44,7 @@ func (s *Server) newLogin(c *conn) *login {
 	l.cfg.Lookup = func(_ string, h sasl.Hash) (sasl.Keys, error) {
 		// The limit holds for names that exist and for names that don't: it must
 		// not tell them apart.
-		if !s.accountFailures.allowed(l.account, time.Now()) {
+		if !s.guard.accountAllowed(l.account, c.address(), time.Now()) {
 			return sasl.Keys{}, errThrottled
 		}
 		return s.cfg.Credentials.Keys(s.ctx, l.account, h)
@@ -62,7 +62,7 @@ func (c *conn) auth(ev stream.Event, out []byte) []byte {
 		c.srv.Metrics.authFailed(sasl.Aborted)
 		return out
 	case stream.Auth:
-		if !c.srv.addressFailures.allowed(addressKey(c.addr.Addr()), time.Now()) && c.addr.IsValid() {
+		if !c.srv.guard.addressAllowed(c.address(), time.Now()) {
 			return c.refuse(out, &sasl.Error{Condition: sasl.TemporaryAuthFailure, Err: errThrottled})
 		}
 		l.account, l.mechanism = jid.JID{}, ev.Name
@@ -92,6 +92,7 @@ func (c *conn) auth(ev stream.Event, out []byte) []byte {
 		return out
 	}
 	c.srv.Metrics.Logins.Add(1)
+	c.srv.guard.succeeded(l.account, c.address(), time.Now())
 	c.log(slog.LevelDebug, "authenticated", slog.String("mechanism", l.mechanism))
 	c.login = nil
 	return out
@@ -130,14 +131,23 @@ func (c *conn) loginFailed(e *sasl.Error) {
 	case e.Condition == sasl.TemporaryAuthFailure:
 		c.log(slog.LevelError, "login failed for a reason of ours", slog.Any("error", e))
 		return
-	case e.Condition == sasl.NotAuthorized && !c.login.account.IsZero():
-		// The table outlives the connection: it must not hold on to its buffers.
-		s.accountFailures.add(jid.MustParse(strings.Clone(c.login.account.String())), now)
-		fallthrough
+	case e.Condition == sasl.NotAuthorized:
+		s.guard.failed(c.login.account, c.address(), now)
 	default:
-		if c.addr.IsValid() {
-			s.addressFailures.add(addressKey(c.addr.Addr()), now)
-		}
+		s.guard.failed(jid.JID{}, c.address(), now)
 	}
 	c.log(slog.LevelInfo, "login failed", slog.String("wanted", c.login.account.String()), slog.Any("error", e))
+}
+
+// register answers a stranger's request for an account (XEP-0077 3.1).
+func (c *conn) register(st *stanza.Stanza) *stanza.Stanza {
+	if st.Type == stanza.TypeSet && !c.srv.guard.registerAllowed(c.address(), time.Now()) {
+		c.srv.Metrics.Throttled.Add(1)
+		return st.ErrorReply(stanza.NewError(stanza.ResourceConstraint, "too many accounts from this address, try again later"))
+	}
+	payload, err := c.srv.cfg.Registrar.Answer(c.srv.ctx, c.mach.Domain(), st)
+	if err != nil {
+		return st.ErrorReply(c.asError("registering an account", err))
+	}
+	return st.Reply(payload)
 }

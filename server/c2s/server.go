@@ -33,12 +33,11 @@ type Server struct {
 	tlsPlain   *tls.Config       // after STARTTLS
 	tlsDirect  *tls.Config
 
-	addressFailures *failures[netip.Addr]
-	accountFailures *failures[jid.JID]
+	guard *guard
 
 	ctx    context.Context // ends with the last connection
 	cancel context.CancelFunc
-	done   chan struct{} // closed when workers and patrol may go
+	done   chan struct{} // closed when workers and patrol must go
 	work   chan *conn    // hands a connection to a worker that waits
 	idle   atomic.Int32  // workers that wait
 	epoch  time.Time
@@ -53,7 +52,7 @@ type Server struct {
 	addresses  map[netip.Addr]addressCount
 	listeners  map[net.Listener]struct{}
 	running    sync.WaitGroup // connections
-	helpers    sync.WaitGroup // workers and patrol
+	patrols    sync.WaitGroup
 }
 
 // New makes a server that serves nothing yet.
@@ -66,18 +65,17 @@ func New(cfg Config) (*Server, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
-		cfg:             cfg,
-		ctx:             ctx,
-		cancel:          cancel,
-		done:            make(chan struct{}),
-		work:            make(chan *conn),
-		epoch:           time.Now(),
-		domains:         map[jid.JID]jid.JID{},
-		conns:           map[*conn]struct{}{},
-		addresses:       map[netip.Addr]addressCount{},
-		listeners:       map[net.Listener]struct{}{},
-		addressFailures: newFailures[netip.Addr](cfg.Limits.AddressFailures, maxTracked),
-		accountFailures: newFailures[jid.JID](cfg.Limits.AccountFailures, maxTracked),
+		cfg:       cfg,
+		ctx:       ctx,
+		cancel:    cancel,
+		done:      make(chan struct{}),
+		work:      make(chan *conn),
+		epoch:     time.Now(),
+		domains:   map[jid.JID]jid.JID{},
+		conns:     map[*conn]struct{}{},
+		addresses: map[netip.Addr]addressCount{},
+		listeners: map[net.Listener]struct{}{},
+		guard:     newGuard(&cfg.Limits, maxTracked),
 		mechanisms: map[bool][]string{
 			true:  sasl.Mechanisms(true, cfg.AllowPlain),
 			false: sasl.Mechanisms(false, cfg.AllowPlain),
@@ -97,6 +95,7 @@ func New(cfg Config) (*Server, error) {
 		EarlySeconds: int(lim.EarlyTime / time.Second),
 		IdleSeconds:  int(lim.Idle / time.Second),
 		Features:     cfg.Features,
+		Register:     cfg.Registrar != nil,
 		MaxAuth:      lim.AuthAttempts,
 	}
 	return s, nil
@@ -120,8 +119,7 @@ func (s *Server) newStreamID() string {
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
-// Serve accepts connections until ctx ends or Close is called, then it returns
-// nil. direct is for listeners on which TLS comes first (XEP-0368). It closes
+// Serve accepts connections until ctx ends or Close is called. direct is for listeners on which TLS comes first (XEP-0368). It closes
 // the listener.
 func (s *Server) Serve(ctx context.Context, l net.Listener, direct bool) error {
 	s.mu.Lock()
@@ -149,12 +147,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, direct bool) error {
 		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 			return nil
 		}
-		var ne net.Error
-		if !errors.As(err, &ne) || !ne.Temporary() { //nolint:staticcheck // the only way to tell "too many open files"
-			return fmt.Errorf("c2s: accepting on %v: %w", l.Addr(), err)
-		}
+		// Such as too many open files: that passes, and a server that gave up
+		// wouldn't come back.
 		delay = min(max(2*delay, 5*time.Millisecond), time.Second)
-		s.cfg.Log.Warn("accepting connections", "error", err, "retry", delay)
+		s.cfg.Log.Error("accepting connections", "addr", l.Addr(), "error", err, "retry", delay)
 		select {
 		case <-time.After(delay):
 		case <-ctx.Done():
@@ -173,7 +169,7 @@ func (s *Server) ServeConn(nc net.Conn, direct bool) {
 	}
 	if !s.admit(c) {
 		s.Metrics.Refused.Add(1)
-		c.log(slog.LevelInfo, "connection refused: too many")
+		c.log(slog.LevelDebug, "connection refused: too many")
 		nc.Close()
 		return
 	}
@@ -217,7 +213,7 @@ func (s *Server) Close(ctx context.Context) error {
 	}
 	s.cancel()
 	close(s.done)
-	s.helpers.Wait()
+	s.patrols.Wait()
 	return err
 }
 
@@ -238,7 +234,7 @@ func (s *Server) patrol() {
 		return
 	}
 	s.patrolling = true
-	s.helpers.Go(func() {
+	s.patrols.Go(func() {
 		t := time.NewTicker(s.round())
 		defer t.Stop()
 		for {

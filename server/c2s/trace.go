@@ -6,10 +6,8 @@ import (
 
 	"carillon.im/stanza"
 	"carillon.im/stream"
+	"carillon.im/xep"
 )
-
-// nsRegister is XEP-0077's namespace: its forms carry passwords.
-const nsRegister = "jabber:iq:register"
 
 // trace writes what the client said into the transcript.
 func (c *conn) trace(ev *stream.Event) {
@@ -20,7 +18,7 @@ func (c *conn) trace(ev *stream.Event) {
 	switch ev.Kind {
 	case stream.NeedMore:
 		return
-	case stream.Stanza, stream.Answered:
+	case stream.Stanza, stream.Answered, stream.Register:
 		text = string(appendTraced(nil, ev.Stanza))
 	case stream.Element:
 		text = ev.Element.Raw()
@@ -52,10 +50,11 @@ func (c *conn) trace(ev *stream.Event) {
 	c.log(LevelTrace, "in", slog.String("xml", text))
 }
 
-// appendTraced writes a stanza without what must not be in a log.
+// appendTraced writes a stanza without what must not be in a log: XEP-0077's forms
+// carry passwords.
 func appendTraced(dst []byte, st *stanza.Stanza) []byte {
-	if st.Kind == stanza.IQ && st.Payload().Space() == nsRegister {
-		return st.AppendWith(dst, "<query xmlns='"+nsRegister+"'/>")
+	if st.Kind == stanza.IQ && st.Payload().Space() == xep.NSRegister {
+		return st.AppendWith(dst, "<query xmlns='"+xep.NSRegister+"'/>")
 	}
 	return st.AppendTo(dst)
 }

@@ -21,6 +21,8 @@ const (
 	// maxIdleWorkers is how many workers wait for the next connection; their
 	// stacks are grown already.
 	maxIdleWorkers = 32
+	// restAfter is after how much silence a reader lets go of its stack.
+	restAfter = 8 * time.Second
 	// maxDrain bounds what is written of a session whose stream ends.
 	maxDrain = 1 << 20
 	// keepBuffer is up to which size a write buffer is used again.
@@ -123,22 +125,23 @@ func (c *conn) shutdown() {
 		c.tls.CloseWrite()
 	}
 	c.sock.closeWrite()
-	c.sock.SetReadDeadline(time.Now().Add(c.srv.cfg.Limits.Linger))
+	c.linger()
 }
+
+func (c *conn) linger() { c.sock.SetReadDeadline(time.Now().Add(c.srv.cfg.Limits.Linger)) }
 
 // dispatch gives the connection to a worker.
 func (s *Server) dispatch(c *conn) {
 	select {
 	case s.work <- c:
 	default:
-		s.helpers.Add(1)
 		go s.worker(c)
 	}
 }
 
-// worker writes for one connection after the other.
+// worker writes for one connection after the other. Nobody waits for its end: a
+// connection that is gone gives it nothing to do.
 func (s *Server) worker(c *conn) {
-	defer s.helpers.Done()
 	for {
 		c.flush()
 		if s.idle.Add(1) > maxIdleWorkers {
@@ -212,7 +215,7 @@ func (c *conn) send(b []byte) bool {
 		return true
 	}
 	c.traceOut(b, false)
-	c.writing.Store(int64(time.Since(c.srv.epoch)))
+	c.writing.Store(max(1, int64(time.Since(c.srv.epoch))))
 	_, err := c.rw.Write(b)
 	c.writing.Store(0)
 	if err != nil {
@@ -239,7 +242,11 @@ func (c *conn) inspect(now time.Duration) {
 	}
 	last := c.lastRead.Load()
 	switch silent := int64(now) - last; {
-	case lim.Idle <= 0 || silent < int64(lim.Idle) || c.ending.Load() != nil:
+	case c.ending.Load() != nil:
+	case silent > int64(restAfter) && c.rest <= last && c.sock.raw != nil:
+		c.rest = int64(now)
+		c.sock.SetReadDeadline(time.Unix(1, 0))
+	case lim.Idle <= 0 || silent < int64(lim.Idle):
 	case c.asked <= last:
 		c.asked = int64(now)
 		c.ask()

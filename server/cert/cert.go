@@ -5,6 +5,7 @@
 package cert
 
 import (
+	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -56,6 +57,7 @@ type Info struct {
 	Missing    []string // of these, the ones that it does not name
 	SelfSigned bool
 	SHA256     string // fingerprint: upper case hexadecimal with colons
+	SHA1       string // the same for clients that show the old one
 	NotBefore  time.Time
 	NotAfter   time.Time
 }
@@ -146,6 +148,7 @@ func describe(leaf *x509.Certificate) Info {
 		// Same name is not enough: a private authority may sign a certificate that has its own name.
 		SelfSigned: leaf.CheckSignature(leaf.SignatureAlgorithm, leaf.RawTBSCertificate, leaf.Signature) == nil,
 		SHA256:     Fingerprint(leaf),
+		SHA1:       colons(sha1Sum(leaf.Raw)),
 		NotBefore:  leaf.NotBefore,
 		NotAfter:   leaf.NotAfter,
 	}
@@ -166,6 +169,15 @@ func missing(leaf *x509.Certificate, domains []string) []string {
 // Fingerprint is the SHA-256 hash of a certificate as clients show it.
 func Fingerprint(c *x509.Certificate) string {
 	sum := sha256.Sum256(c.Raw)
+	return colons(sum[:])
+}
+
+func sha1Sum(b []byte) []byte {
+	sum := sha1.Sum(b)
+	return sum[:]
+}
+
+func colons(sum []byte) string {
 	parts := make([]string, len(sum))
 	for i, b := range sum {
 		parts[i] = strings.ToUpper(hex.EncodeToString([]byte{b}))

@@ -60,6 +60,7 @@ func (c *Config) checkLimits(p *problems) {
 	p.between("limits.block_items", l.BlockItems, 0, math.MaxInt32)
 	p.between("limits.login_failures_per_address", l.LoginFailuresPerAddress, 0, math.MaxInt32)
 	p.between("limits.login_failures_per_account", l.LoginFailuresPerAccount, 0, math.MaxInt32)
+	p.between("limits.registrations_per_address", l.RegistrationsPerAddress, 0, math.MaxInt32)
 	p.between("limits.mam_page_max", l.MAMPageMax, 1, 10_000)
 	// The longest stanza must fit, with what the server adds to it, or it could never be delivered.
 	p.between("limits.outbox_bytes", l.OutboxBytes, max(64<<10, l.StanzaBytes+4096), math.MaxInt32)

@@ -150,6 +150,9 @@ type Limits struct {
 	// The same for one account name, from wherever. 0: no limit.
 	LoginFailuresPerAccount int `toml:"login_failures_per_account"`
 
+	// With registration: how many accounts one address (as above) may make per hour. 0: no limit.
+	RegistrationsPerAddress int `toml:"registrations_per_address"`
+
 	// How many messages of the archive a client gets in one answer at most.
 	MAMPageMax int `toml:"mam_page_max"`
 }
@@ -218,6 +221,7 @@ func Default() Config {
 			BlockItems:                 1000,
 			LoginFailuresPerAddress:    30,
 			LoginFailuresPerAccount:    20,
+			RegistrationsPerAddress:    10,
 			MAMPageMax:                 250,
 		},
 		Archive: Archive{Default: "always"},

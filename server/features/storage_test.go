@@ -184,7 +184,9 @@ func TestVCard(t *testing.T) {
 	romeo.expect("get", "", get, empty)
 }
 
-func registerXML(inner string) string { return "<query xmlns='jabber:iq:register'>" + inner + "</query>" }
+func registerXML(inner string) string {
+	return "<query xmlns='jabber:iq:register'>" + inner + "</query>"
+}
 
 // password is what the account's keys were made of (see keys).
 func (l *live) password(name string) string {

@@ -306,15 +306,18 @@ func (s *Store) LoadAccount(ctx context.Context, bare jid.JID) (AccountData, err
 		if err != nil {
 			return err
 		}
-		// Before the tables are read: what is moved out of the tail from here on is then found in them.
+		// Before the tables are read, all in one state of the database: what is moved out of the tail from here on is then found in them.
 		tail := s.tail.snapshot(id)
 		if s.memory == nil {
-			if err := c.begin(); err != nil {
+			if err := c.run("BEGIN"); err != nil {
 				return err
 			}
-			defer c.end()
 		}
-		if err := loadAccount(c, bare, &d); err != nil {
+		err = loadAccount(c, bare, &d)
+		if s.memory == nil {
+			err = errors.Join(err, c.run(qCommit))
+		}
+		if err != nil {
 			return err
 		}
 		if len(tail) > 0 {
@@ -326,23 +329,6 @@ func (s *Store) LoadAccount(ctx context.Context, bare jid.JID) (AccountData, err
 		return AccountData{}, err
 	}
 	return d, nil
-}
-
-// begin makes the statements that follow see one state of the database.
-func (c *conn) begin() error {
-	s, err := c.stmt("BEGIN")
-	if err != nil {
-		return err
-	}
-	return s.Run()
-}
-
-func (c *conn) end() {
-	s, err := c.stmt(qCommit)
-	if err == nil {
-		err = s.Run()
-	}
-	_ = err // a read transaction has nothing to lose; if the connection is broken the next query says so
 }
 
 func loadAccount(c *conn, bare jid.JID, d *AccountData) error {

@@ -27,6 +27,15 @@ func (c *conn) stmt(query string) (*sqlite.Stmt, error) {
 	return s, nil
 }
 
+// run runs a statement without parameters.
+func (c *conn) run(query string) error {
+	s, err := c.stmt(query)
+	if err != nil {
+		return err
+	}
+	return s.Run()
+}
+
 func (c *conn) close() error { return c.Close() }
 
 // bind sets the parameters of a statement in order.
@@ -58,7 +67,7 @@ func (s *Store) connect(cache int) (*conn, error) {
 	if err := s.fault("open"); err != nil {
 		return nil, err
 	}
-	c, err := sqlite.Open(s.file, true)
+	c, err := sqlite.Open(s.file)
 	if err != nil {
 		return nil, fmt.Errorf("store: opening %s: %w", s.file, diskError(err))
 	}

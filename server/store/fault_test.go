@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -331,7 +332,7 @@ func TestKill(t *testing.T) {
 		}
 		lines := bufio.NewScanner(stdout)
 		// At different loads: after the first message as well as after rounds of moving.
-		for n := 0; n < 1+i*i*150 && lines.Scan(); n++ {
+		for n := 0; n < 1+(i%10)*(i%10)*150 && lines.Scan(); n++ {
 			told = parseID(t, lines.Text())
 		}
 		if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
@@ -469,5 +470,28 @@ func TestLocked(t *testing.T) {
 	open(t, store.Options{Path: dir})
 	if _, err := store.Open(t.Context(), store.Options{Path: dir}); !errors.Is(err, store.ErrLocked) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestPrivate: nobody else reads the keys in the database, whatever the folder's mode.
+func TestPrivate(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, store.Options{Path: dir})
+	storetest.Account(t, s, "a@x.example")
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) < 3 {
+		t.Errorf("only %d files", len(files))
+	}
+	for _, f := range files {
+		info, err := f.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s has mode %v", f.Name(), info.Mode())
+		}
 	}
 }

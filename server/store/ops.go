@@ -16,9 +16,9 @@ type Op interface {
 
 // Bounds per account.
 const (
-	MaxTombstones  = 100  // removed contacts remembered for XEP-0237
-	MaxRequests    = 1000 // subscription requests waiting
-	MaxSessionRows = 64   // resources remembered
+	MaxTombstones  = 100 // removed contacts remembered for XEP-0237
+	MaxRequests    = 250 // subscription requests waiting
+	MaxSessionRows = 64  // resources remembered
 )
 
 // ArchiveAppend adds an entry to an account's archive. It fails with ErrExists if the id is taken and with ErrNotFound if the account does not

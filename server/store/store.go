@@ -131,6 +131,14 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		}
 		s.lock = lock
 		s.file = filepath.Join(o.Path, "store.db")
+		// SQLite would make the file readable for everybody; the log's files take its mode.
+		f, err := os.OpenFile(s.file, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("store: %w", err), s.unlock())
+		}
+		if err := f.Close(); err != nil {
+			return nil, errors.Join(fmt.Errorf("store: %w", err), s.unlock())
+		}
 	}
 	if err := s.start(ctx); err != nil {
 		if s.write != nil && s.write.db != nil {

@@ -93,13 +93,7 @@ func (t *tx) stmt(query string) (*sqlite.Stmt, error) {
 }
 
 // exec runs a statement that belongs to no unit.
-func (t *tx) exec(query string) error {
-	s, err := t.w.db.stmt(query)
-	if err != nil {
-		return err
-	}
-	return s.Run()
-}
+func (t *tx) exec(query string) error { return t.w.db.run(query) }
 
 // run is stmt, bind and run for ops that are not many.
 func (t *tx) run(query string, args ...any) error {

@@ -193,6 +193,7 @@ func offline(t *testing.T, s *server, l library) {
 			t.Errorf("%q bears no delay", e.Body)
 		}
 	}
+	b.do("ping", nil) // the server asked for an acknowledgement with the messages, so it has it now
 	b.do("disconnect", nil)
 	b = online(t, s, l, bob, "one")
 	b.none("offline messages came twice", func(e *event) bool { return e.Kind == "message" })

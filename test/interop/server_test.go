@@ -101,7 +101,7 @@ func (r *shared) start(kind serverKind) {
 }
 
 func (r *shared) begin(kind serverKind) (err error) {
-	if r.dir, err = os.MkdirTemp("", "carillon-interop-"); err != nil {
+	if r.dir, err = os.MkdirTemp("", "interop-"); err != nil {
 		return err
 	}
 	if r.ca, err = newAuthority(r.dir); err != nil {

@@ -1,6 +1,7 @@
 package mam
 
 import (
+	"bytes"
 	"context"
 	"slices"
 
@@ -15,6 +16,9 @@ const (
 	batchMessages = 64
 	// heldBytes bounds the results that are held because others go first.
 	heldBytes = 256 << 10
+	// messageGuess is what a result takes mostly, in bytes: the frame and a
+	// short message.
+	messageGuess = 704
 )
 
 // page is one page on its way to the session.
@@ -82,7 +86,7 @@ func (p *page) send(ctx context.Context, q store.ArchiveQuery, size int, descend
 
 // read makes the results of one query.
 func (p *page) read(ctx context.Context, q store.ArchiveQuery) (b *batch, more bool, err error) {
-	b = &batch{buf: make([]byte, 0, q.Max*512), ends: make([]int, 0, q.Max)}
+	b = &batch{buf: make([]byte, 0, q.Max*messageGuess), ends: make([]int, 0, q.Max)}
 	more, err = p.store.Archive(ctx, q, func(m store.ArchivedMessage) error {
 		b.buf = p.head.Append(b.buf, m.ID.Append(p.id[:0]), m.ID.Time(), m.Stanza)
 		if b.ends = append(b.ends, len(b.buf)); b.first == 0 {
@@ -105,9 +109,9 @@ func (p *page) note(b *batch) {
 
 // release lets go of results beyond heldBytes, of those that leave last.
 func release(held []*batch) []*batch {
-	bytes := 0
+	size := 0
 	for _, b := range slices.Backward(held) {
-		if bytes += len(b.buf); bytes > heldBytes && b != held[len(held)-1] {
+		if size += len(b.buf); size > heldBytes && b != held[len(held)-1] {
 			b.buf = nil
 		}
 	}
@@ -116,6 +120,9 @@ func release(held []*batch) []*batch {
 
 // deliver hands a batch to the session, and with it the memory.
 func (p *page) deliver(ctx context.Context, b *batch, descending bool) error {
+	if cap(b.buf) > 2*len(b.buf) {
+		b.buf = bytes.Clone(b.buf) // the session may keep it for long
+	}
 	p.out = p.out[:0]
 	start := 0
 	for _, end := range b.ends {

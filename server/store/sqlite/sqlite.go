@@ -62,8 +62,8 @@ type Conn struct {
 	stmts map[*Stmt]struct{}
 }
 
-// Open opens the database file at path, or a new database in memory for ":memory:". The file is made if create is set.
-func Open(path string, create bool) (*Conn, error) {
+// Open opens the database file at path, or a new database in memory for ":memory:". The file is made if missing.
+func Open(path string) (*Conn, error) {
 	c := &Conn{tls: libc.NewTLS(), stmts: make(map[*Stmt]struct{})}
 	if c.out = libc.Xcalloc(c.tls, 1, 8); c.out == 0 {
 		c.tls.Close()
@@ -76,10 +76,7 @@ func Open(path string, create bool) (*Conn, error) {
 		return nil, fmt.Errorf("sqlite: %w", err)
 	}
 	defer libc.Xfree(c.tls, name)
-	flags := int32(lib.SQLITE_OPEN_READWRITE | lib.SQLITE_OPEN_NOMUTEX | lib.SQLITE_OPEN_EXRESCODE)
-	if create {
-		flags |= lib.SQLITE_OPEN_CREATE
-	}
+	const flags = lib.SQLITE_OPEN_READWRITE | lib.SQLITE_OPEN_CREATE | lib.SQLITE_OPEN_NOMUTEX | lib.SQLITE_OPEN_EXRESCODE
 	rc := lib.Xsqlite3_open_v2(c.tls, name, c.out, flags, 0)
 	c.db = *(*uintptr)(pointer(c.out))
 	if rc != lib.SQLITE_OK {

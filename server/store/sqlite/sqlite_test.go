@@ -11,7 +11,7 @@ import (
 
 func open(t *testing.T, path string) *sqlite.Conn {
 	t.Helper()
-	c, err := sqlite.Open(path, true)
+	c, err := sqlite.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestErrors(t *testing.T) {
 	if err := s.Run(); err != nil {
 		t.Errorf("after errors: %v", err)
 	}
-	if _, err := sqlite.Open(filepath.Join(t.TempDir(), "no", "such.db"), true); err == nil {
+	if _, err := sqlite.Open(filepath.Join(t.TempDir(), "no", "such.db")); err == nil {
 		t.Error("opened a file in no folder")
 	}
 	if got, err := c.QueryText("SELECT i FROM v WHERE i > 5"); got != "" || err != nil {

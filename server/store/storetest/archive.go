@@ -227,7 +227,7 @@ func remove(t *testing.T, open Open) {
 func concurrent(t *testing.T, open Open) {
 	s := open(t, store.Options{})
 	a := Account(t, s, "a@x.example")
-	const n = 12_000
+	const n = 6_000
 	var told gosync.Int64
 	var readers sync.WaitGroup
 	for i := range 3 {
@@ -292,7 +292,7 @@ func model(t *testing.T, open Open) {
 	}
 	peers := []string{"b@x.example/1", "b@x.example/2", "c@x.example", "d@x.example/r"}
 	next := store.ArchiveID(1000)
-	for round := range 160 {
+	for round := range 100 {
 		var ops []store.Op
 		for range rnd.IntN(160) {
 			i := rnd.IntN(accounts)
@@ -310,7 +310,7 @@ func model(t *testing.T, open Open) {
 			ops = append(ops, e)
 		}
 		commit(t, s, ops...)
-		if round == 100 {
+		if round == 60 {
 			before := next / 3
 			n, err := s.ArchivePurge(t.Context(), before.Time(), 1<<30)
 			want(t, "error", err, nil)
@@ -362,7 +362,7 @@ func model(t *testing.T, open Open) {
 			}
 		}
 	}
-	if moved := 160*80 - s.Stats().Tail; moved < 4096 {
+	if moved := 100*80 - s.Stats().Tail; moved < 2000 {
 		t.Errorf("only %d entries were moved", moved)
 	}
 }

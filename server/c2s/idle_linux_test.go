@@ -3,22 +3,15 @@ package c2s
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
-	"fmt"
-	"io"
-	"log/slog"
 	"net"
 	"os"
 	"os/exec"
 	"runtime"
 	"runtime/debug"
-	"runtime/pprof"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // BenchmarkIdleSession says what a TLS session that does nothing costs: N of
@@ -30,7 +23,7 @@ func BenchmarkIdleSession(b *testing.B) {
 		n, _ = strconv.Atoi(s)
 	}
 	w := newWorld(b, func(cfg *Config) {
-		cfg.Log = slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelInfo}))
+		cfg.Log = quiet()
 		cfg.Limits.PerAddress, cfg.Limits.UnauthenticatedPerAddress = 0, 0
 	})
 	defer w.end(b)
@@ -57,13 +50,7 @@ func BenchmarkIdleSession(b *testing.B) {
 	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
 		b.Fatal(line, err)
 	}
-	// Let the collector shrink the stacks that were deep.
 	after := readCosts()
-	if f := os.Getenv("C2S_HEAP"); f != "" {
-		fh, _ := os.Create(f)
-		pprof.WriteHeapProfile(fh)
-		fh.Close()
-	}
 	per := func(x int64) float64 { return float64(x) / float64(n) }
 	b.ReportMetric(per(after.cpu-before.cpu)/1e3, "µs-cpu/login")
 	b.ReportMetric(per(after.heap-before.heap), "heap-B/session")
@@ -73,8 +60,6 @@ func BenchmarkIdleSession(b *testing.B) {
 	in.Close()
 	clients.Wait()
 }
-
-const idleClients = "C2S_IDLE_CLIENTS"
 
 type costs struct{ cpu, heap, stack, rss int64 }
 
@@ -88,7 +73,6 @@ func readCosts() (c costs) {
 	debug.FreeOSMemory()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	fmt.Fprintf(os.Stderr, "heapalloc %d inuse %d idle %d released %d stackinuse %d stacksys %d mspan %d gcsys %d other %d sys %d\n", m.HeapAlloc, m.HeapInuse, m.HeapIdle, m.HeapReleased, m.StackInuse, m.StackSys, m.MSpanInuse, m.GCSys, m.OtherSys, m.Sys)
 	c.heap, c.stack = int64(m.HeapAlloc), int64(m.StackInuse)
 	status, _ := os.ReadFile("/proc/self/status")
 	for _, line := range strings.Split(string(status), "\n") {
@@ -98,40 +82,4 @@ func readCosts() (c costs) {
 		}
 	}
 	return c
-}
-
-// runIdleClients is the other process of BenchmarkIdleSession.
-func runIdleClients(arg string) {
-	var addr string
-	var n int
-	fmt.Sscan(arg, &addr, &n)
-	t := &testing.B{}
-	var wg sync.WaitGroup
-	users := make([]*user, n)
-	for k := range 8 {
-		wg.Go(func() {
-			for i := k; i < n; i += 8 {
-				conn, err := net.Dial("tcp", addr)
-				if err != nil {
-					panic(err)
-				}
-				u := newUser(t, conn)
-				clientTLS := &tls.Config{InsecureSkipVerify: true, ServerName: domain, CurvePreferences: []tls.CurveID{tls.X25519}}
-				_ = clientTLS
-				u.mech = "SCRAM-SHA-256-PLUS"
-				u.starttls()
-				u.authenticated("alice")
-				u.bind("r" + strconv.Itoa(i))
-				u.ping()
-				users[i] = u
-			}
-		})
-	}
-	wg.Wait()
-	time.Sleep(200 * time.Millisecond)
-	fmt.Println("ready")
-	io.Copy(io.Discard, os.Stdin)
-	for _, u := range users {
-		u.conn.Close()
-	}
 }

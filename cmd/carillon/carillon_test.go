@@ -1,0 +1,401 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"carillon.im/server/admin"
+	"carillon.im/server/c2s"
+	"carillon.im/server/config"
+)
+
+// TestMain fails if a test leaves goroutines behind.
+func TestMain(m *testing.M) {
+	before := runtime.NumGoroutine()
+	code := m.Run()
+	http.DefaultClient.CloseIdleConnections()
+	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before+1; runtime.Gosched() { // signal.Notify keeps one
+		if time.Now().After(deadline) {
+			stacks := make([]byte, 1<<20)
+			fmt.Fprintf(os.Stderr, "goroutines left:\n%s", stacks[:runtime.Stack(stacks, true)])
+			code = 1
+			break
+		}
+	}
+	os.Exit(code)
+}
+
+// carillon runs a command line with input on standard input and returns what it wrote.
+func carillon(t *testing.T, input string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := w.WriteString(input); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	var out, errs bytes.Buffer
+	p := &program{stdin: r, stdout: &out, stderr: &errs, name: "carillon"}
+	code = p.run(t.Context(), args)
+	return code, out.String(), errs.String()
+}
+
+// must is carillon for what must succeed.
+func must(t *testing.T, input string, args ...string) string {
+	t.Helper()
+	code, stdout, stderr := carillon(t, input, args...)
+	if code != 0 {
+		t.Fatalf("carillon %s: %s%s", strings.Join(args, " "), stdout, stderr)
+	}
+	return stdout
+}
+
+// refuse is carillon for what must fail, saying want.
+func refuse(t *testing.T, want, input string, args ...string) {
+	t.Helper()
+	code, stdout, stderr := carillon(t, input, args...)
+	if code != 1 || !strings.Contains(stderr, want) {
+		t.Errorf("carillon %s: code %d, wanted %q, got %s%s", strings.Join(args, " "), code, want, stdout, stderr)
+	}
+}
+
+// running is a server started with "serve".
+type running struct {
+	addrs   map[string]string
+	welcome string
+	log     *bytes.Buffer // only to be read after stop
+	stop    func() int    // makes it stop and returns its exit code
+	wait    func() int    // the same without making it stop
+}
+
+// startServer runs "serve" on free ports and waits until it has said all that it says at start.
+func startServer(t *testing.T, data string, args ...string) *running {
+	t.Helper()
+	stdin, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	out, in := io.Pipe()
+	s := &running{log: &bytes.Buffer{}}
+	p := &program{stdin: stdin, stdout: in, stderr: s.log, name: "carillon"}
+	code := make(chan int, 1)
+	go func() {
+		c := p.run(ctx, append([]string{"serve", "--data", data, "--c2s", "127.0.0.1:0", "--c2s-tls", "127.0.0.1:0", "--http", "127.0.0.1:0"}, args...))
+		in.Close()
+		code <- c
+	}()
+	stopped := -1
+	s.wait = func() int {
+		if stopped < 0 {
+			stopped = <-code
+			stdin.Close()
+		}
+		return stopped
+	}
+	s.stop = func() int {
+		cancel()
+		return s.wait()
+	}
+	t.Cleanup(func() { s.stop() })
+	var welcome strings.Builder
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		welcome.WriteString(lines.Text() + "\n")
+		if strings.HasPrefix(lines.Text(), "Ctrl-C") {
+			break
+		}
+	}
+	if s.welcome = welcome.String(); !strings.Contains(s.welcome, "Ctrl-C") {
+		t.Fatalf("no start: code %d, %s%s", s.stop(), s.welcome, s.log)
+	}
+	_, status, err := admin.Connect(t.Context(), data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.addrs = status.Listening
+	return s
+}
+
+func TestUserWithoutServer(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	refuse(t, "there is no data folder", "", "user", "list", "--data", data)
+	must(t, "secret\n", "user", "add", "romeo@localhost", "--data", data, "--password-stdin")
+	if info, err := os.Stat(data); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("data folder: %v %v", info.Mode(), err)
+	}
+	refuse(t, "exists already", "secret\n", "user", "add", "romeo@localhost", "--data", data, "--password-stdin")
+	must(t, "other secret", "user", "passwd", "romeo@localhost", "--data", data, "--password-stdin")
+	must(t, "x\r\n", "user", "add", "juliet@example.org", "--data", data, "--domain", "example.org", "--password-stdin")
+	if got := must(t, "", "user", "list", "localhost", "--data", data); got != "romeo@localhost\n" {
+		t.Errorf("list: %q", got)
+	}
+	var accounts []admin.Account
+	if err := json.Unmarshal([]byte(must(t, "", "user", "list", "--json", "--data", data)), &accounts); err != nil || len(accounts) != 2 {
+		t.Errorf("list: %v %v", accounts, err)
+	}
+	must(t, "", "user", "remove", "romeo@localhost", "--data", data)
+	if got := must(t, "", "user", "list", "--data", data); got != "juliet@example.org\n" {
+		t.Errorf("after removal: %q", got)
+	}
+}
+
+func TestUserErrors(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	for _, tt := range []struct {
+		want, input string
+		args        []string
+	}{
+		{"needs JID", "", []string{"user", "add"}},
+		{"passwords are never given on the command line", "", []string{"user", "add", "romeo@localhost", "secret"}},
+		{"--password-stdin", "secret\n", []string{"user", "add", "romeo@localhost", "--data", data}},
+		{"more than one line", "a\nb\n", []string{"user", "add", "romeo@localhost", "--data", data, "--password-stdin"}},
+		{"longer than", strings.Repeat("x", maxSecret+1), []string{"user", "add", "romeo@localhost", "--data", data, "--password-stdin"}},
+		{"not a usable password", "\n", []string{"user", "add", "romeo@localhost", "--data", data, "--password-stdin"}},
+		{"domains are localhost", "x", []string{"user", "add", "romeo@example.org", "--data", data, "--password-stdin"}},
+		{"wanted name@domain", "x", []string{"user", "add", "romeo", "--data", data, "--password-stdin"}},
+		{"unknown command", "", []string{"usr"}},
+		{"unknown flag", "", []string{"serve", "--port", "1"}},
+		{"no such file", "", []string{"serve", "--config", "/nowhere.toml"}},
+		{"log_level: \"loud\" is none of", "", []string{"serve", "--data", data, "--log-level", "loud"}},
+		{"did you mean \"limits.depth\"?", "", []string{"serve", "--data", data, "--set", "limits.dept=1"}},
+	} {
+		refuse(t, tt.want, tt.input, tt.args...)
+	}
+	if code, stdout, stderr := carillon(t, "", "user", "add", "romeo@localhost", "hunter2"); strings.Contains(stdout+stderr, "hunter2") || code != 1 {
+		t.Errorf("a password is repeated: %s%s", stdout, stderr)
+	}
+}
+
+func TestConfigFile(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "carillon.toml")
+	if err := os.WriteFile(file, []byte("data = \"x\"\n\nc2s_tlss = \":1\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refuse(t, file+`:3: unknown key "c2s_tlss": did you mean "c2s_tls"?`, "", "serve", "--config", file)
+
+	text := must(t, "", "config")
+	if text != config.DefaultFile() {
+		t.Error("config prints something else than the default file")
+	}
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// A flag overrides the file.
+	must(t, "x", "user", "add", "romeo@example.org", "--config", file, "--data", filepath.Join(dir, "data"), "--domain", "example.org", "--password-stdin")
+}
+
+func TestServe(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	s := startServer(t, data, "--set", "auth.plain=true")
+	for _, want := range []string{
+		"carillon serves localhost", s.addrs["c2s"], s.addrs["c2s_tls"], s.addrs["http"], "SHA-256",
+		"carillon user add romeo@localhost --data " + data, "port " + portOf(s.addrs["c2s"]),
+	} {
+		if want == "" || !strings.Contains(s.welcome, want) {
+			t.Errorf("the welcome lacks %q:\n%s", want, s.welcome)
+		}
+	}
+	if info, err := os.Stat(filepath.Join(data, "control.sock")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("control socket: %v", err)
+	}
+	for path, want := range map[string]string{"/healthz": "ok\n", "/metrics": "carillon_store_commits_total"} {
+		resp, err := http.Get("http://" + s.addrs["http"] + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || !strings.Contains(string(body), want) {
+			t.Errorf("%s: %v %s", path, err, body)
+		}
+	}
+	refuse(t, fmt.Sprintf("runs on the data folder %s already, as process %d", data, os.Getpid()), "", "serve", "--data", data)
+	refuse(t, "--c2s ", "", "serve", "--data", data+"2", "--c2s", s.addrs["c2s"], "--http", "off", "--c2s-tls", "off")
+
+	must(t, "secret\n", "user", "add", "romeo@localhost", "--data", data, "--password-stdin")
+	x := logIn(t, s.addrs["c2s_tls"], "romeo", "secret")
+	if got := must(t, "", "user", "devices", "romeo@localhost", "--data", data); !strings.Contains(got, "phone") || !strings.Contains(got, "online") {
+		t.Errorf("devices: %s", got)
+	}
+	must(t, "", "user", "remove", "romeo@localhost", "--data", data)
+	x.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.ReadAll(x); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("the session of a removed account did not end: %v", err)
+	}
+	x.Close()
+
+	must(t, "secret\n", "user", "add", "juliet@localhost", "--data", data, "--password-stdin")
+	if code := s.stop(); code != 0 {
+		t.Errorf("code %d: %s", code, s.log)
+	}
+	if strings.Contains(s.log.String(), "secret") {
+		t.Errorf("a password is in the log: %s", s.log)
+	}
+
+	// The same data, a second time.
+	again := startServer(t, data)
+	if fingerprint := s.welcome[strings.Index(s.welcome, "SHA-256"):][:120]; !strings.Contains(again.welcome, fingerprint) {
+		t.Error("another certificate after a restart")
+	}
+	if got := must(t, "", "user", "list", "--data", data); got != "juliet@localhost\n" {
+		t.Errorf("after a restart: %q", got)
+	}
+}
+
+func TestSystemd(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "notify")
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	t.Setenv("NOTIFY_SOCKET", name)
+	s := startServer(t, filepath.Join(t.TempDir(), "data"))
+	l.SetReadDeadline(time.Now().Add(10 * time.Second))
+	b := make([]byte, 100)
+	if n, err := l.Read(b); err != nil || string(b[:n]) != "READY=1" {
+		t.Errorf("%q %v", b[:n], err)
+	}
+	s.stop()
+}
+
+func TestLogLevels(t *testing.T) {
+	c := config.Default()
+	c.LogLevel = "trace"
+	for _, c.LogFormat = range []string{"text", "json"} {
+		var b bytes.Buffer
+		(&program{stderr: &b}).newLogger(c).Log(t.Context(), c2s.LevelTrace, "hello")
+		if !strings.Contains(b.String(), "TRACE") {
+			t.Errorf("%s: %s", c.LogFormat, &b)
+		}
+	}
+	c.LogLevel = "warn"
+	if (&program{stderr: io.Discard}).newLogger(c).Enabled(t.Context(), slog.LevelInfo) {
+		t.Error("level warn logs info")
+	}
+}
+
+// logIn logs in with direct TLS and PLAIN, binds the resource phone and sends presence.
+func logIn(t *testing.T, addr, user, password string) net.Conn {
+	t.Helper()
+	x, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"xmpp-client"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.SetDeadline(time.Now().Add(20 * time.Second))
+	const header = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='localhost' version='1.0'>"
+	auth := base64.StdEncoding.EncodeToString([]byte("\x00" + user + "\x00" + password))
+	for _, step := range []struct{ send, until string }{
+		{header, "</stream:features>"},
+		{"<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>" + auth + "</auth>", "<success"},
+		{header, "</stream:features>"},
+		{"<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>phone</resource></bind></iq>", "</iq>"},
+		// The answer to the ping shows that the presence has been handled.
+		{"<presence/><iq type='get' id='p' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>", "id='p'"},
+	} {
+		if _, err := io.WriteString(x, step.send); err != nil {
+			t.Fatal(err)
+		}
+		var got []byte
+		for b := make([]byte, 4096); !bytes.Contains(got, []byte(step.until)) && !bytes.Contains(got, []byte(strings.ReplaceAll(step.until, "'", `"`))); {
+			n, err := x.Read(b)
+			if err != nil {
+				t.Fatalf("waiting for %s after %s: %v", step.until, got, err)
+			}
+			got = append(got, b[:n]...)
+		}
+	}
+	return x
+}
+
+func TestCheck(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	args := []string{"check", "--data", data, "--c2s", "127.0.0.1:0", "--c2s-tls", "127.0.0.1:0", "--http", "off"}
+	if got := must(t, "", args...); !strings.Contains(got, "will be made at the first start") {
+		t.Errorf("before the first start:\n%s", got)
+	}
+	if _, err := os.Stat(data); !errors.Is(err, os.ErrNotExist) {
+		t.Error("check made the data folder")
+	}
+
+	s := startServer(t, data)
+	args = []string{"check", "--data", data, "--c2s", s.addrs["c2s"], "--c2s-tls", "off", "--http", s.addrs["http"]}
+	got := must(t, "", args...)
+	for _, want := range []string{"a server runs on " + data, s.addrs["c2s"] + " is the running server's", "self-signed"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in:\n%s", want, got)
+		}
+	}
+
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := os.Chmod(data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	self := filepath.Join(data, "self-signed.crt")
+	code, got, _ := carillon(t, "", "check", "--data", data, "--c2s", other.Addr().String(), "--c2s-tls", "127.0.0.1:0", "--http", "off",
+		"--domain", "other.test", "--cert", self, "--key", filepath.Join(data, "self-signed.key"))
+	for _, want := range []string{"ERROR    c2s ", "does not name other.test", "chmod 700", "-> "} {
+		if code != 1 || !strings.Contains(got, want) {
+			t.Errorf("code %d, no %q in:\n%s", code, want, got)
+		}
+	}
+	code, got, _ = carillon(t, "", "check", "--data", data, "--cert", self, "--key", self)
+	if code != 1 || !strings.Contains(got, "which must belong together") {
+		t.Errorf("code %d:\n%s", code, got)
+	}
+	code, got, _ = carillon(t, "", "check", "--log-level", "x", "--set", "limits.depth=0")
+	if code != 1 || strings.Count(got, "ERROR    configuration") != 2 {
+		t.Errorf("code %d:\n%s", code, got)
+	}
+}
+
+func TestPublicDomain(t *testing.T) {
+	for domain, want := range map[string]bool{
+		"example.org": true, "localhost": false, "a.localhost": false, "server": false, "host.local": false, "192.0.2.1": false, "[2001:db8::1]": false,
+	} {
+		if publicDomain(domain) != want {
+			t.Errorf("%s: want %v", domain, want)
+		}
+	}
+}
+
+func TestHelp(t *testing.T) {
+	for _, args := range [][]string{{}, {"help"}, {"user"}, {"help", "serve"}, {"user", "add", "--help"}, {"version"}, {"completion", "bash"}} {
+		if got := must(t, "", args...); len(got) < 20 {
+			t.Errorf("%v: %q", args, got)
+		}
+	}
+}
+
+func TestShellQuote(t *testing.T) {
+	for in, want := range map[string]string{"a/b": "a/b", "": "''", "a b": "'a b'", "it's": `'it'\''s'`} {
+		if got := shellQuote(in); got != want {
+			t.Errorf("%q: %s", in, got)
+		}
+	}
+}

@@ -1,0 +1,641 @@
+// Package xmppclient drives a server from a test, over any connection.
+//
+// A Client is one connection. Dial, Login, Bind and Resume speak synchronously;
+// from then on one goroutine reads, counts what it read and answers the
+// server's requests for acknowledgement, and the test takes what arrived with
+// Next or Take. It is test code: it has no reconnection, no roster, and no
+// opinion on what it receives.
+package xmppclient
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"carillon.im/jid"
+	"carillon.im/sasl"
+	"carillon.im/stanza"
+	"carillon.im/stream"
+	"carillon.im/xmltree"
+)
+
+// Config is what a client needs to know.
+type Config struct {
+	Account  jid.JID // bare
+	Password string
+	TLS      *tls.Config
+	Direct   bool   // TLS from the first byte (XEP-0368); else STARTTLS
+	Keys     *Cache // optional: spares the derivation of keys
+
+	ShowAcks bool // the server's acknowledgements are queued like the rest
+
+	// Observe, if not nil, is called by the reader for all that arrives after
+	// binding, acknowledgements included, in order; nothing is queued then.
+	Observe func(*stream.Event)
+}
+
+// Cache keeps derived keys by password, for tests that log in often. Safe for
+// concurrent use.
+type Cache struct {
+	mu   sync.Mutex
+	keys map[string]sasl.ClientKeys
+}
+
+func (c *Cache) get(password string) *sasl.ClientKeys {
+	k := &sasl.ClientKeys{}
+	if c != nil {
+		c.mu.Lock()
+		*k = c.keys[password]
+		c.mu.Unlock()
+	}
+	return k
+}
+
+func (c *Cache) put(password string, k *sasl.ClientKeys) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.keys == nil {
+		c.keys = map[string]sasl.ClientKeys{}
+	}
+	c.keys[password] = *k
+}
+
+// Refused is the server's no to a login, a resource or a resumption.
+type Refused struct {
+	Step      string // "login", "bind", "resume", "stream"
+	Condition string
+}
+
+// Error makes *Refused a Go error.
+func (e *Refused) Error() string { return e.Step + " refused: " + e.Condition }
+
+// Client is one connection. Its methods may be called concurrently once it is
+// bound, except where they say otherwise.
+type Client struct {
+	cfg  Config
+	raw  net.Conn
+	conn net.Conn
+	mach *stream.Client
+	in   []byte
+	buf  []byte
+	full jid.JID
+
+	features xmltree.Element // of the stream after authentication
+	reading  bool            // run was started
+
+	wmu sync.Mutex // of writes
+
+	mu       sync.Mutex
+	queue    []stream.Event
+	arrived  chan struct{} // has an element while the queue isn't empty
+	err      error         // why reading ended
+	paused   chan struct{} // not nil: the reader waits until it is closed
+	ended    chan struct{} // closed when reading ended
+	enabled  bool          // what is sent counts
+	counting bool          // what is received counts
+	manual   bool          // the test acknowledges itself
+	smID     string
+	handled  uint32   // stanzas received since <enabled/>
+	sent     uint32   // stanzas sent since <enable/>
+	acked    uint32   // of those
+	unacked  []string // sent and not acknowledged, oldest first
+	onAcked  func(n int)
+}
+
+// Open makes a client of a connection on which nothing was said; secured does
+// the TLS handshake first. It reads at once.
+func Open(nc net.Conn, cfg Config, secured bool) (*Client, error) {
+	c := newClient(nc, cfg)
+	if secured {
+		if err := c.secure(); err != nil {
+			return nil, err
+		}
+	}
+	c.start()
+	return c, nil
+}
+
+func newClient(nc net.Conn, cfg Config) *Client {
+	return &Client{cfg: cfg, raw: nc, conn: nc, buf: make([]byte, 16<<10), arrived: make(chan struct{}, 1), ended: make(chan struct{}),
+		mach: stream.NewClient(&stream.ClientConfig{Domain: cfg.Account.DomainJID(), Limits: xmltree.Limits{MaxBytes: 8 << 20}})}
+}
+
+// Login opens a stream, secures it and authenticates.
+func Login(nc net.Conn, cfg Config) (*Client, error) {
+	c := newClient(nc, cfg)
+	if err := c.login(); err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Client) login() error {
+	if !c.cfg.Direct {
+		if _, err := c.open(); err != nil {
+			return err
+		}
+		if err := c.write(c.mach.StartTLS(nil)); err != nil {
+			return err
+		}
+		if _, err := c.want(stream.StartTLS); err != nil {
+			return err
+		}
+	}
+	if err := c.secure(); err != nil {
+		return err
+	}
+	features, err := c.open()
+	if err != nil {
+		return err
+	}
+	if err := c.authenticate(features); err != nil {
+		return err
+	}
+	c.features, err = c.open()
+	return err
+}
+
+func (c *Client) secure() error {
+	t := tls.Client(c.raw, c.cfg.TLS)
+	if err := t.Handshake(); err != nil {
+		return fmt.Errorf("TLS: %w", err)
+	}
+	c.conn = t
+	c.mach.Secured()
+	return nil
+}
+
+func (c *Client) open() (xmltree.Element, error) {
+	if err := c.write(c.mach.Open(nil)); err != nil {
+		return xmltree.Element{}, err
+	}
+	if _, err := c.want(stream.Opened); err != nil {
+		return xmltree.Element{}, err
+	}
+	ev, err := c.want(stream.Features)
+	return ev.Element, err
+}
+
+func (c *Client) authenticate(features xmltree.Element) error {
+	cfg := &sasl.ClientConfig{Username: c.cfg.Account.Local(), Password: c.cfg.Password, Rand: rand.Reader, Cache: c.cfg.Keys.get(c.cfg.Password)}
+	for m := range features.Child(stream.NSSASL, "mechanisms").Children() {
+		cfg.Advertised.Mechanisms = append(cfg.Advertised.Mechanisms, m.Text())
+	}
+	for b := range features.Child(stream.NSSASLCB, "sasl-channel-binding").Children() {
+		cfg.Advertised.Bindings = append(cfg.Advertised.Bindings, b.Attr("type"))
+	}
+	cs := c.conn.(*tls.Conn).ConnectionState()
+	binding, err := sasl.ExporterBinding(&cs)
+	if err != nil {
+		return err
+	}
+	cfg.Bindings = []sasl.ChannelBinding{binding}
+	mechanism, err := cfg.Choose()
+	if err != nil {
+		return err
+	}
+	x, err := sasl.NewClient(mechanism, cfg)
+	if err != nil {
+		return err
+	}
+	first, _, err := x.Next(nil)
+	if err != nil {
+		return err
+	}
+	if err := c.write(c.mach.Auth(nil, mechanism, first)); err != nil {
+		return err
+	}
+	for {
+		ev, err := c.read()
+		if err != nil {
+			return err
+		}
+		switch ev.Kind {
+		case stream.AuthResponse:
+			out, _, err := x.Next(ev.Data)
+			if err != nil {
+				return err
+			}
+			if err := c.write(c.mach.Respond(nil, out)); err != nil {
+				return err
+			}
+		case stream.AuthSuccess:
+			if _, done, err := x.Next(ev.Data); err != nil || !done {
+				return fmt.Errorf("the server has not proved itself: %w", err)
+			}
+			c.cfg.Keys.put(c.cfg.Password, cfg.Cache)
+			return nil
+		case stream.AuthFailure:
+			return &Refused{"login", ev.Name}
+		default:
+			return unexpected(&ev)
+		}
+	}
+}
+
+func unexpected(ev *stream.Event) error {
+	if ev.Kind == stream.PeerError {
+		return &Refused{"stream", ev.Err.Condition}
+	}
+	return fmt.Errorf("unexpected: %s", XML(ev))
+}
+
+// Bind binds a resource, "" for one that the server makes up.
+func (c *Client) Bind(resource string) error {
+	if err := c.write(c.mach.Bind(nil, "bind", resource)); err != nil {
+		return err
+	}
+	ev, err := c.read()
+	switch {
+	case err != nil:
+		return err
+	case ev.Kind == stream.BindFailure:
+		return &Refused{"bind", string(ev.StanzaErr.Condition)}
+	case ev.Kind != stream.Bind:
+		return unexpected(&ev)
+	}
+	c.full = ev.JID
+	c.start()
+	return nil
+}
+
+// Resume continues old's session on c, which is logged in and not bound, says
+// that h stanzas were handled, and sends again what the server has not handled
+// (XEP-0198 5). old must not be used afterwards.
+func (c *Client) Resume(old *Client, h uint32) error {
+	if err := c.write(c.mach.Resume(nil, old.smID, h)); err != nil {
+		return err
+	}
+	ev, err := c.read()
+	switch {
+	case err != nil:
+		return err
+	case ev.Kind == stream.SMFailed:
+		return &Refused{"resume", string(ev.StanzaErr.Condition)}
+	case ev.Kind != stream.SMResumed:
+		return unexpected(&ev)
+	}
+	old.mu.Lock()
+	c.full, c.smID, c.enabled, c.counting = old.full, old.smID, true, true
+	c.manual, c.onAcked = old.manual, old.onAcked
+	c.handled, c.sent, c.acked, c.unacked = old.handled, old.sent, old.acked, old.unacked
+	c.queue, old.queue = append(old.queue, c.queue...), nil
+	old.mu.Unlock()
+	if len(c.queue) > 0 {
+		c.signal()
+	}
+	if err := c.noteAcked(ev.H); err != nil {
+		return err
+	}
+	c.start()
+	for _, st := range c.unacked {
+		if err := c.write([]byte(st)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// JID is the full address that was bound.
+func (c *Client) JID() jid.JID { return c.full }
+
+// EnableSM asks for stream management; the answer arrives as an event. What is
+// sent from now on counts.
+func (c *Client) EnableSM(resume bool) error {
+	c.mu.Lock()
+	if !c.enabled {
+		c.enabled, c.sent = true, 0
+	}
+	c.mu.Unlock()
+	return c.write(c.mach.Enable(nil, resume, 0))
+}
+
+// Session is the id under which the session can be resumed, "" for none.
+func (c *Client) Session() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.smID
+}
+
+// Manual stops the client from answering requests for acknowledgement by
+// itself.
+func (c *Client) Manual(on bool) {
+	c.mu.Lock()
+	c.manual = on
+	c.mu.Unlock()
+}
+
+// OnAcked sets what is called, by the reader, when the server has acknowledged
+// n more stanzas. Set it before stream management is enabled.
+func (c *Client) OnAcked(f func(n int)) { c.onAcked = f }
+
+// Send sends one stanza.
+func (c *Client) Send(st string) error {
+	c.mu.Lock()
+	if c.enabled {
+		c.sent++
+		c.unacked = append(c.unacked, st)
+	}
+	c.mu.Unlock()
+	return c.write([]byte(st))
+}
+
+// SendRaw sends bytes that are no stanza, or count as none.
+func (c *Client) SendRaw(b []byte) error { return c.write(b) }
+
+// Ack acknowledges all that was received.
+func (c *Client) Ack() error { return c.write(stream.AppendAck(nil, c.Handled())) }
+
+// RequestAck asks for an acknowledgement.
+func (c *Client) RequestAck() error { return c.write(stream.AppendAckRequest(nil)) }
+
+// Handled is how many stanzas were received since stream management began.
+func (c *Client) Handled() uint32 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.handled
+}
+
+// Unacked is how many stanzas the server has not acknowledged.
+func (c *Client) Unacked() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.unacked)
+}
+
+// Pause stops reading from the connection, Continue goes on.
+func (c *Client) Pause() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.paused == nil {
+		c.paused = make(chan struct{})
+	}
+}
+
+// Continue goes on reading.
+func (c *Client) Continue() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.paused != nil {
+		close(c.paused)
+		c.paused = nil
+	}
+}
+
+// Take returns what arrived and is not taken yet, nil for nothing, and whether
+// more can come.
+func (c *Client) Take() (*stream.Event, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.queue) == 0 {
+		return nil, c.err == nil
+	}
+	ev := c.queue[0]
+	c.queue = c.queue[1:]
+	return &ev, true
+}
+
+// Next waits for what arrives. The error is why nothing will.
+func (c *Client) Next(ctx context.Context) (*stream.Event, error) {
+	for {
+		if ev, more := c.Take(); ev != nil {
+			return ev, nil
+		} else if !more {
+			return nil, c.Err()
+		}
+		select {
+		case <-c.arrived:
+		case <-c.ended:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// Err is why reading ended; nil while it has not.
+func (c *Client) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// Close ends the stream in order and waits for the server's end of it.
+func (c *Client) Close() error {
+	if err := c.write(c.mach.End(nil, nil)); err != nil {
+		return err
+	}
+	<-c.ended
+	return c.raw.Close()
+}
+
+// Cut breaks the connection, and returns when nothing more can arrive.
+func (c *Client) Cut() {
+	c.raw.Close()
+	c.Continue()
+	if c.reading {
+		<-c.ended
+	}
+}
+
+func (c *Client) write(b []byte) error {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	_, err := c.conn.Write(b)
+	return err
+}
+
+func (c *Client) want(kind stream.Kind) (stream.Event, error) {
+	ev, err := c.read()
+	if err == nil && ev.Kind != kind {
+		err = unexpected(&ev)
+	}
+	return ev, err
+}
+
+// read returns the next event, for one goroutine at a time.
+func (c *Client) read() (stream.Event, error) {
+	for {
+		ev, n := c.mach.Next(c.in)
+		c.in = c.in[n:]
+		if ev.Kind != stream.NeedMore {
+			return ev, nil
+		}
+		c.pause()
+		n, err := c.conn.Read(c.buf)
+		c.pause() // what came just before the pause waits as well
+		if n == 0 && err != nil {
+			return ev, err
+		}
+		c.in = c.buf[:n]
+	}
+}
+
+// Start reads a connection that Login made and that is to stay without a
+// resource. The features it was offered come first.
+func (c *Client) Start() {
+	c.queue = append(c.queue, stream.Event{Kind: stream.Features, Element: c.features})
+	c.start()
+}
+
+func (c *Client) pause() {
+	c.mu.Lock()
+	paused := c.paused
+	c.mu.Unlock()
+	if paused != nil {
+		<-paused
+	}
+}
+
+func (c *Client) start() {
+	c.reading = true
+	go c.run()
+}
+
+func (c *Client) run() {
+	for {
+		ev, err := c.read()
+		if err == nil {
+			err = c.note(&ev)
+		}
+		if err != nil {
+			c.mu.Lock()
+			c.err = err
+			c.mu.Unlock()
+			close(c.ended)
+			return
+		}
+	}
+}
+
+// note keeps the books and queues what the test may want to see.
+func (c *Client) note(ev *stream.Event) error {
+	if c.cfg.Observe != nil {
+		defer c.cfg.Observe(ev)
+	}
+	switch ev.Kind {
+	case stream.SMAck:
+		if err := c.noteAcked(ev.H); err != nil || !c.cfg.ShowAcks {
+			return err
+		}
+	case stream.SMRequest:
+		c.mu.Lock()
+		manual := c.manual
+		c.mu.Unlock()
+		if !manual {
+			return c.Ack()
+		}
+		return nil
+	case stream.SMEnabled:
+		c.mu.Lock()
+		if !c.counting {
+			c.counting, c.handled = true, 0
+		}
+		c.smID = ev.Name
+		c.mu.Unlock()
+	case stream.Stanza, stream.Answered:
+		c.mu.Lock()
+		c.handled++
+		c.mu.Unlock()
+		if st := ev.Stanza; st.Kind == stanza.IQ && st.Type == stanza.TypeGet && strings.HasPrefix(st.ID, "idle-") {
+			return c.write(st.Reply("").AppendTo(nil))
+		}
+	}
+	if c.cfg.Observe != nil {
+		return nil
+	}
+	c.mu.Lock()
+	c.queue = append(c.queue, *ev)
+	c.mu.Unlock()
+	c.signal()
+	return nil
+}
+
+func (c *Client) signal() {
+	select {
+	case c.arrived <- struct{}{}:
+	default:
+	}
+}
+
+// noteAcked notes the server's <a/> or <resumed/>.
+func (c *Client) noteAcked(h uint32) error {
+	c.mu.Lock()
+	n := int(h - c.acked)
+	if n > len(c.unacked) {
+		c.mu.Unlock()
+		return fmt.Errorf("the server acknowledged %d stanzas, %d were sent", h, c.sent)
+	}
+	c.acked = h
+	c.unacked = c.unacked[n:]
+	f := c.onAcked
+	c.mu.Unlock()
+	if f != nil && n > 0 {
+		f(n)
+	}
+	return nil
+}
+
+// Settle waits until the server has acknowledged all that was sent.
+func (c *Client) Settle(ctx context.Context) error {
+	for c.Unacked() > 0 {
+		if err := c.RequestAck(); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-c.ended:
+			return errors.Join(errors.New("the connection ended"), c.Err())
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// XML is an event as it came over the wire, canonical, in the context
+// jabber:client.
+func XML(ev *stream.Event) string {
+	switch ev.Kind {
+	case stream.Stanza, stream.Answered:
+		return string(ev.Stanza.AppendTo(nil))
+	case stream.Features, stream.Element:
+		return string(ev.Element.AppendTo(nil, stanza.NSClient))
+	case stream.PeerError, stream.Failed:
+		return strings.Replace(string(ev.Err.AppendTo(nil)), "<stream:error>", "<stream:error xmlns:stream='"+stanza.NSStreams+"'>", 1)
+	case stream.Opened:
+		return "<opened from='" + ev.Name + "'/>"
+	case stream.Closed:
+		return "<closed/>"
+	case stream.StartTLS:
+		return "<proceed xmlns='" + stream.NSTLS + "'/>"
+	case stream.AuthFailure:
+		return "<failure xmlns='" + stream.NSSASL + "'><" + ev.Name + "/></failure>"
+	case stream.AuthResponse:
+		return "<challenge xmlns='" + stream.NSSASL + "'/>"
+	case stream.AuthSuccess:
+		return "<success xmlns='" + stream.NSSASL + "'/>"
+	case stream.Bind:
+		return "<bound jid='" + ev.JID.String() + "'/>"
+	case stream.BindFailure:
+		return "<refused>" + string(ev.StanzaErr.AppendTo(nil)) + "</refused>"
+	case stream.SMEnabled:
+		return fmt.Sprintf("<enabled xmlns='%s' id='%s' resume='%t' max='%d'/>", stream.NSSM, ev.Name, ev.Resume, int(ev.Max/time.Second))
+	case stream.SMResumed:
+		return fmt.Sprintf("<resumed xmlns='%s' previd='%s' h='%d'/>", stream.NSSM, ev.Name, ev.H)
+	case stream.SMAck:
+		return fmt.Sprintf("<a xmlns='%s' h='%d'/>", stream.NSSM, ev.H)
+	case stream.SMFailed:
+		return fmt.Sprintf("<failed xmlns='%s'><%s xmlns='%s'/></failed>", stream.NSSM, ev.StanzaErr.Condition, stanza.NSStanzaErrors)
+	}
+	return fmt.Sprintf("<event kind='%d'/>", ev.Kind)
+}
