@@ -83,11 +83,15 @@ func (s *scramServer) checkBinding(gs2 *gs2Header) error {
 		}
 		data, ok := s.cfg.binding(gs2.binding)
 		if !ok {
-			return malformed("unsupported channel binding type")
+			e := malformed("unsupported channel binding type")
+			if gs2.binding == "tls-unique" {
+				e.Err = ErrTLSUnique
+			}
+			return e
 		}
 		s.binding = data
 	case 'y':
-		if s.plus || s.cfg.Advertised.plus() {
+		if s.plus || s.cfg.Advertised.plus() && !s.cfg.TolerateUnbound {
 			return malformed("channel binding is supported: the offer was tampered with")
 		}
 	default:

@@ -9,6 +9,10 @@ import (
 // and for an account without keys for the hash.
 var ErrUnknownUser = errors.New("sasl: unknown user")
 
+// ErrTLSUnique is in the *Error of an exchange whose client binds to tls-unique,
+// which TLS 1.3 doesn't have and we don't offer (RFC 9266 1).
+var ErrTLSUnique = errors.New("sasl: client binds to tls-unique")
+
 // ServerConfig is what a server's exchanges need to know. Bindings and Advertised
 // belong to one connection, the rest to the server. Prepare, Lookup and Rand are
 // called by Next only; if exchanges that run at the same time share them, they must allow that.
@@ -37,6 +41,12 @@ type ServerConfig struct {
 	// used, and whether a client that believes that there is no channel binding
 	// has been deceived.
 	Advertised Advertised
+
+	// TolerateUnbound accepts a client that says that it could bind the channel
+	// but saw no offer to (the flag y), although there was one. RFC 5802 6 takes
+	// that for tampering. It is for clients that tried, with a type that this TLS
+	// connection doesn't have: ErrTLSUnique.
+	TolerateUnbound bool
 
 	// ProtectAdvertised puts a hash of Advertised into SCRAM exchanges. XEP-0474.
 	ProtectAdvertised bool

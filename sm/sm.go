@@ -30,9 +30,14 @@ type Entry[T any] struct {
 	Tag  T
 }
 
+// keepEntries is how long an array an empty queue keeps.
+const keepEntries = 4
+
 // Push puts a stanza at the end.
 func (q *Queue[T]) Push(e Entry[T]) {
-	if q.head > 0 && len(q.entries) == cap(q.entries) {
+	// Only when half of the array is free: moving costs no more than what it
+	// saves, however long the queue is.
+	if len(q.entries) == cap(q.entries) && q.head > len(q.entries)/2 {
 		q.compact()
 	}
 	q.entries = append(q.entries, e)
@@ -88,13 +93,21 @@ func (e *TooHighError) Error() string {
 // Ack drops what h acknowledges and calls gone, if not nil, for each stanza
 // dropped, oldest first. The error is a *TooHighError; nothing changes then.
 func (q *Queue[T]) Ack(h uint32, gone func(T)) error {
-	n := h - q.acked // modulo 2^32
-	if n > uint32(q.sent) {
+	if err := q.Check(h); err != nil {
+		return err
+	}
+	n := int(h - q.acked) // modulo 2^32
+	q.acked = h
+	q.sent -= n
+	q.drop(n, gone)
+	return nil
+}
+
+// Check is the error that Ack would give for h.
+func (q *Queue[T]) Check(h uint32) error {
+	if h-q.acked > uint32(q.sent) { // modulo 2^32
 		return &TooHighError{H: h, SendCount: q.acked + uint32(q.sent)}
 	}
-	q.acked = h
-	q.sent -= int(n)
-	q.drop(int(n), gone)
 	return nil
 }
 
@@ -108,8 +121,8 @@ func (q *Queue[T]) drop(n int, gone func(T)) {
 	}
 	q.head += n
 	if q.head == len(q.entries) {
-		// An idle session keeps no array.
-		if cap(q.entries) > 64 {
+		// An idle session keeps no more than it needs for the next few stanzas.
+		if cap(q.entries) > keepEntries {
 			q.entries = nil
 		}
 		q.entries, q.head = q.entries[:0], 0

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"strconv"
 	"strings"
 
@@ -127,6 +128,10 @@ func (s *Server) Next(in, out []byte) (Event, int, []byte) {
 		return Event{}, len(in), out
 	}
 	used := 0
+	if !s.opened && s.state != statePlain && s.Idle() {
+		// White space here ended the stream before the restart.
+		used = len(in) - len(skipSpace(in))
+	}
 	for used < len(in) {
 		tok, n, err := s.scan.Next(in[used:])
 		used += n
@@ -144,7 +149,9 @@ func (s *Server) Next(in, out []byte) (Event, int, []byte) {
 			ev = Event{Kind: Closed}
 		case xmltree.Unit:
 			ev, out = s.unit(tok, out)
-			if ev.Kind == StartTLS && used < len(in) {
+			if rest := skipSpace(in[used:]); ev.Kind == StartTLS && len(rest) == 0 {
+				used = len(in) // there are clients that end their elements with a line feed
+			} else if ev.Kind == StartTLS {
 				// RFC 6120 5.3.3, 5.4.3.1: nothing may follow before the handshake.
 				// Whoever sends something wants it to be taken for TLS-protected.
 				out = appendTLSFailure(out[:len(out)-len(proceed)])
@@ -161,6 +168,9 @@ func (s *Server) Next(in, out []byte) (Event, int, []byte) {
 	}
 	return Event{}, used, out
 }
+
+// skipSpace drops leading white space.
+func skipSpace(in []byte) []byte { return bytes.TrimLeft(in, " \t\r\n") }
 
 // unit handles one first-level element.
 func (s *Server) unit(tok xmltree.Token, out []byte) (Event, []byte) {

@@ -413,13 +413,26 @@ func matches(got, want string) bool {
 }
 
 func TestStartTLSInjection(t *testing.T) {
-	for _, tail := range []string{" ", auth, "\x16\x03\x01"} {
+	for _, tail := range []string{" " + auth, auth, "\x16\x03\x01"} {
 		d := &driver{m: NewServer(testConfig())}
 		d.feed([]byte(open + tls + tail))
 		want := head(1) + plainFeatures + "<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>" + streamError("policy-violation", "data behind &lt;starttls/&gt;")
 		if got := d.out.String(); got != want {
 			t.Errorf("behind <starttls/> %q: got\n%s\nwant\n%s", tail, got, want)
 		}
+	}
+}
+
+// TestLineFeeds: go-sendxmpp ends <starttls/> and <auth/> with a line feed,
+// which reaches the server before the handshake and before the next header.
+func TestLineFeeds(t *testing.T) {
+	quiet, loud := &driver{m: NewServer(testConfig())}, &driver{m: NewServer(testConfig())}
+	for _, in := range []string{open + tls, open + auth, open + bind} {
+		quiet.feed([]byte(in))
+		loud.feed([]byte(in + "\n"))
+	}
+	if got, want := loud.out.String(), quiet.out.String(); got != want || !strings.Contains(want, "<jid>") {
+		t.Errorf("with line feeds\n%s\nwithout\n%s", got, want)
 	}
 }
 

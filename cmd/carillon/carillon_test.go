@@ -159,6 +159,17 @@ func TestUserWithoutServer(t *testing.T) {
 	}
 }
 
+// TestServedDomains: while no server runs, commands know the domains that it
+// served.
+func TestServedDomains(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	if code := startServer(t, data, "--domain", "example.org").stop(); code != 0 {
+		t.Fatal("serve ended with", code)
+	}
+	refuse(t, "domains are example.org", "secret\n", "user", "add", "romeo@localhost", "--data", data, "--password-stdin")
+	must(t, "secret\n", "user", "add", "romeo@example.org", "--data", data, "--password-stdin")
+}
+
 func TestUserErrors(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	for _, tt := range []struct {

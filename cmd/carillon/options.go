@@ -1,9 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -99,6 +102,30 @@ func (o *options) repeat() string {
 		add("data", o.flags.Lookup("data").Value.String())
 	}
 	return b.String()
+}
+
+// domainsFile is where the data folder keeps the domains that were served last, for commands that aren't told while no server runs.
+const domainsFile = "domains"
+
+func rememberDomains(c config.Config) error {
+	return os.WriteFile(filepath.Join(c.Data, domainsFile), []byte(strings.Join(c.Domains, "\n")+"\n"), 0o600)
+}
+
+// loadAccounts is load for a command that works on accounts: the domains are those that the data folder's server served, unless they are given.
+func (o *options) loadAccounts() (config.Config, error) {
+	c, err := o.load()
+	if err != nil || o.file != "" || len(o.set) > 0 || o.flags.Changed("domain") {
+		return c, err
+	}
+	served, err := os.ReadFile(filepath.Join(c.Data, domainsFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return c, nil
+	}
+	if err != nil {
+		return c, fmt.Errorf("domains that were served last: %w", err)
+	}
+	c.Domains = strings.Fields(string(served))
+	return c, c.Check()
 }
 
 // shellQuote quotes s for a shell if it needs it.

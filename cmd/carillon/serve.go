@@ -61,6 +61,9 @@ func (p *program) serve(ctx context.Context, c config.Config, o *options) error 
 		return p.startError(ctx, c, err)
 	}
 	started.Store(s)
+	if err := rememberDomains(c); err != nil {
+		log.Warn("commands won't know the domains while the server is stopped", "error", err)
+	}
 	go func() {
 		select {
 		case <-s.Ready():

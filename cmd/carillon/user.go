@@ -66,7 +66,7 @@ func (p *program) callCommand(call admin.Call) *cobra.Command {
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON, for programs")
 	cmd.Args = func(_ *cobra.Command, args []string) error { return checkArgs(call.Name, positional, args) }
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
-		c, err := o.load()
+		c, err := o.loadAccounts()
 		if err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ type Counters struct {
 	Offline    uint64 `help:"messages kept for the next session"`
 	Overflows  uint64 `help:"sessions detached because their client didn't read"`
 	Panics     uint64 `help:"panics recovered; each is a bug"`
+	Sessions   int64  `help:"sessions, those included that wait to be resumed"`
 	LoadErrors uint64 `help:"accounts that could not be read from the store"`
 }
 
@@ -14,5 +15,5 @@ type Counters struct {
 func (h *Hub) Counters() Counters {
 	s := &h.stats
 	return Counters{Messages: s.Messages.Load(), Refused: s.Refused.Load(), Offline: s.Offline.Load(),
-		Overflows: s.Overflows.Load(), Panics: s.Panics.Load(), LoadErrors: s.LoadErrors.Load()}
+		Overflows: s.Overflows.Load(), Panics: s.Panics.Load(), Sessions: s.Sessions.Load(), LoadErrors: s.LoadErrors.Load()}
 }

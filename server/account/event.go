@@ -32,14 +32,13 @@ const (
 	fxPost                          // event to another account's owner
 	fxRoute                         // arrive to whoever answers for its address
 	fxCommit                        // ops, then tell the entries
-	fxEnd                           // end session's stream with streamErr
 	fxDo                            // call do; it must not block
 )
 
 // effect is one thing to do; which fields count depends on its kind.
 type effect struct {
 	kind    effectKind
-	session *Session
+	session *session
 	data    []byte
 	tag     tag
 	number  uint64
@@ -48,8 +47,7 @@ type effect struct {
 	ev   event
 	unit commit
 
-	streamErr *stanza.StreamError
-	do        func()
+	do func()
 }
 
 // commit is a unit for the store and the entries that wait for it.
@@ -58,11 +56,11 @@ type commit struct {
 	entries [2]*entry // of the account itself and, for a message between two local accounts, of the other
 }
 
-func (fx *effects) deliver(s *Session, data []byte, t tag) {
+func (fx *effects) deliver(s *session, data []byte, t tag) {
 	fx.list = append(fx.list, effect{kind: fxDeliver, session: s, data: data, tag: t})
 }
 
-func (fx *effects) handled(s *Session, number uint64) {
+func (fx *effects) handled(s *session, number uint64) {
 	fx.list = append(fx.list, effect{kind: fxHandled, session: s, number: number})
 }
 
@@ -82,10 +80,6 @@ func (fx *effects) commit(ops []store.Op, entries ...*entry) {
 	fx.list = append(fx.list, e)
 }
 
-func (fx *effects) end(s *Session, err *stanza.StreamError) {
-	fx.list = append(fx.list, effect{kind: fxEnd, session: s, streamErr: err})
-}
-
 func (fx *effects) call(do func()) {
 	fx.list = append(fx.list, effect{kind: fxDo, do: do})
 }
@@ -95,58 +89,80 @@ func (fx *effects) call(do func()) {
 // decided, and nothing is told before it is committed (R-ARCH-3).
 type entry struct {
 	owner jid.JID
-	wait  bool     // for a commit
+	wait  bool     // for a commit, or the store's answer
 	then  []effect // when it is its turn
-	// failed is done instead of then if the commit failed.
+	// failed is done instead of then if the commit failed, or, for an entry
+	// that shows the account's data, if a change that it may show did.
 	failed func(fx *effects, err error)
+	shows  bool
 	err    error
 }
 
 // later runs fill's effects in the account's order: now if nothing is
-// pending, else behind what is.
+// pending, else behind what is. fill itself runs now, on the state as it is.
 func (s *State) later(fx *effects, fill func(fx *effects)) {
 	if len(s.pending) == 0 {
 		fill(fx)
 		return
 	}
-	e := &entry{owner: s.jid}
-	e.fill(fx.now, fill)
-	s.pending = append(s.pending, e)
+	s.queue(&entry{}, fx.now, fill)
+}
+
+// show is later for what tells a session of the account's data. If a change
+// that waits ahead of it turns out not to be on disk, failed runs instead.
+func (s *State) show(fx *effects, failed func(*effects, error), fill func(fx *effects)) {
+	if len(s.pending) == 0 {
+		fill(fx)
+		return
+	}
+	s.queue(&entry{shows: true, failed: failed}, fx.now, fill)
 }
 
 // hold makes a place in the account's order that waits for a commit.
 func (s *State) hold(now time.Time, fill func(fx *effects)) *entry {
-	e := &entry{owner: s.jid, wait: true}
-	e.fill(now, fill)
+	return s.queue(&entry{wait: true}, now, fill)
+}
+
+func (s *State) queue(e *entry, now time.Time, fill func(fx *effects)) *entry {
+	sub := effects{now: now}
+	fill(&sub)
+	e.owner, e.then = s.jid, sub.list
 	s.pending = append(s.pending, e)
 	return e
 }
 
-func (e *entry) fill(now time.Time, fill func(fx *effects)) {
-	sub := effects{now: now}
-	fill(&sub)
-	e.then = sub.list
-}
-
-// release lets everything happen that waits no longer.
+// release lets everything happen that waits no longer. An account whose memory
+// has become wrong is read anew once nothing is pending: then the store has
+// seen all that was submitted.
 func (s *State) release(fx *effects) {
 	n := 0
 	for n < len(s.pending) && !s.pending[n].wait {
 		e := s.pending[n]
-		if e.err != nil && e.failed != nil {
-			e.failed(fx, e.err)
-		} else if e.err == nil {
-			fx.list = append(fx.list, e.then...)
-		}
 		s.pending[n] = nil
 		n++
+		if e.err == nil && e.shows {
+			e.err = s.stale
+		}
+		switch {
+		case e.err == nil:
+			fx.list = append(fx.list, e.then...)
+		case e.failed != nil:
+			e.failed(fx, e.err)
+		}
 	}
-	if s.pending = s.pending[n:]; len(s.pending) == 0 {
-		s.pending = nil
+	if s.pending = s.pending[n:]; len(s.pending) > 0 {
+		return
+	}
+	s.pending = nil
+	if s.stale != nil && s.load == loaded {
+		s.startLoad(fx)
 	}
 }
 
-// committed tells an account that the commit that an entry waited for is done.
+// distrust notes that a change that is in memory isn't on disk.
+func (s *State) distrust(err error) { s.stale = err }
+
+// committed tells an account that what an entry waited for is there.
 type committed struct {
 	entry *entry
 	err   error
@@ -159,7 +175,7 @@ func (ev *committed) apply(s *State, fx *effects) {
 
 // inbound is a stanza from one of the account's own sessions.
 type inbound struct {
-	session *Session
+	session *session
 	number  uint64 // by the session's count
 	stanza  *stanza.Stanza
 }

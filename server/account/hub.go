@@ -83,15 +83,22 @@ type Hub struct {
 	stats    Stats
 	loops    []*loop
 	seed     maphash.Seed
-	loads    chan struct{} // bounds concurrent reads of accounts
+	reads    chan struct{} // bounds concurrent reads of the store
+	closing  atomic.Bool   // what clients still send is dropped, uncounted
+	ctx      context.Context
 	stop     context.CancelFunc
+	stopped  <-chan struct{} // ctx's: the loops end
 	done     sync.WaitGroup
 }
+
+// errStopped is what calls get once the loops have ended.
+var errStopped = errors.New("account: the server has stopped")
 
 // New makes a Hub and starts its loops; Close ends them.
 func New(cfg Config) *Hub {
 	ctx, stop := context.WithCancel(context.Background())
-	h := &Hub{cfg: cfg, features: cfg.Features, seed: maphash.MakeSeed(), loads: make(chan struct{}, 16), stop: stop}
+	h := &Hub{cfg: cfg, features: cfg.Features, seed: maphash.MakeSeed(), reads: make(chan struct{}, 16),
+		ctx: ctx, stop: stop, stopped: ctx.Done()}
 	h.cfg.hub, h.cfg.stats = h, &h.stats
 	h.cfg.domains = map[string]bool{}
 	for _, d := range cfg.Domains {
@@ -108,16 +115,6 @@ func New(cfg Config) *Hub {
 		h.done.Go(func() { l.run(ctx) })
 	}
 	return h
-}
-
-// Close ends all sessions' streams, orderly, and stops the loops once all that
-// was received is settled or ctx ends.
-func (h *Hub) Close(ctx context.Context) {
-	for _, l := range h.loops {
-		l.settle(ctx)
-	}
-	h.stop()
-	h.done.Wait()
 }
 
 // Stats are the hub's counters.
@@ -167,15 +164,19 @@ func (h *Hub) Bind(ctx context.Context, r BindRequest) (*Session, error) {
 	if err != nil {
 		return nil, stanza.NewError(stanza.BadRequest, "the resource is not allowed") // RFC 6120 7.7.2.1
 	}
-	x := &Session{hub: h, jid: full, conn: r.Conn, address: r.Address, since: h.cfg.Now(), transport: r.Transport}
-	var refused *stanza.Error
-	if err := h.do(ctx, r.Account, func(s *State, fx *effects) { refused = s.bind(x, fx) }); err != nil {
+	// The address outlives the stanza that it came in.
+	full = jid.MustParse(strings.Clone(full.String()))
+	x := &session{hub: h, jid: full, conn: r.Conn, address: r.Address, since: h.cfg.Now(), transport: r.Transport}
+	c := &Session{x, r.Transport}
+	refused, err := ask(ctx, h, full.Bare(), func(s *State, fx *effects) *stanza.Error { return s.bind(x, fx) })
+	switch {
+	case err != nil:
+		c.Close(r.Transport) // it may yet be bound: nobody would end it
 		return nil, err
-	}
-	if refused != nil {
+	case refused != nil:
 		return nil, refused
 	}
-	return x, nil
+	return c, nil
 }
 
 // ResumeRequest asks for a session that lost its connection.
@@ -191,38 +192,49 @@ type ResumeRequest struct {
 // Resume continues a session (XEP-0198 5). The error is a *ResumeError, a
 // *stanza.StreamError for an h that was never sent, the context's or the
 // store's.
-func (h *Hub) Resume(ctx context.Context, r ResumeRequest) (x *Session, res Resumed, err error) {
-	var refused error
-	if err := h.do(ctx, r.Account, func(s *State, fx *effects) { x, res, refused = s.resume(r.ID, r.H, r.Transport, &r, fx) }); err != nil {
+//
+// It takes the session from the connection that it had, if that is still
+// there, and then waits until all that came over it is done: what the client
+// is told to be handled is all that it need not send again, and nothing is
+// handled twice.
+func (h *Hub) Resume(ctx context.Context, r ResumeRequest) (*Session, Resumed, error) {
+	type answer struct {
+		session *session
+		resumed Resumed
+		err     error
+	}
+	bare := r.Account.Bare()
+	found, err := ask(ctx, h, bare, func(s *State, fx *effects) (a answer) {
+		a.session, a.err = s.suspend(&r, fx)
+		return a
+	})
+	if err = errors.Join(err, found.err); err != nil {
 		return nil, Resumed{}, err
 	}
-	return x, res, refused
-}
-
-// Detach says that a connection was lost without the end of its stream.
-func (x *Session) Detach(t Transport) {
-	x.hub.post(x.jid.Bare(), &detached{session: x, transport: t})
-}
-
-// Close says that the client ended its stream: the session ends.
-func (x *Session) Close(t Transport) {
-	x.hub.post(x.jid.Bare(), &detached{session: x, transport: t, closed: true})
-}
-
-func (x *Session) connID() string {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.conn
-}
-
-// AccountRemoved ends the sessions of an account that was removed, and forgets
-// it.
-func (h *Hub) AccountRemoved(ctx context.Context, bare jid.JID) error {
-	return h.do(ctx, bare, func(s *State, fx *effects) {
-		s.endAll(stanza.NewStreamError(stanza.StreamNotAuthorized, "the account was removed"), fx)
-		s.load = missing
-		s.roster, s.blocked = nil, nil
+	x := found.session
+	if err := x.settled(ctx); err != nil {
+		return nil, Resumed{}, err
+	}
+	got, err := ask(ctx, h, bare, func(s *State, fx *effects) (a answer) {
+		a.resumed, a.err = s.attach(x, &r, fx)
+		return a
 	})
+	c := &Session{x, r.Transport}
+	if err != nil {
+		c.Detach(r.Transport) // it may yet be attached
+		return nil, Resumed{}, err
+	}
+	return c, got.resumed, got.err
+}
+
+// AccountRemoved ends the sessions of an account that was removed, tells its
+// contacts as far as they are known still, and forgets it.
+func (h *Hub) AccountRemoved(ctx context.Context, bare jid.JID) error {
+	_, err := ask(ctx, h, bare, func(s *State, fx *effects) struct{} {
+		s.remove(fx)
+		return struct{}{}
+	})
+	return err
 }
 
 // Sessions describes an account's sessions.
@@ -244,39 +256,53 @@ func (c *call) apply(s *State, fx *effects) {
 
 func (c *call) answer(err error) { c.done <- err } // buffered
 
-// do runs f as an event of the account and waits until its effects are carried
-// out. The error is the context's or the store's.
-func (h *Hub) do(ctx context.Context, bare jid.JID, f func(s *State, fx *effects)) error {
-	c := &call{do: f, done: make(chan error, 1)}
+// ask runs f as an event of the account, waits until its effects are carried
+// out, and returns its answer. The error is the context's, the store's or that
+// the server has stopped; f may run all the same.
+func ask[T any](ctx context.Context, h *Hub, bare jid.JID, f func(s *State, fx *effects) T) (T, error) {
+	var answer, none T
+	c := &call{do: func(s *State, fx *effects) { answer = f(s, fx) }, done: make(chan error, 1)}
 	h.post(bare, c)
 	select {
 	case err := <-c.done:
-		return err
+		if err != nil {
+			return none, err
+		}
+		return answer, nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return none, ctx.Err()
+	case <-h.stopped:
+		return none, errStopped
 	}
 }
 
-// loadAccount reads an account from the store, off the loop.
+// read runs f off the loop, a few at a time.
+func (h *Hub) read(f func()) {
+	h.done.Go(func() {
+		select {
+		case h.reads <- struct{}{}:
+			f()
+			<-h.reads
+		case <-h.stopped:
+		}
+	})
+}
+
+// loadAccount reads an account from the store.
 func (h *Hub) loadAccount(bare jid.JID) {
-	h.loads <- struct{}{}
-	go func() {
-		ev := h.readAccount(context.Background(), bare)
-		<-h.loads
+	h.read(func() {
+		ev := h.readAccount(h.ctx, bare)
 		if ev.err != nil && !errors.Is(ev.err, store.ErrNotFound) {
 			h.stats.LoadErrors.Add(1)
 			h.cfg.Log.Error("account can't be read", "account", bare, "error", ev.err)
 		}
 		h.post(bare, ev)
-	}()
+	})
 }
 
 func (h *Hub) readAccount(ctx context.Context, bare jid.JID) *accountLoaded {
 	ev := &accountLoaded{}
 	if ev.data, ev.err = h.cfg.Store.LoadAccount(ctx, bare); ev.err != nil {
-		if errors.Is(ev.err, store.ErrNotFound) {
-			ev.err = store.ErrNotFound
-		}
 		return ev
 	}
 	if ev.hash, ev.err = h.value(ctx, ev.data.ID, "vcard", "photo-hash"); ev.err == nil {
@@ -285,7 +311,7 @@ func (h *Hub) readAccount(ctx context.Context, bare jid.JID) *accountLoaded {
 	return ev
 }
 
-// value reads a value that may be absent.
+// value reads a value that may be absent: then it is nil.
 func (h *Hub) value(ctx context.Context, id store.AccountID, space, key string) ([]byte, error) {
 	v, err := h.cfg.Store.KVGet(ctx, id, space, key)
 	switch {
@@ -300,12 +326,11 @@ func (h *Hub) value(ctx context.Context, id store.AccountID, space, key string) 
 // offlineBatch is how many offline messages are read at once.
 const offlineBatch = 200
 
-// readOffline reads the oldest offline messages, as many as fit a session's
-// queue comfortably, off the loop.
-func (h *Hub) readOffline(bare jid.JID, id store.AccountID, x *Session, e *entry) {
-	go func() {
-		ev := &offlineRead{session: x, entry: e}
-		ev.messages, ev.err = h.cfg.Store.Offline(context.Background(), id, 0, offlineBatch)
+// readOffline reads the oldest offline messages after one, as many as fit a
+// session's queue comfortably.
+func (h *Hub) readOffline(bare jid.JID, id store.AccountID, after store.ArchiveID, ev *offlineRead) {
+	h.read(func() {
+		ev.messages, ev.err = h.cfg.Store.Offline(h.ctx, id, after, offlineBatch)
 		if ev.err != nil {
 			h.cfg.Log.Error("offline messages can't be read", "account", bare, "error", ev.err)
 		}
@@ -317,7 +342,7 @@ func (h *Hub) readOffline(bare jid.JID, id store.AccountID, x *Session, e *entry
 			}
 		}
 		h.post(bare, ev)
-	}()
+	})
 }
 
 // encodeLast and decodeLast are the stored form of when the last session

@@ -14,9 +14,9 @@ import (
 // server's own have been answered before they reach the loop.
 func (s *State) routeIQ(ev *inbound, fx *effects) {
 	st := ev.stanza
-	if s.blocks(st.To) && (st.Type == stanza.TypeGet || st.Type == stanza.TypeSet) {
-		reply := st.ErrorReply(blockedError()).AppendTo(nil)
-		s.later(fx, func(fx *effects) { fx.deliver(ev.session, reply, tag{}) })
+	if s.blocks(st.To) {
+		// An answer to somebody who was blocked meanwhile has no error.
+		s.later(fx, func(fx *effects) { s.tellError(ev, blockedError(), fx) })
 	} else {
 		s.later(fx, func(fx *effects) { fx.route(&arrive{stanza: st}) })
 	}
@@ -30,9 +30,7 @@ func (s *State) receiveIQ(ev *arrive, fx *effects) {
 	st := ev.stanza
 	i := s.addressed(st.To)
 	if i < 0 || s.blocks(st.From) {
-		if r := st.ErrorReply(stanza.NewError(stanza.ServiceUnavailable, "")); r != nil {
-			fx.route(newArrive(r))
-		}
+		s.answer(st, stanza.NewError(stanza.ServiceUnavailable, ""), fx)
 		return
 	}
 	t := tag{}
@@ -47,9 +45,8 @@ func (s *State) receiveIQ(ev *arrive, fx *effects) {
 // apply sorts the session's stanzas.
 func (ev *inbound) apply(s *State, fx *effects) {
 	if s.index(ev.session) < 0 {
-		// The session ended while the stanza was on its way: what was not
-		// acknowledged is its sender's to send again.
-		fx.handled(ev.session, ev.number)
+		// The session ended while the stanza was on its way. It is never
+		// counted as handled, so it is its sender's to send again.
 		return
 	}
 	switch ev.stanza.Kind {
@@ -58,7 +55,7 @@ func (ev *inbound) apply(s *State, fx *effects) {
 	case stanza.Presence:
 		s.sendPresence(ev, fx)
 	case stanza.IQ:
-		if ev.session.isRoster(ev.stanza) {
+		if to := ev.stanza.To; (to.IsZero() || to == s.jid) && isRoster(ev.stanza) {
 			s.rosterIQ(ev, fx)
 		} else {
 			s.routeIQ(ev, fx)
@@ -74,7 +71,7 @@ func (ev *arrive) apply(s *State, fx *effects) {
 	case stanza.Presence:
 		st := ev.stanza
 		if st.Type == stanza.TypeProbe {
-			s.answerProbe(st.From, fx)
+			s.answerProbe(st.From, st.To, fx)
 			return
 		}
 		s.receivePresence(&presenceArrives{presence: presenceOf(st, st.Inner()), from: st.From, to: st.To}, fx)
@@ -87,7 +84,7 @@ func (ev *arrive) apply(s *State, fx *effects) {
 // account's bare JID from the feature table. It runs on the asking
 // connection's goroutine, so a slow answer holds up its asker alone. The
 // result is the encoded reply, nil if there is none to give.
-func (h *Hub) answerIQ(ctx context.Context, x *Session, st *stanza.Stanza, scope feature.Scope) []byte {
+func (h *Hub) answerIQ(ctx context.Context, x *session, st *stanza.Stanza, scope feature.Scope) []byte {
 	reply, err := h.handleIQ(ctx, x, st, scope)
 	if err == nil {
 		return st.Reply(reply).AppendTo(nil)
@@ -102,7 +99,7 @@ func (h *Hub) answerIQ(ctx context.Context, x *Session, st *stanza.Stanza, scope
 	return st.ErrorReply(e).AppendTo(nil)
 }
 
-func (h *Hub) handleIQ(ctx context.Context, x *Session, st *stanza.Stanza, scope feature.Scope) (string, error) {
+func (h *Hub) handleIQ(ctx context.Context, x *session, st *stanza.Stanza, scope feature.Scope) (string, error) {
 	q := &feature.Query{IQ: st, Payload: st.Payload(), Scope: scope, Owner: &accountRef{h, x.jid.Bare()}, Session: x}
 	if scope == feature.Contact {
 		q.Owner = &accountRef{h, st.To.Bare()}

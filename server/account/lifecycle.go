@@ -1,6 +1,7 @@
 package account
 
 import (
+	"slices"
 	"time"
 
 	"carillon.im/jid"
@@ -14,9 +15,12 @@ import (
 
 // bind adds a session (RFC 6120 7). A session that bears the resource already
 // gives way (RFC 6120 7.7.2.2).
-func (s *State) bind(x *Session, fx *effects) *stanza.Error {
+func (s *State) bind(x *session, fx *effects) *stanza.Error {
 	if s.unknown() {
 		return stanza.NewError(stanza.NotAllowed, "the account was removed")
+	}
+	if s.cfg.hub.closing.Load() {
+		return stanza.NewError(stanza.ResourceConstraint, "the server is stopping")
 	}
 	if old := s.session(x.jid.Resource()); old != nil {
 		s.end(old, stanza.NewStreamError(stanza.StreamConflict, "another session bound this resource"), fx)
@@ -24,6 +28,7 @@ func (s *State) bind(x *Session, fx *effects) *stanza.Error {
 		return stanza.NewError(stanza.ResourceConstraint, "the account has too many sessions")
 	}
 	s.sessions = append(s.sessions, x)
+	s.cfg.stats.Sessions.Add(1)
 	s.noteSeen(x, true, fx)
 	return nil
 }
@@ -31,7 +36,7 @@ func (s *State) bind(x *Session, fx *effects) *stanza.Error {
 // makePlace ends the session that has been detached longest, so that devices
 // that never come back don't keep new ones out.
 func (s *State) makePlace(fx *effects) bool {
-	var oldest *Session
+	var oldest *session
 	for _, x := range s.sessions {
 		if !x.detachedAt.IsZero() && (oldest == nil || x.detachedAt.Before(oldest.detachedAt)) {
 			oldest = x
@@ -44,7 +49,7 @@ func (s *State) makePlace(fx *effects) bool {
 }
 
 // noteSeen keeps when a resource was last here, for who asks a stopped server.
-func (s *State) noteSeen(x *Session, online bool, fx *effects) {
+func (s *State) noteSeen(x *session, online bool, fx *effects) {
 	fx.commit([]store.Op{store.SessionSeen{Account: s.id, Resource: x.jid.Resource(), Address: x.address.String(), At: fx.now, Online: online}})
 }
 
@@ -62,36 +67,54 @@ type ResumeError struct {
 // Error makes *ResumeError a Go error.
 func (e *ResumeError) Error() string { return "account: resume: " + e.Err.Error() }
 
-// resume gives a session that lost its connection a new one.
-func (s *State) resume(id string, h uint32, t Transport, req *ResumeRequest, fx *effects) (*Session, Resumed, error) {
-	for _, x := range s.sessions {
-		if x.smID != id || id == "" {
-			continue
-		}
-		if x.lost {
-			e := &ResumeError{Err: stanza.NewError(stanza.ItemNotFound, "too much was sent while the client was away"), H: x.handledCount(), Known: true}
-			s.end(x, nil, fx)
-			return nil, Resumed{}, e
-		}
-		handled, old, delivered, err := x.attach(t, h, req)
-		if err != nil {
-			return nil, Resumed{}, tooHigh(err)
-		}
-		x.detachedAt = time.Time{}
-		if old != nil {
-			fx.call(func() {
-				old.End(stanza.NewStreamError(stanza.StreamConflict, "the session was resumed on another connection"))
-			})
-		}
-		if delivered != 0 {
-			(&offlineDone{session: x, upTo: delivered}).apply(s, fx)
-		}
-		return x, Resumed{H: handled}, nil
+// suspend finds the session to resume and takes it from its connection, whose
+// client is now on another one.
+func (s *State) suspend(r *ResumeRequest, fx *effects) (*session, error) {
+	i := slices.IndexFunc(s.sessions, func(x *session) bool { return r.ID != "" && x.resumption() == r.ID })
+	if i < 0 {
+		return nil, &ResumeError{Err: stanza.NewError(stanza.ItemNotFound, "no such session")}
 	}
-	return nil, Resumed{}, &ResumeError{Err: stanza.NewError(stanza.ItemNotFound, "no such session")}
+	x := s.sessions[i]
+	if x.lost {
+		e := &ResumeError{Err: stanza.NewError(stanza.ItemNotFound, "too much was sent while the client was away"), H: x.handledCount(), Known: true}
+		s.end(x, nil, fx)
+		return nil, e
+	}
+	old, err := x.suspend(r.Transport, r.H)
+	if err != nil {
+		return nil, tooHigh(err)
+	}
+	if old != nil {
+		x.detachedAt = fx.now
+		fx.call(func() {
+			old.End(stanza.NewStreamError(stanza.StreamConflict, "the session was resumed on another connection"))
+		})
+	}
+	return x, nil
 }
 
-func (x *Session) handledCount() uint32 {
+// attach gives a suspended session its new connection.
+func (s *State) attach(x *session, r *ResumeRequest, fx *effects) (Resumed, error) {
+	handled, done, ok := x.attach(r)
+	if !ok || s.index(x) < 0 {
+		return Resumed{}, &ResumeError{Err: stanza.NewError(stanza.ItemNotFound, "no such session")}
+	}
+	x.detachedAt = time.Time{}
+	s.noteSeen(x, true, fx)
+	if done.count > 0 {
+		(&offlineDone{session: x, done: done}).apply(s, fx)
+	}
+	return Resumed{H: handled}, nil
+}
+
+// resumption is the id under which the session can be resumed, "" if it can't.
+func (x *session) resumption() string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.smID
+}
+
+func (x *session) handledCount() uint32 {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.in.H()
@@ -100,7 +123,7 @@ func (x *Session) handledCount() uint32 {
 // detached: the connection is gone without the end of the stream. The session
 // waits for its resumption if it can be resumed, and ends if it can't.
 type detached struct {
-	session   *Session
+	session   *session
 	transport Transport
 	closed    bool // the client ended its stream: there is nothing to wait for
 }
@@ -114,6 +137,7 @@ func (ev *detached) apply(s *State, fx *effects) {
 	current := x.transport == ev.transport
 	if current {
 		x.transport = nil
+		x.wakeReceivers()
 	}
 	resumable := x.smID != ""
 	x.mu.Unlock()
@@ -130,7 +154,7 @@ func (ev *detached) apply(s *State, fx *effects) {
 // overflowed: more is owed to a session than its queue may hold. Its
 // connection ends; what it is owed is in the archive. It stays as a detached
 // session, so that its contacts don't see it come and go, but can't be resumed.
-type overflowed struct{ session *Session }
+type overflowed struct{ session *session }
 
 func (ev *overflowed) apply(s *State, fx *effects) {
 	x := ev.session
@@ -140,99 +164,134 @@ func (ev *overflowed) apply(s *State, fx *effects) {
 	err := stanza.NewStreamError(stanza.StreamPolicyViolation, "the client doesn't read what it is sent")
 	s.cfg.Log.Warn("session detached: queue full", "account", s.jid, "conn", x.connID(), "resource", x.jid.Resource(), "limit", s.cfg.Limits.OutboxBytes)
 	s.cfg.stats.Overflows.Add(1)
-	x.mu.Lock()
-	resumable := x.smID != ""
-	x.mu.Unlock()
-	if !resumable {
+	if x.resumption() == "" {
 		s.end(x, err, fx)
 		return
 	}
 	x.lost, x.detachedAt = true, fx.now
-	tr, rest := x.giveUp(false)
+	s.noteReachable(x)
+	s.abandonFlush(x, fx)
+	tr, rest := x.giveUp()
 	if tr != nil {
 		fx.call(func() { tr.End(err) })
 	}
 	s.settle(x, rest, fx)
+	s.flushNext(fx)
 }
 
-// giveUp takes what the session is still owed out of its queue; final is the
-// session's end.
-func (x *Session) giveUp(final bool) (Transport, []sm.Entry[tag]) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	rest := x.out.Drain()
-	x.held, x.heldBytes = nil, 0
-	tr := x.transport
-	x.transport, x.ended = nil, true
-	if final && x.room != nil {
-		close(x.room)
-		x.room = nil
+// undelivered: what was decided for a session came too late for it.
+type undelivered struct {
+	session *session
+	data    []byte
+	tag     tag
+}
+
+func (ev *undelivered) apply(s *State, fx *effects) {
+	if !s.unknown() {
+		s.settle(ev.session, []sm.Entry[tag]{{Data: ev.data, Tag: ev.tag}}, fx)
+		s.flushNext(fx)
 	}
-	return tr, rest
 }
 
 // end ends a session for good: unavailable presence, the stream error, and
 // what becomes of what the client never acknowledged.
-func (s *State) end(x *Session, err *stanza.StreamError, fx *effects) {
+func (s *State) end(x *session, err *stanza.StreamError, fx *effects) {
 	i := s.index(x)
 	if i < 0 {
 		return
 	}
-	s.goUnavailable(x, presence{typ: stanza.TypeUnavailable}, fx)
+	s.goUnavailable(x, presence{typ: stanza.TypeUnavailable}, false, fx)
 	s.sessions = append(s.sessions[:i:i], s.sessions[i+1:]...)
-	if s.flushing == x {
-		s.flushing = nil
-	}
-	tr, rest := x.giveUp(true)
+	s.cfg.stats.Sessions.Add(-1)
+	x.reachable = 0
+	s.abandonFlush(x, fx)
+	tr, rest := x.giveUp()
 	if tr != nil {
 		fx.call(func() { tr.End(err) })
 	}
 	s.settle(x, rest, fx)
+	s.flushNext(fx)
 	s.noteSeen(x, false, fx)
 }
 
 // settle handles what a session was owed when it was given up (XEP-0198 4):
 // a conversation message that no other session has is kept for the next one,
 // the senders of exclusive messages and of requests are told.
-func (s *State) settle(x *Session, rest []sm.Entry[tag], fx *effects) {
-	if len(rest) == 0 {
-		return
-	}
-	var ops []store.Op
-	others := s.reachable(x)
+func (s *State) settle(x *session, rest []sm.Entry[tag], fx *effects) {
 	for _, e := range rest {
 		switch e.Tag.kind {
 		case tagConversation:
-			if others || e.Tag.offline != 0 || s.offlineFull() {
-				continue
-			}
-			id := e.Tag.id
-			if id == 0 {
-				id = s.nextID(fx.now)
-			}
-			s.offline++
-			ops = append(ops, store.OfflineAppend{Account: s.id, ID: id, Stanza: e.Data})
+			s.keepUnread(x, e.Data, e.Tag, fx)
+		case tagCarbon:
+			s.keepUnread(x, carbonContent(e.Data), e.Tag, fx)
 		case tagExclusive, tagRequest:
-			if st, err := stanza.ParseBytes(e.Data, xmltree.Limits{MaxBytes: len(e.Data) + 1}); err == nil {
+			if st := parseOwn(e.Data); st != nil {
 				if r := st.ErrorReply(stanza.NewError(stanza.ServiceUnavailable, "")); r != nil {
 					fx.route(newArrive(r))
 				}
 			}
 		}
 	}
-	if len(ops) > 0 {
-		fx.commit(ops)
-	}
 }
 
-// reachable reports whether another session got what x got.
-func (s *State) reachable(x *Session) bool {
-	for _, y := range s.sessions {
-		if y != x && !y.lost && (y.profile != route.Classic || y.available && y.priority >= 0) {
-			return true
-		}
+// parseOwn parses what this server has encoded.
+func parseOwn(data []byte) *stanza.Stanza {
+	st, err := stanza.ParseBytes(data, xmltree.Limits{MaxBytes: len(data) + 1, MaxDepth: 1 << 10, MaxAttrs: 1 << 10, MaxChildren: 1 << 24, MaxNamespaces: 1 << 10})
+	if err != nil {
+		return nil
 	}
-	return false
+	return st
+}
+
+// carbonContent is the message in a carbon copy.
+func carbonContent(data []byte) []byte {
+	st := parseOwn(data)
+	if st == nil {
+		return nil
+	}
+	inner, err := stanza.Parse(st.Child(nsCarbons, "received").Child(nsForward, "forwarded").Child(stanza.NSClient, "message"))
+	if err != nil {
+		return nil
+	}
+	return inner.AppendTo(nil)
+}
+
+// keepUnread keeps a message that x never got, unless another session has it
+// or it is in the offline store already.
+func (s *State) keepUnread(x *session, data []byte, t tag, fx *effects) {
+	if data == nil || t.offline != 0 || s.offlineFull() || s.elsewhere(x, t.order) {
+		return
+	}
+	id := t.id
+	if id == 0 || id <= s.flushedTo {
+		// Below what a session was sent of the offline store nothing may be
+		// added: it would be cleared unseen.
+		id = s.nextID(fx.now)
+	}
+	s.offline++
+	// A unit of its own: another session may have left the same message.
+	e := s.hold(fx.now, func(*effects) {})
+	e.failed = func(*effects, error) { s.offline-- }
+	fx.commit([]store.Op{store.OfflineAppend{Account: s.id, ID: id, Stanza: data}}, e)
+}
+
+// elsewhere reports whether another session was there for conversation
+// messages when the one with this place in the order was decided, and still is.
+func (s *State) elsewhere(x *session, order uint64) bool {
+	return slices.ContainsFunc(s.sessions, func(y *session) bool {
+		return y != x && y.reachable != 0 && y.reachable <= order
+	})
+}
+
+// noteReachable follows whether conversation messages reach a session, and
+// since when.
+func (s *State) noteReachable(x *session) {
+	switch now := !x.lost && (x.profile != route.Classic || x.available && x.priority >= 0); {
+	case !now:
+		x.reachable = 0
+	case x.reachable == 0:
+		x.reachable = s.order + 1
+	}
 }
 
 // tick is the passage of time: acknowledgements that are asked for, sessions
@@ -246,11 +305,38 @@ func (tick) apply(s *State, fx *effects) {
 			x.requestRest()
 			continue
 		}
-		if fx.now.Sub(x.detachedAt) >= x.window {
+		if fx.now.Sub(x.detachedAt) >= x.resumeWindow() {
 			s.end(x, nil, fx)
 			i--
 		}
 	}
+}
+
+func (x *session) resumeWindow() time.Duration {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.window
+}
+
+// errRemoved is what the sessions of a removed account are told (XEP-0077 3.2).
+func errRemoved() *stanza.StreamError {
+	return stanza.NewStreamError(stanza.StreamNotAuthorized, "the account was removed")
+}
+
+// remove forgets an account that is no longer in the store. Its contacts'
+// subscriptions end: whoever gets the name later inherits nothing.
+func (s *State) remove(fx *effects) {
+	for j, c := range s.roster {
+		if c.To || c.PendingOut {
+			s.postPresence(presence{typ: stanza.TypeUnsubscribe}, s.jid, j, fx)
+		}
+		if c.From || c.PendingIn {
+			s.postPresence(presence{typ: stanza.TypeUnsubscribed}, s.jid, j, fx)
+		}
+	}
+	s.load = missing
+	s.endAll(errRemoved(), fx)
+	s.roster, s.blocked, s.offline = nil, nil, 0
 }
 
 // endAll ends all sessions of an account that was removed.
@@ -260,40 +346,62 @@ func (s *State) endAll(err *stanza.StreamError, fx *effects) {
 	}
 }
 
+// flushNext sends the messages that were kept to a session that can have them.
+func (s *State) flushNext(fx *effects) {
+	for _, x := range s.sessions {
+		if s.offline > 0 && x.available && x.priority >= 0 && !x.lost {
+			s.flushOffline(x, fx)
+		}
+	}
+}
+
 // flushOffline sends the messages that were kept to a session that is new to
 // them (R-CONV-6, XEP-0160 2).
-func (s *State) flushOffline(x *Session, fx *effects) {
+func (s *State) flushOffline(x *session, fx *effects) {
 	if s.flushing != nil || x.queriedArchive() || x.profile > route.Carbons {
 		return
 	}
-	s.flushing = x
-	// The place in the order is held: what comes meanwhile is newer.
-	e := s.hold(fx.now, func(*effects) {})
-	fx.call(func() { s.cfg.hub.readOffline(s.jid, s.id, x, e) })
+	s.flushing, s.flushLeft = x, 0
+	ev := &offlineRead{session: x}
+	id, after := s.id, x.flushedTo
+	// The store is read once all that was decided before is in it, and the
+	// place in the order is held: what comes meanwhile is newer.
+	s.later(fx, func(fx *effects) {
+		fx.call(func() { s.cfg.hub.readOffline(s.jid, id, after, ev) })
+	})
+	ev.entry = s.hold(fx.now, func(*effects) {})
+}
+
+// abandonFlush: the session will not have the rest of the offline messages.
+func (s *State) abandonFlush(x *session, _ *effects) {
+	if s.flushing == x {
+		s.flushing, s.flushLeft = nil, 0
+	}
 }
 
 // offlineRead is the store's answer to flushOffline: as much as may be queued
 // at once.
 type offlineRead struct {
-	session  *Session
+	session  *session
 	entry    *entry
 	messages []store.ArchivedMessage
 	err      error
 }
 
 func (ev *offlineRead) apply(s *State, fx *effects) {
+	x := ev.session
 	ev.entry.wait = false
-	if ev.err != nil || len(ev.messages) == 0 || s.index(ev.session) < 0 {
+	switch {
+	case s.flushing != x:
+	case ev.err != nil || len(ev.messages) == 0:
 		s.flushing = nil
-	} else {
-		last := len(ev.messages) - 1
-		s.flushed = len(ev.messages)
-		for i, m := range ev.messages {
-			t := tag{kind: tagConversation, id: m.ID}
-			if i == last {
-				t.offline = m.ID
-			}
-			ev.entry.then = append(ev.entry.then, effect{kind: fxDeliver, session: ev.session, data: delayed(m, s.jid.DomainJID()), tag: t})
+	default:
+		s.flushLeft = len(ev.messages)
+		x.flushedTo = ev.messages[len(ev.messages)-1].ID
+		s.flushedTo = max(s.flushedTo, x.flushedTo)
+		for _, m := range ev.messages {
+			t := tag{kind: tagConversation, id: m.ID, offline: m.ID}
+			ev.entry.then = append(ev.entry.then, effect{kind: fxDeliver, session: x, data: delayed(m, s.jid.DomainJID()), tag: t})
 		}
 	}
 	s.release(fx)
@@ -310,25 +418,28 @@ func delayed(m store.ArchivedMessage, by jid.JID) []byte {
 	return append(w.Bytes(), end...)
 }
 
-// offlineDone: the session has the offline messages up to an id.
+// offlineDone: the session has messages of the offline store.
 type offlineDone struct {
-	session *Session
-	upTo    store.ArchiveID
+	session *session
+	done    flushed
 }
 
 func (ev *offlineDone) apply(s *State, fx *effects) {
-	fx.commit([]store.Op{store.OfflineClear{Account: s.id, UpTo: ev.upTo}})
 	if s.flushing != ev.session {
-		return
+		return // another session is being sent them
 	}
-	s.flushing = nil
-	if s.offline = max(0, s.offline-s.flushed); s.offline > 0 && s.index(ev.session) >= 0 && ev.session.available {
-		s.flushOffline(ev.session, fx)
+	s.offline = max(0, s.offline-ev.done.count)
+	e := s.hold(fx.now, func(*effects) {})
+	e.failed = func(_ *effects, err error) { s.distrust(err) } // they are there still
+	fx.commit([]store.Op{store.OfflineClear{Account: s.id, UpTo: ev.done.upTo}}, e)
+	if s.flushLeft -= ev.done.count; s.flushLeft <= 0 {
+		s.flushing = nil
+		s.flushNext(fx)
 	}
 }
 
 // info describes a session (feature.SessionInfo).
-func (x *Session) info() feature.SessionInfo {
+func (x *session) info() feature.SessionInfo {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	i := feature.SessionInfo{JID: x.jid, Profile: x.profile, Available: x.available, Priority: x.priority,

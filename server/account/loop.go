@@ -2,9 +2,12 @@ package account
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"carillon.im/jid"
@@ -13,24 +16,34 @@ import (
 )
 
 // loop owns the states of many accounts and applies their events one by one.
+//
 // Its mailbox is bounded by what posts to it: each session has at most
-// maxInFlight stanzas on their way, each call waits for its answer.
+// maxInFlight stanzas on their way, each call waits for its answer. Presence
+// multiplies on its way to contacts; so while a mailbox is longer than
+// crowdedAt, no session of the server is read.
 type loop struct {
 	hub    *Hub
 	states map[jid.JID]*State
+	events uint64 // applied so far
 
-	mu    sync.Mutex
-	box   []mail
-	spare []mail
-	wake  chan struct{}
+	mu      sync.Mutex
+	box     []mail
+	spare   []mail
+	wake    chan struct{}
+	crowded atomic.Bool
+	roomy   chan struct{} // closed when the mailbox is taken; nil if nobody waits
 
 	fx effects
+	at int // the effect that is being carried out
 }
 
 type mail struct {
 	to jid.JID // bare; zero: for the loop itself, all its accounts
 	ev event
 }
+
+// crowdedAt is a mailbox's length at which clients are no longer read.
+const crowdedAt = 1 << 16
 
 func newLoop(h *Hub) *loop {
 	return &loop{hub: h, states: map[jid.JID]*State{}, wake: make(chan struct{}, 1)}
@@ -39,9 +52,12 @@ func newLoop(h *Hub) *loop {
 func (l *loop) post(to jid.JID, ev event) {
 	l.mu.Lock()
 	l.box = append(l.box, mail{to, ev})
-	first := len(l.box) == 1
+	n := len(l.box)
+	if n == crowdedAt {
+		l.crowded.Store(true)
+	}
 	l.mu.Unlock()
-	if first {
+	if n == 1 {
 		select {
 		case l.wake <- struct{}{}:
 		default:
@@ -55,6 +71,11 @@ func (l *loop) take() []mail {
 	defer l.mu.Unlock()
 	box := l.box
 	l.box, l.spare = l.spare[:0], nil
+	l.crowded.Store(false)
+	if l.roomy != nil {
+		close(l.roomy)
+		l.roomy = nil
+	}
 	return box
 }
 
@@ -66,6 +87,31 @@ func (l *loop) give(box []mail) {
 	l.mu.Lock()
 	l.spare = box[:0]
 	l.mu.Unlock()
+}
+
+// uncrowded waits until no loop's mailbox is too long.
+func (h *Hub) uncrowded(ctx context.Context) error {
+	for _, l := range h.loops {
+		for l.crowded.Load() {
+			l.mu.Lock()
+			if l.roomy == nil {
+				l.roomy = make(chan struct{})
+			}
+			roomy, crowded := l.roomy, l.crowded.Load()
+			l.mu.Unlock()
+			if !crowded {
+				break
+			}
+			select {
+			case <-roomy:
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-h.stopped:
+				return errStopped
+			}
+		}
+	}
+	return nil
 }
 
 const (
@@ -96,13 +142,13 @@ func (l *loop) run(ctx context.Context) {
 	}
 }
 
-// apply applies one event. A panic is a bug in one account's code: the account
-// is rebuilt from the store, the others go on.
+// apply applies one event.
 func (l *loop) apply(to jid.JID, ev event) {
 	if to.IsZero() {
 		ev.apply(nil, &l.fx)
 		return
 	}
+	l.events++
 	s := l.states[to]
 	if s == nil {
 		s = &State{cfg: &l.hub.cfg, jid: to}
@@ -116,11 +162,13 @@ func (l *loop) apply(to jid.JID, ev event) {
 
 func (l *loop) applyTo(s *State, ev event) {
 	defer l.recovered(s, ev)
-	l.fx.now = l.hub.cfg.Now()
+	l.fx.now, l.at = l.hub.cfg.Now(), 0
 	s.apply(ev, &l.fx)
 	l.execute()
 }
 
+// recovered handles a panic, which is a bug in one account's code: the
+// account's sessions end and it is read anew from the store, the others go on.
 func (l *loop) recovered(s *State, ev event) {
 	r := recover()
 	if r == nil {
@@ -129,38 +177,77 @@ func (l *loop) recovered(s *State, ev event) {
 	l.hub.stats.Panics.Add(1)
 	l.hub.cfg.Log.Error("panic in an account's loop: its sessions end, its state is read anew", "account", s.jid,
 		"event", fmt.Sprintf("%T", ev), "panic", r, "stack", string(debug.Stack()))
+	delete(l.states, s.jid)
+	// Who waits for this account must not wait for ever: the senders of
+	// messages whose commit was not handed over, and whoever asked something.
+	undone := slices.Clone(l.fx.list[min(l.at, len(l.fx.list)):])
+	clear(l.fx.list)
 	l.fx.list = l.fx.list[:0]
-	for _, x := range s.sessions {
-		if tr, _ := x.giveUp(true); tr != nil {
-			tr.End(stanza.NewStreamError(stanza.StreamInternalServerError, ""))
+	for _, e := range undone {
+		if e.kind == fxCommit {
+			l.hub.tell(e.unit.entries, errPanicked)
 		}
 	}
-	delete(l.states, s.jid)
+	rest := effects{now: l.fx.now}
+	for _, ev := range append(s.waiting, ev) {
+		s.fail(ev, &rest, errPanicked)
+	}
+	for _, e := range rest.list {
+		l.carryOut(&e)
+	}
+	l.abandon(s)
+}
+
+var errPanicked = errors.New("account: internal error")
+
+// abandon ends an account's sessions without deciding anything: its state is
+// not to be trusted.
+func (l *loop) abandon(s *State) {
+	gone := presence{typ: stanza.TypeUnavailable}
+	for _, x := range s.sessions {
+		l.hub.stats.Sessions.Add(-1)
+		if tr, _ := x.giveUp(); tr != nil {
+			tr.End(stanza.NewStreamError(stanza.StreamInternalServerError, ""))
+		}
+		if !x.available {
+			continue
+		}
+		for j, c := range s.roster {
+			if c.From && l.hub.cfg.local(j.Domain()) && j.Local() != "" {
+				l.hub.post(j, &presenceArrives{presence: gone, from: x.jid, to: j})
+			}
+		}
+	}
 }
 
 // execute carries out the effects, those that they cause included.
 func (l *loop) execute() {
-	for i := 0; i < len(l.fx.list); i++ {
-		e := &l.fx.list[i]
-		switch e.kind {
-		case fxDeliver:
-			e.session.deliver(e.data, e.tag)
-		case fxHandled:
-			e.session.handled(e.number)
-		case fxPost:
-			l.hub.post(e.to, e.ev)
-		case fxRoute:
-			l.route(e.ev.(*arrive))
-		case fxCommit:
-			l.commit(e.unit)
-		case fxDo:
-			e.do()
-		}
+	for ; l.at < len(l.fx.list); l.at++ {
+		l.carryOut(&l.fx.list[l.at])
 	}
 	clear(l.fx.list)
 	l.fx.list = l.fx.list[:0]
 	if cap(l.fx.list) > 1024 {
 		l.fx.list = nil
+	}
+}
+
+func (l *loop) carryOut(e *effect) {
+	switch e.kind {
+	case fxDeliver:
+		if !e.session.deliver(e.data, e.tag) && e.tag.kind != tagOther {
+			l.hub.post(e.session.jid.Bare(), &undelivered{session: e.session, data: e.data, tag: e.tag})
+		}
+	case fxHandled:
+		e.session.handled(e.number)
+	case fxPost:
+		l.hub.post(e.to, e.ev)
+	case fxRoute:
+		l.route(e.ev.(*arrive))
+	case fxCommit:
+		l.commit(e.unit)
+	case fxDo:
+		e.do()
 	}
 }
 
@@ -219,12 +306,11 @@ func (l *loop) bounce(a *arrive, e *stanza.Error) {
 	l.hub.post(r.To.Bare(), newArrive(r))
 }
 
-// tick passes time for every account with sessions.
+// tick passes time for every account with sessions, and for those whose load
+// is to be tried again.
 func (l *loop) tick() {
-	sessions := 0
 	for _, s := range l.states {
-		if len(s.sessions) > 0 {
-			sessions += len(s.sessions)
+		if len(s.sessions) > 0 || len(s.waiting) > 0 {
 			l.applyTo(s, tick{})
 		}
 	}
@@ -239,32 +325,3 @@ func (l *loop) sweep() {
 		}
 	}
 }
-
-// settle ends all sessions for the server's stop and waits until what was
-// received is committed.
-func (l *loop) settle(ctx context.Context) {
-	err := stanza.NewStreamError(stanza.StreamSystemShutdown, "")
-	done := make(chan struct{})
-	l.post(jid.JID{}, loopCall(func() {
-		for _, s := range l.states {
-			for _, x := range s.sessions {
-				x.mu.Lock()
-				tr := x.transport
-				x.mu.Unlock()
-				if tr != nil {
-					tr.End(err)
-				}
-			}
-		}
-		close(done)
-	}))
-	select {
-	case <-done:
-	case <-ctx.Done():
-	}
-}
-
-// loopCall runs on the loop, for all its accounts.
-type loopCall func()
-
-func (f loopCall) apply(*State, *effects) { f() }

@@ -42,10 +42,8 @@ func (s *State) sendMessage(ev *inbound, fx *effects) {
 		return
 	}
 	out := &arrive{stanza: st, msg: msg}
-	c := s.newCopy(st, fx.now)
-	if d.Archive {
-		out.ops = []store.Op{store.ArchiveAppend{Account: s.id, ID: c.archiveID(), Peer: st.To, Stanza: c.encoded()}}
-	}
+	c := s.newCopy(st, d, fx.now)
+	out.ops, _ = s.keep(d, c, nil)
 	out.origin = s.hold(fx.now, func(fx *effects) {
 		s.deliver(d, c, fx)
 		fx.handled(ev.session, ev.number)
@@ -67,13 +65,16 @@ func (s *State) ownMessage(ev *inbound, msg route.Message, fx *effects) {
 		s.refuse(ev, d, fx)
 		return
 	}
-	c := s.newCopy(st, fx.now)
-	ops := s.keep(d, c, nil)
+	c := s.newCopy(st, d, fx.now)
+	ops, undo := s.keep(d, c, nil)
 	e := s.hold(fx.now, func(fx *effects) {
 		s.deliver(d, c, fx)
 		fx.handled(ev.session, ev.number)
 	})
-	e.failed = func(fx *effects, err error) { s.tellFailure(ev, err, fx) }
+	e.failed = func(fx *effects, err error) {
+		undo()
+		s.tellFailure(ev, err, fx)
+	}
 	fx.commit(ops, e)
 }
 
@@ -93,50 +94,66 @@ func (s *State) receiveMessage(ev *arrive, fx *effects) {
 	ops := ev.ops
 	if d.Reply != route.Silence {
 		// The answer is on its way before the sender's server acknowledges.
-		if r := st.ErrorReply(replyError(d.Reply)); r != nil {
-			fx.route(newArrive(r))
-		}
+		s.answer(st, replyError(d.Reply), fx)
 	}
 	if d.Refused() {
 		fx.commit(ops, ev.origin)
 		return
 	}
-	c := s.newCopy(st, fx.now)
-	ops = s.keep(d, c, ops)
+	c := s.newCopy(st, d, fx.now)
+	ops, undo := s.keep(d, c, ops)
 	e := s.hold(fx.now, func(fx *effects) { s.deliver(d, c, fx) })
+	e.failed = func(fx *effects, err error) {
+		undo()
+		if ev.origin == nil { // a local sender's owner answers it
+			s.answer(st, storeError(err), fx)
+		}
+	}
 	fx.commit(ops, e, ev.origin)
 }
 
-// keep adds the operations that put a received message where the decision
-// wants it.
-func (s *State) keep(d *route.Decision, c *copies, ops []store.Op) []store.Op {
+// answer returns an error for a stanza to whoever sent it.
+func (s *State) answer(st *stanza.Stanza, e *stanza.Error, fx *effects) {
+	if r := st.ErrorReply(e); r != nil {
+		fx.route(newArrive(r))
+	}
+}
+
+// keep adds the operations that put a message where the decision wants it.
+// undo is for a commit that fails.
+func (s *State) keep(d *route.Decision, c *copies, ops []store.Op) (_ []store.Op, undo func()) {
 	if d.Archive {
 		peer := c.stanza.From
 		if peer.Bare() == s.jid {
 			peer = c.stanza.To
 		}
-		ops = append(ops, store.ArchiveAppend{Account: s.id, ID: c.archiveID(), Peer: peer, Stanza: c.encoded()})
+		ops = append(ops, store.ArchiveAppend{Account: s.id, ID: c.id, Peer: peer, Stanza: c.encoded()})
 	}
-	if d.Offline {
-		s.offline++
-		ops = append(ops, store.OfflineAppend{Account: s.id, ID: c.archiveID(), Stanza: c.encoded()})
+	if !d.Offline {
+		return ops, func() {}
 	}
-	return ops
+	s.offline++
+	return append(ops, store.OfflineAppend{Account: s.id, ID: c.id, Stanza: c.encoded()}), func() { s.offline-- }
 }
 
 // decide asks route.Decide about the account's sessions. The decision is valid
 // until the next call.
 func (s *State) decide(f route.Facts) *route.Decision {
+	s.order++
 	f.Sessions = s.facts.Sessions[:0]
 	for _, x := range s.sessions {
-		f.Sessions = append(f.Sessions, route.Session{Profile: x.profile, Available: x.available && !x.lost, Priority: x.priority})
+		fact := route.Session{Profile: x.profile, Available: x.available, Priority: x.priority}
+		if x.lost {
+			fact = route.Session{} // it can't be handed anything
+		}
+		f.Sessions = append(f.Sessions, fact)
 	}
 	s.facts = f
 	route.Decide(&s.facts, &s.decision)
 	return &s.decision
 }
 
-func (s *State) index(x *Session) int {
+func (s *State) index(x *session) int {
 	for i, y := range s.sessions {
 		if x == y {
 			return i
@@ -182,24 +199,29 @@ func (s *State) offlineFull() bool { return s.offline >= s.cfg.Limits.OfflineMes
 
 // deliver turns a decision's lines into deliveries.
 func (s *State) deliver(d *route.Decision, c *copies, fx *effects) {
+	msg := &s.facts.Message
+	other := tag{id: c.id, order: s.order}
+	if msg.Marks.Any(route.OnlyChatState) {
+		other.wait, other.from = waitChatState, c.stanza.From
+	}
+	direct, carbon := other, other
+	switch {
+	case msg.Type == route.Error || msg.Type == route.Headline:
+	case d.Intent == route.Exclusive:
+		direct.kind = tagExclusive
+	case d.Intent == route.Conversation && !msg.Marks.Any(route.NoStore|route.OnlyChatState):
+		direct.kind, carbon.kind = tagConversation, tagCarbon
+	}
 	for i, l := range d.Lines {
 		x := s.sessions[i]
 		switch l.Form {
 		case route.Direct:
-			t := tag{kind: tagOther, id: c.id}
-			switch {
-			case c.stanza.Type == stanza.TypeError:
-			case d.Intent == route.Exclusive:
-				t.kind = tagExclusive
-			case d.Intent == route.Conversation && !s.facts.Message.Marks.Any(route.NoStore|route.OnlyChatState):
-				t.kind = tagConversation
-			}
-			t.idle = s.facts.Message.Marks.Any(route.OnlyChatState)
-			fx.deliver(x, c.encoded(), t)
+			fx.deliver(x, c.encoded(), direct)
 		case route.CarbonReceived:
-			fx.deliver(x, c.carbon(x, "received"), tag{kind: tagOther, idle: s.facts.Message.Marks.Any(route.OnlyChatState)})
+			fx.deliver(x, c.carbon(x, "received"), carbon)
 		case route.CarbonSent:
-			fx.deliver(x, c.carbon(x, "sent"), tag{kind: tagOther, idle: s.facts.Message.Marks.Any(route.OnlyChatState)})
+			other.from = c.stanza.To
+			fx.deliver(x, c.carbon(x, "sent"), other)
 		}
 	}
 }
@@ -224,10 +246,16 @@ func (s *State) refuse(ev *inbound, d *route.Decision, fx *effects) {
 // stream before the acknowledgement that counts the stanza, so the sender
 // never takes it for kept.
 func (s *State) tellFailure(ev *inbound, err error, fx *effects) {
-	if r := ev.stanza.ErrorReply(storeError(err)); r != nil {
-		fx.deliver(ev.session, r.AppendTo(nil), tag{})
-	}
+	s.tellError(ev, storeError(err), fx)
 	fx.handled(ev.session, ev.number)
+}
+
+// tellError answers a stanza of one of the account's sessions with an error,
+// at once.
+func (s *State) tellError(ev *inbound, e *stanza.Error, fx *effects) {
+	if r := ev.stanza.ErrorReply(e); r != nil {
+		fx.deliver(ev.session, r.AppendTo(nil), tag{failure: true})
+	}
 }
 
 // replyError is the stanza error for a decision's reply.
@@ -241,27 +269,24 @@ func replyError(r route.Reply) *stanza.Error {
 // copies makes the forms of one message that an account's sessions and archive
 // get, each encoded once however many want it.
 type copies struct {
-	state  *State
-	stanza *stanza.Stanza
-	now    time.Time
-	id     store.ArchiveID
-	data   []byte
+	state    *State
+	stanza   *stanza.Stanza
+	id       store.ArchiveID // its place in this account's order; 0 if it is kept nowhere
+	archived bool
+	data     []byte
 }
 
-func (s *State) newCopy(st *stanza.Stanza, now time.Time) *copies {
-	return &copies{state: s, stanza: st, now: now}
-}
-
-// archiveID fixes the message's id in this account's order.
-func (c *copies) archiveID() store.ArchiveID {
-	if c.id == 0 {
-		c.id = c.state.nextID(c.now)
+func (s *State) newCopy(st *stanza.Stanza, d *route.Decision, now time.Time) *copies {
+	c := &copies{state: s, stanza: st, archived: d.Archive}
+	if d.Archive || d.Offline {
+		c.id = s.nextID(now)
 	}
-	return c.id
+	return c
 }
 
 // encoded is the message as it is archived and handed to devices: with this
-// account's stanza-id, and without any that claims to be (R-ARCH-4).
+// account's stanza-id if it is in the archive, and without any that claims to
+// be (R-ARCH-4).
 func (c *copies) encoded() []byte {
 	if c.data != nil {
 		return c.data
@@ -270,12 +295,13 @@ func (c *copies) encoded() []byte {
 	inner := c.stanza.InnerWithout(func(el xmltree.Element) bool {
 		return el.Local() == "stanza-id" && el.Space() == nsStanzaID && sameBare(el.Attr("by"), by)
 	})
-	buf := make([]byte, 0, 192+len(inner)+len(by))
-	if c.id == 0 {
+	buf := make([]byte, 0, 192+len(inner)+len(c.stanza.From.String())+len(c.stanza.To.String())+len(c.stanza.ID)+len(by))
+	if !c.archived {
 		c.data = c.stanza.AppendWith(buf, inner)
-	} else {
-		c.data = c.stanza.AppendWith(buf, inner, "<stanza-id xmlns='"+nsStanzaID+"' by='", string(xmltree.AppendAttrValue(nil, by)), "' id='", c.id.String(), "'/>")
+		return c.data
 	}
+	var id [16]byte
+	c.data = c.stanza.AppendWith(buf, inner, "<stanza-id xmlns='"+nsStanzaID+"' by='", string(xmltree.AppendAttrValue(nil, by)), "' id='", string(c.id.Append(id[:0])), "'/>")
 	return c.data
 }
 
@@ -289,7 +315,7 @@ func sameBare(by, own string) bool {
 }
 
 // carbon wraps the message for a device (XEP-0280 7 and 8).
-func (c *copies) carbon(x *Session, direction string) []byte {
+func (c *copies) carbon(x *session, direction string) []byte {
 	inner := c.encoded()
 	wrap := stanza.Stanza{Kind: stanza.Message, Type: c.stanza.Type, From: c.state.jid, To: x.jid}
 	dst := wrap.AppendOpen(make([]byte, 0, len(inner)+320))

@@ -2,6 +2,7 @@ package account
 
 import (
 	"strings"
+	"time"
 
 	"carillon.im/jid"
 	"carillon.im/server/store"
@@ -31,24 +32,31 @@ type presenceArrives struct {
 
 func (ev *presenceArrives) apply(s *State, fx *effects) { s.receivePresence(ev, fx) }
 
+// refuse returns an error to whoever asked for a subscription.
+func (ev *presenceArrives) refuse(e *stanza.Error, fx *effects) {
+	st := stanza.Build(stanza.Presence, ev.typ, ev.id, ev.from, ev.to, "")
+	fx.route(newArrive(st.ErrorReply(e)))
+}
+
 // probeArrives asks for the account's presence (RFC 6121 4.3).
 type probeArrives struct{ from jid.JID }
 
-func (ev *probeArrives) apply(s *State, fx *effects) { s.answerProbe(ev.from, fx) }
+func (ev *probeArrives) apply(s *State, fx *effects) { s.answerProbe(ev.from, s.jid, fx) }
 
 // sendPresence is presence from one of the account's sessions.
 func (s *State) sendPresence(ev *inbound, fx *effects) {
 	st := ev.stanza
 	switch st.Type {
 	case stanza.TypeAvailable, stanza.TypeUnavailable:
-		switch {
-		case st.To.IsZero():
+		if st.To.IsZero() {
 			s.broadcast(ev.session, st, fx)
-		default:
-			s.direct(ev.session, st, fx)
+		} else {
+			s.direct(ev, fx)
 		}
 	case stanza.TypeSubscribe, stanza.TypeSubscribed, stanza.TypeUnsubscribe, stanza.TypeUnsubscribed:
-		s.sendSubscription(ev, fx)
+		if err := s.sendSubscription(ev, fx); err != nil {
+			s.later(fx, func(fx *effects) { s.tellError(ev, err, fx) })
+		}
 	case stanza.TypeError:
 		if !st.To.IsZero() && !s.blocks(st.To) {
 			fx.route(&arrive{stanza: st})
@@ -67,9 +75,9 @@ func presenceOf(st *stanza.Stanza, inner string) presence {
 }
 
 // broadcast is initial, subsequent or unavailable presence (RFC 6121 4.2, 4.4, 4.5).
-func (s *State) broadcast(x *Session, st *stanza.Stanza, fx *effects) {
+func (s *State) broadcast(x *session, st *stanza.Stanza, fx *effects) {
 	if st.Type == stanza.TypeUnavailable {
-		s.goUnavailable(x, presenceOf(st, st.Inner()), fx)
+		s.goUnavailable(x, presenceOf(st, st.Inner()), true, fx)
 		return
 	}
 	p := presenceOf(st, s.withAvatar(st))
@@ -77,6 +85,7 @@ func (s *State) broadcast(x *Session, st *stanza.Stanza, fx *effects) {
 	x.available, x.presence = true, p
 	x.priority = priorityOf(st)
 	x.caps = capsOf(st)
+	s.noteReachable(x)
 	s.sendToWatchers(p, x.jid, fx)
 	if initial {
 		s.initialPresence(x, fx)
@@ -150,13 +159,13 @@ func (s *State) sendToOwn(p presence, from jid.JID, fx *effects) {
 	var data []byte
 	s.later(fx, func(fx *effects) {
 		for _, y := range s.sessions {
-			if !y.available || p.typ == stanza.TypeUnavailable && y.jid == from {
+			if !y.available {
 				continue
 			}
 			if data == nil {
 				data = p.encode(from, s.jid)
 			}
-			fx.deliver(y, data, tag{idle: true, from: from})
+			fx.deliver(y, data, tag{wait: waitPresence, from: from})
 		}
 	})
 }
@@ -176,18 +185,22 @@ func (s *State) postPresence(p presence, from, to jid.JID, fx *effects) {
 // initialPresence is what a session's first presence brings it: the presence
 // of the other resources and of the contacts, and the subscription requests
 // that wait for an answer (RFC 6121 4.2.2, 4.3.1, 3.1.3).
-func (s *State) initialPresence(x *Session, fx *effects) {
-	for _, y := range s.sessions {
-		if y != x && y.available {
-			fx.deliver(x, y.presence.encode(y.jid, x.jid), tag{idle: true, from: y.jid})
+func (s *State) initialPresence(x *session, fx *effects) {
+	s.show(fx, nil, func(fx *effects) {
+		for _, y := range s.sessions {
+			if y != x && y.available {
+				fx.deliver(x, y.presence.encode(y.jid, x.jid), tag{wait: waitPresence, from: y.jid})
+			}
 		}
-	}
+		for j, c := range s.roster {
+			if c.PendingIn && !s.blocks(j) {
+				fx.deliver(x, c.request, tag{})
+			}
+		}
+	})
 	for j, c := range s.roster {
 		if c.To && !s.blocks(j) {
 			s.probe(j, fx)
-		}
-		if c.PendingIn && !s.blocks(j) {
-			fx.deliver(x, c.request, tag{})
 		}
 	}
 }
@@ -202,15 +215,25 @@ func (s *State) probe(to jid.JID, fx *effects) {
 	fx.route(&arrive{stanza: stanza.Build(stanza.Presence, stanza.TypeProbe, "", s.jid, to, "")})
 }
 
-// answerProbe is RFC 6121 4.3.2.
-func (s *State) answerProbe(from jid.JID, fx *effects) {
-	if s.unknown() {
-		return // RFC 6121 8.5.1
+// answerProbe is RFC 6121 4.3.2. Somebody blocked gets no answer (XEP-0191
+// 3.3): "unsubscribed" would end his subscription for good.
+func (s *State) answerProbe(from, to jid.JID, fx *effects) {
+	if s.blocks(from) {
+		return
 	}
 	c := s.roster[from.Bare()]
-	if from.Bare() != s.jid && (c == nil || !c.From) || s.blocks(from) {
-		// Whether the account exists or blocks is not told apart.
-		s.postPresence(presence{typ: stanza.TypeUnsubscribed}, s.jid, from.Bare(), fx)
+	if from.Bare() != s.jid && (c == nil || !c.From) {
+		if !s.answerDirected(from, to, fx) {
+			s.postPresence(presence{typ: stanza.TypeUnsubscribed}, s.jid, from.Bare(), fx)
+		}
+		return
+	}
+	if to.IsFull() { // of that resource no more than that it is there
+		typ := stanza.TypeUnavailable
+		if i := s.addressed(to); i >= 0 && s.sessions[i].available {
+			typ = stanza.TypeAvailable
+		}
+		s.postPresence(presence{typ: typ}, to, from, fx)
 		return
 	}
 	any := false
@@ -221,29 +244,55 @@ func (s *State) answerProbe(from jid.JID, fx *effects) {
 		}
 	}
 	if !any {
-		s.postPresence(presence{typ: stanza.TypeUnavailable}, s.jid, from, fx)
+		s.postPresence(s.lastPresence(), s.jid, from, fx)
 	}
 }
 
+// answerDirected answers a probe of somebody who was sent directed presence
+// (RFC 6121 4.6.6).
+func (s *State) answerDirected(from, to jid.JID, fx *effects) bool {
+	i := s.addressed(to)
+	if i < 0 {
+		return false
+	}
+	x := s.sessions[i]
+	if _, directed := x.directed[from]; !directed {
+		return false
+	}
+	s.postPresence(presence{}, x.jid, from, fx)
+	return true
+}
+
+// lastPresence says that nobody is there, and since when.
+func (s *State) lastPresence() presence {
+	p := presence{typ: stanza.TypeUnavailable}
+	if !s.lastSeen.IsZero() {
+		w := xmltree.NewWriter(nil, stanza.NSClient)
+		w.Start(nsDelay, "delay").Attr("stamp", s.lastSeen.UTC().Format(time.RFC3339)).End()
+		p.inner = string(w.Bytes())
+	}
+	return p
+}
+
 // direct is directed presence (RFC 6121 4.6).
-func (s *State) direct(x *Session, st *stanza.Stanza, fx *effects) {
+func (s *State) direct(ev *inbound, fx *effects) {
+	x, st := ev.session, ev.stanza
 	if s.blocks(st.To) {
-		s.later(fx, func(fx *effects) {
-			fx.deliver(x, st.ErrorReply(blockedError()).AppendTo(nil), tag{})
-		})
+		s.later(fx, func(fx *effects) { s.tellError(ev, blockedError(), fx) })
 		return
 	}
 	if st.Type == stanza.TypeAvailable {
 		if _, known := x.directed[st.To]; !known {
 			if len(x.directed) >= s.cfg.Limits.Directed {
 				e := stanza.NewError(stanza.ResourceConstraint, "too many addresses have directed presence of this session")
-				s.later(fx, func(fx *effects) { fx.deliver(x, st.ErrorReply(e).AppendTo(nil), tag{}) })
+				s.later(fx, func(fx *effects) { s.tellError(ev, e, fx) })
 				return
 			}
 			if x.directed == nil {
 				x.directed = map[jid.JID]struct{}{}
 			}
-			x.directed[st.To] = struct{}{}
+			// The address outlives the stanza that it came in.
+			x.directed[jid.MustParse(strings.Clone(st.To.String()))] = struct{}{}
 		}
 	} else {
 		delete(x.directed, st.To)
@@ -251,20 +300,23 @@ func (s *State) direct(x *Session, st *stanza.Stanza, fx *effects) {
 	s.postPresence(presenceOf(st, s.withAvatar(st)), x.jid, st.To, fx)
 }
 
-// goUnavailable is unavailable presence of a session, its own or the server's
-// (RFC 6121 4.5). Whoever had directed presence of it is told too (4.6.3).
-func (s *State) goUnavailable(x *Session, p presence, fx *effects) {
-	told := map[jid.JID]bool{}
+// goUnavailable is unavailable presence of a session, its own if asked, or the
+// server's (RFC 6121 4.5). Whoever had directed presence of it is told too
+// (4.6.3).
+func (s *State) goUnavailable(x *session, p presence, asked bool, fx *effects) {
+	watches := func(j jid.JID) bool {
+		c := s.roster[j]
+		return x.available && c != nil && c.From
+	}
 	if x.available {
 		for j, c := range s.roster {
 			if c.From && !s.blocks(j) {
-				told[j] = true
 				s.postPresence(p, x.jid, j, fx)
 			}
 		}
 	}
 	for j := range x.directed {
-		if !told[j] && !told[j.Bare()] && !s.blocks(j) {
+		if !watches(j.Bare()) && !s.blocks(j) {
 			s.postPresence(p, x.jid, j, fx)
 		}
 	}
@@ -273,6 +325,11 @@ func (s *State) goUnavailable(x *Session, p presence, fx *effects) {
 		return
 	}
 	x.available, x.presence, x.priority, x.caps = false, presence{}, 0, ""
+	s.noteReachable(x)
+	if asked { // RFC 6121 4.5.2: also to the resource itself
+		data := p.encode(x.jid, s.jid)
+		s.later(fx, func(fx *effects) { fx.deliver(x, data, tag{}) })
+	}
 	s.sendToOwn(p, x.jid, fx)
 	s.noteLastSeen(p, fx)
 }
@@ -295,26 +352,40 @@ func (s *State) noteLastSeen(p presence, fx *effects) {
 
 // receivePresence is presence from elsewhere (RFC 6121 8.5.2.1.2, 8.5.3).
 func (s *State) receivePresence(ev *presenceArrives, fx *effects) {
+	if s.unknown() || s.blocks(ev.from) {
+		return // RFC 6121 8.5.1, XEP-0191 3.3
+	}
 	switch ev.typ {
-	case stanza.TypeAvailable, stanza.TypeUnavailable, stanza.TypeError:
-		if s.unknown() || s.blocks(ev.from) {
-			return
-		}
+	case stanza.TypeAvailable, stanza.TypeUnavailable:
 		if ev.typ == stanza.TypeUnavailable {
 			s.forgetDirected(ev.from)
 		}
-		data := ev.encode(ev.from, ev.to)
-		t := tag{idle: ev.typ != stanza.TypeError, from: ev.from}
-		s.later(fx, func(fx *effects) {
-			for _, x := range s.sessions {
-				if ev.to.Resource() == "" && x.available && ev.typ != stanza.TypeError || ev.to == x.jid {
-					fx.deliver(x, data, t)
-				}
-			}
-		})
+		s.deliverPresence(ev, ev.to.Resource() == "", fx)
+	case stanza.TypeError:
+		// An error to the account answers what the account sent: a subscription
+		// stanza, or a probe.
+		c := s.roster[ev.from.Bare()]
+		s.deliverPresence(ev, ev.to.Resource() == "" && c != nil && (c.To || c.PendingOut), fx)
 	default:
 		s.receiveSubscription(ev, fx)
 	}
+}
+
+// deliverPresence hands presence to the session with the resource that it is
+// addressed to, or to all available ones.
+func (s *State) deliverPresence(ev *presenceArrives, all bool, fx *effects) {
+	data := ev.encode(ev.from, ev.to)
+	t := tag{from: ev.from}
+	if ev.typ != stanza.TypeError {
+		t.wait = waitPresence
+	}
+	s.later(fx, func(fx *effects) {
+		for _, x := range s.sessions {
+			if all && x.available || ev.to == x.jid {
+				fx.deliver(x, data, t)
+			}
+		}
+	})
 }
 
 // forgetDirected: somebody who went away need not be told when this session
@@ -326,41 +397,37 @@ func (s *State) forgetDirected(from jid.JID) {
 }
 
 // sendSubscription is a subscription stanza from the user (RFC 6121 3).
-func (s *State) sendSubscription(ev *inbound, fx *effects) {
+func (s *State) sendSubscription(ev *inbound, fx *effects) *stanza.Error {
 	st := ev.stanza
-	to := st.To.Bare()
-	if to.IsZero() || to == s.jid {
-		s.later(fx, func(fx *effects) {
-			fx.deliver(ev.session, st.ErrorReply(stanza.NewError(stanza.BadRequest, "a subscription needs the address of somebody else")).AppendTo(nil), tag{})
-		})
-		return
+	if st.To.IsZero() || st.To.Bare() == s.jid {
+		return stanza.NewError(stanza.BadRequest, "a subscription needs the address of somebody else")
 	}
-	if s.blocks(to) && (st.Type == stanza.TypeSubscribe || st.Type == stanza.TypeSubscribed) {
-		s.later(fx, func(fx *effects) { fx.deliver(ev.session, st.ErrorReply(blockedError()).AppendTo(nil), tag{}) })
-		return
+	to := jid.MustParse(strings.Clone(st.To.Bare().String())) // it outlives the stanza
+	grants := st.Type == stanza.TypeSubscribe || st.Type == stanza.TypeSubscribed
+	if grants && s.blocks(to) {
+		return blockedError()
 	}
 	c := s.roster[to]
 	if c == nil {
-		if st.Type == stanza.TypeUnsubscribe || st.Type == stanza.TypeUnsubscribed {
-			c = &contact{} // nothing to change, but A.2.2 still routes it
-		} else if s.rosterFull() {
-			s.later(fx, func(fx *effects) {
-				fx.deliver(ev.session, st.ErrorReply(stanza.NewError(stanza.ResourceConstraint, "the roster is full")).AppendTo(nil), tag{})
-			})
-			return
-		} else {
-			c = &contact{}
+		c = &contact{}
+		if grants { // else there is nothing to change, but A.2.2 routes it all the same
+			if s.rosterFull() {
+				return stanza.NewError(stanza.ResourceConstraint, "the roster is full")
+			}
 			s.roster[to] = c
 		}
 	}
 	change := c.outbound(st.Type)
 	p := presenceOf(st, st.Inner())
-	s.changeSubscription(to, c, change, nil, fx, func(fx *effects) {
+	failed := func(fx *effects, err error) { s.tellError(ev, storeError(err), fx) }
+	s.changeSubscription(to, c, change, nil, fx, failed, func(push, fx *effects) {
+		fx.list = append(fx.list, push.list...)
 		if change.Pass {
 			s.postPresence(p, s.jid, to, fx)
 		}
 		s.showOrHide(change, to, fx)
 	})
+	return nil
 }
 
 // showOrHide sends the contact the user's presence, or that it is gone.
@@ -379,36 +446,44 @@ func (s *State) showOrHide(change subscriptionChange, to jid.JID, fx *effects) {
 // receiveSubscription is a subscription stanza from a contact (RFC 6121 3).
 func (s *State) receiveSubscription(ev *presenceArrives, fx *effects) {
 	from := ev.from.Bare()
-	if s.unknown() || s.blocks(ev.from) || from == s.jid {
-		return // RFC 6121 8.5.1, XEP-0191 3
+	if from == s.jid {
+		return
 	}
 	c := s.roster[from]
 	if c == nil {
 		if ev.typ != stanza.TypeSubscribe {
 			return // appendix A.3: no state, nothing to deliver
 		}
-		if s.rosterFull() {
-			return
-		}
 		c = &contact{}
-		s.roster[from] = c
 	}
 	change := c.inbound(ev.typ)
+	if change.Next.PendingIn && !c.PendingIn && s.requestsFull() {
+		ev.refuse(stanza.NewError(stanza.ResourceConstraint, ""), fx)
+		return
+	}
+	s.roster[from] = c
 	data := ev.encode(from, s.jid)
 	if change.Next.PendingIn && !c.PendingIn {
 		c.request = data
 	}
 	p := presence{typ: change.Reply}
-	s.changeSubscription(from, c, change, c.request, fx, func(fx *effects) {
+	failed := func(fx *effects, err error) {
+		if ev.typ == stanza.TypeSubscribe {
+			ev.refuse(storeError(err), fx)
+		}
+	}
+	s.changeSubscription(from, c, change, c.request, fx, failed, func(push, fx *effects) {
 		if change.Pass {
 			for _, x := range s.sessions {
 				// A request goes to available resources, the other stanzas to
-				// those that asked for the roster (RFC 6121 3.1.3, 3.1.6).
+				// those that asked for the roster, ahead of the push that they
+				// explain (RFC 6121 3.1.3, 3.1.6).
 				if x.available || x.interested(nsRoster) && ev.typ != stanza.TypeSubscribe {
 					fx.deliver(x, data, tag{})
 				}
 			}
 		}
+		fx.list = append(fx.list, push.list...)
 		if change.Reply != "" {
 			s.postPresence(p, s.jid, from, fx)
 		}
@@ -416,12 +491,14 @@ func (s *State) receiveSubscription(ev *presenceArrives, fx *effects) {
 	})
 }
 
-// changeSubscription commits a change of a contact's state, pushes it, and
-// then does what follows.
-func (s *State) changeSubscription(j jid.JID, c *contact, change subscriptionChange, request []byte, fx *effects, then func(*effects)) {
+// changeSubscription commits a change of a contact's state and then does what
+// follows: then is given the push that tells the user's clients of it. failed
+// is called if it can't be committed.
+func (s *State) changeSubscription(j jid.JID, c *contact, change subscriptionChange, request []byte, fx *effects,
+	failed func(*effects, error), then func(push, fx *effects)) {
 	before := c.subscription
 	if change.Next == before {
-		s.later(fx, then)
+		s.show(fx, failed, func(fx *effects) { then(&effects{}, fx) })
 		s.forgetEmpty(j, c)
 		return
 	}
@@ -439,21 +516,17 @@ func (s *State) changeSubscription(j jid.JID, c *contact, change subscriptionCha
 	// it (RFC 6121 3.1.3).
 	shown := before
 	shown.PendingIn = c.PendingIn
-	push := shown != c.subscription
-	if push {
-		c.listed = true
-		s.rosterVersion++
-		c.version = s.rosterVersion
-		ops = append(ops, store.RosterPut{Account: s.id, Item: c.item(j), Version: c.version})
+	push := effects{now: fx.now}
+	if shown != c.subscription {
+		item := s.list(j, c)
+		ops = append(ops, store.RosterPut{Account: s.id, Item: item, Version: item.Version})
+		s.pushRoster(item, false, &push)
 	}
-	item := c.item(j)
-	e := s.hold(fx.now, func(fx *effects) {
-		if push {
-			s.pushRoster(item, false, fx)
-		}
-		then(fx)
-	})
-	e.failed = func(fx *effects, _ error) { s.reload(fx) }
+	e := s.hold(fx.now, func(fx *effects) { then(&push, fx) })
+	e.failed = func(fx *effects, err error) {
+		s.distrust(err)
+		failed(fx, err)
+	}
 	fx.commit(ops, e)
 	s.forgetEmpty(j, c)
 }

@@ -26,10 +26,13 @@ func (a *accountRef) JID() jid.JID { return a.bare }
 
 // StoreID is the account's key in the store.
 func (a *accountRef) StoreID(ctx context.Context) (int64, error) {
-	var id store.AccountID
-	var unknown bool
-	err := a.hub.do(ctx, a.bare, func(s *State, _ *effects) { id, unknown = s.id, s.unknown() })
-	if err == nil && unknown {
+	id, err := ask(ctx, a.hub, a.bare, func(s *State, _ *effects) store.AccountID {
+		if s.unknown() {
+			return 0
+		}
+		return s.id
+	})
+	if err == nil && id == 0 {
 		err = stanza.NewError(stanza.ItemNotFound, "")
 	}
 	return int64(id), err
@@ -37,8 +40,8 @@ func (a *accountRef) StoreID(ctx context.Context) (int64, error) {
 
 // Relation tells what another entity is to the account; somebody unknown to
 // an account that doesn't exist.
-func (a *accountRef) Relation(ctx context.Context, other jid.JID) (r feature.Relation, err error) {
-	err = a.hub.do(ctx, a.bare, func(s *State, _ *effects) {
+func (a *accountRef) Relation(ctx context.Context, other jid.JID) (feature.Relation, error) {
+	return ask(ctx, a.hub, a.bare, func(s *State, _ *effects) (r feature.Relation) {
 		r.Own = other.Bare() == s.jid
 		r.Blocked = s.blocks(other)
 		if c := s.roster[other.Bare()]; c != nil {
@@ -46,58 +49,60 @@ func (a *accountRef) Relation(ctx context.Context, other jid.JID) (r feature.Rel
 		}
 		r.Sees = r.Sees || r.Own
 		r.Sends = r.Sends || r.Own
+		return r
 	})
-	return r, err
 }
 
 // Snapshot is the account's state.
-func (a *accountRef) Snapshot(ctx context.Context) (snap feature.Snapshot, err error) {
-	err = a.hub.do(ctx, a.bare, func(s *State, _ *effects) {
+func (a *accountRef) Snapshot(ctx context.Context) (feature.Snapshot, error) {
+	return ask(ctx, a.hub, a.bare, func(s *State, _ *effects) (snap feature.Snapshot) {
 		for j := range s.blocked {
 			snap.Blocked = append(snap.Blocked, j)
 		}
+		slices.SortFunc(snap.Blocked, compareJIDs)
 		snap.Archive = s.archive.prefs
 		for _, x := range s.sessions {
 			snap.Sessions = append(snap.Sessions, x.info())
 		}
-		if !slices.ContainsFunc(s.sessions, func(x *Session) bool { return x.available }) {
+		if !slices.ContainsFunc(s.sessions, func(x *session) bool { return x.available }) {
 			snap.LastUnavailable, snap.LastStatus = s.lastSeen, s.lastStatus
 		}
+		return snap
 	})
-	slices.SortFunc(snap.Blocked, func(a, b jid.JID) int { return strings.Compare(a.String(), b.String()) })
-	return snap, err
 }
+
+func compareJIDs(a, b jid.JID) int { return strings.Compare(a.String(), b.String()) }
 
 // Settled waits until everything up to now is committed.
 func (a *accountRef) Settled(ctx context.Context) (int64, error) {
-	type answer struct {
-		upTo store.ArchiveID
-	}
-	ch := make(chan answer, 1)
-	err := a.hub.do(ctx, a.bare, func(s *State, fx *effects) {
-		upTo := s.lastID
-		s.later(fx, func(fx *effects) { fx.call(func() { ch <- answer{upTo} }) })
+	done := make(chan struct{})
+	upTo, err := ask(ctx, a.hub, a.bare, func(s *State, fx *effects) store.ArchiveID {
+		s.later(fx, func(fx *effects) { fx.call(func() { close(done) }) })
+		return s.lastID
 	})
 	if err != nil {
 		return 0, err
 	}
 	select {
-	case got := <-ch:
-		return int64(got.upTo), nil
+	case <-done:
+		return int64(upTo), nil
 	case <-ctx.Done():
 		return 0, ctx.Err()
+	case <-a.hub.stopped:
+		return 0, errStopped
 	}
 }
 
 // Update commits a change, applies it and tells whom it concerns.
 func (a *accountRef) Update(ctx context.Context, u feature.Update) error {
 	result := make(chan error, 1)
-	err := a.hub.do(ctx, a.bare, func(s *State, fx *effects) {
+	_, err := ask(ctx, a.hub, a.bare, func(s *State, fx *effects) struct{} {
 		if s.unknown() {
 			result <- stanza.NewError(stanza.ItemNotFound, "")
-			return
+		} else {
+			s.update(u, fx, result)
 		}
-		s.update(u, fx, result)
+		return struct{}{}
 	})
 	if err != nil {
 		return err
@@ -107,6 +112,8 @@ func (a *accountRef) Update(ctx context.Context, u feature.Update) error {
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-a.hub.stopped:
+		return errStopped
 	}
 }
 
@@ -123,9 +130,8 @@ func (s *State) update(u feature.Update, fx *effects, result chan<- error) {
 		return
 	}
 	ops := s.updateOps(&u)
-	// Presence to those who are blocked now goes out before the block holds.
-	watchers := s.watchersAmong(u.Block)
-	unblocked := slices.DeleteFunc(slices.Clone(u.Unblock), func(j jid.JID) bool { _, was := s.blocked[j]; return !was })
+	block := slices.DeleteFunc(slices.Clone(u.Block), func(j jid.JID) bool { _, is := s.blocked[j]; return is })
+	unblock := slices.DeleteFunc(slices.Clone(u.Unblock), func(j jid.JID) bool { _, is := s.blocked[j]; return !is })
 	for _, j := range u.Block {
 		s.blocked[j] = struct{}{}
 	}
@@ -139,7 +145,8 @@ func (s *State) update(u feature.Update, fx *effects, result chan<- error) {
 		s.avatarKnown, s.avatarHash = true, *u.AvatarHash
 	}
 	e := s.hold(fx.now, func(fx *effects) {
-		s.tellBlocked(watchers, s.watchersAmong(unblocked), fx)
+		s.hideFrom(block, fx)
+		s.showTo(unblock, fx)
 		if u.AvatarHash != nil {
 			s.rebroadcast(fx)
 		}
@@ -147,7 +154,7 @@ func (s *State) update(u feature.Update, fx *effects, result chan<- error) {
 		fx.call(func() { result <- nil })
 	})
 	e.failed = func(fx *effects, err error) {
-		s.reload(fx)
+		s.distrust(err)
 		fx.call(func() { result <- err })
 	}
 	fx.commit(ops, e)
@@ -181,37 +188,52 @@ func (s *State) updateOps(u *feature.Update) []store.Op {
 	return ops
 }
 
-// watchersAmong is the contacts that see the account's presence and that
-// entries of a block list match, as things stand.
-func (s *State) watchersAmong(list []jid.JID) []jid.JID {
-	if len(list) == 0 {
-		return nil
-	}
-	match := State{jid: s.jid, blocked: make(map[jid.JID]struct{}, len(list))}
+// blockList is a part of a block list, to ask whom it matches.
+func (s *State) blockList(list []jid.JID) *State {
+	part := &State{jid: s.jid, blocked: make(map[jid.JID]struct{}, len(list))}
 	for _, j := range list {
-		match.blocked[j] = struct{}{}
+		part.blocked[j] = struct{}{}
 	}
-	var out []jid.JID
-	for j, c := range s.roster {
-		if c.From && match.blocks(j) {
-			out = append(out, j)
-		}
-	}
-	return out
+	return part
 }
 
-// tellBlocked: who is blocked sees the user go, who is unblocked sees him come
-// (XEP-0191 3.3, 3.4).
-func (s *State) tellBlocked(blocked, unblocked []jid.JID, fx *effects) {
-	for _, j := range blocked {
-		s.showOrHide(subscriptionChange{HidePresence: true}, j, fx)
+// hideFrom: who is blocked now, and could see the user, sees him go (XEP-0191
+// 3.3).
+func (s *State) hideFrom(list []jid.JID, fx *effects) {
+	if len(list) == 0 {
+		return
 	}
-	for _, j := range unblocked {
-		if !s.blocks(j) {
-			s.showOrHide(subscriptionChange{ShowPresence: true}, j, fx)
-			if c := s.roster[j]; c != nil && c.To {
-				s.probe(j, fx)
+	part := s.blockList(list)
+	for j, c := range s.roster {
+		if c.From && part.blocks(j) {
+			s.showOrHide(subscriptionChange{HidePresence: true}, j, fx)
+		}
+	}
+	for _, x := range s.sessions {
+		for j := range x.directed {
+			if part.blocks(j) {
+				delete(x.directed, j)
+				s.postPresence(presence{typ: stanza.TypeUnavailable}, x.jid, j, fx)
 			}
+		}
+	}
+}
+
+// showTo: who is no longer blocked sees the user come, and is asked for his
+// presence (XEP-0191 3.4).
+func (s *State) showTo(list []jid.JID, fx *effects) {
+	if len(list) == 0 {
+		return
+	}
+	part := s.blockList(list)
+	online := slices.ContainsFunc(s.sessions, func(x *session) bool { return x.available })
+	for j, c := range s.roster {
+		if !part.blocks(j) || s.blocks(j) {
+			continue
+		}
+		s.showOrHide(subscriptionChange{ShowPresence: c.From}, j, fx)
+		if c.To && online {
+			s.probe(j, fx)
 		}
 	}
 }
@@ -220,14 +242,22 @@ func (s *State) tellBlocked(blocked, unblocked []jid.JID, fx *effects) {
 // avatar (XEP-0153 3.1).
 func (s *State) rebroadcast(fx *effects) {
 	for _, x := range s.sessions {
-		if !x.available {
-			continue
+		if x.available {
+			s.refreshPresence(x)
+			s.sendToWatchers(x.presence, x.jid, fx)
 		}
-		st := stanza.Build(stanza.Presence, "", x.presence.id, x.jid, jid.JID{}, x.presence.inner)
-		st.Lang = x.presence.lang
-		x.presence = presenceOf(st, s.withAvatar(st))
-		s.sendToWatchers(x.presence, x.jid, fx)
 	}
+}
+
+// refreshPresence puts the account's avatar, as it is now, into a session's
+// presence.
+func (s *State) refreshPresence(x *session) {
+	if !x.available {
+		return
+	}
+	st := stanza.Build(stanza.Presence, "", x.presence.id, x.jid, jid.JID{}, x.presence.inner)
+	st.Lang = x.presence.lang
+	x.presence = presenceOf(st, s.withAvatar(st))
 }
 
 // push sends an IQ set to the sessions with an interest.
@@ -243,14 +273,16 @@ func (s *State) push(p feature.Push, fx *effects) {
 }
 
 // SetProfile changes how the session gets messages (R-SESS-1).
-func (x *Session) SetProfile(ctx context.Context, p route.Profile) error {
-	var refused *stanza.Error
-	err := x.hub.do(ctx, x.jid.Bare(), func(*State, *effects) {
+func (x *session) SetProfile(ctx context.Context, p route.Profile) error {
+	refused, err := ask(ctx, x.hub, x.jid.Bare(), func(s *State, _ *effects) *stanza.Error {
 		if p == route.Carbons && x.profile > route.Carbons || p > route.Carbons && x.profile == route.Carbons {
-			refused = stanza.NewError(stanza.Conflict, "the session takes messages another way already")
-			return
+			return stanza.NewError(stanza.Conflict, "the session takes messages another way already")
 		}
 		x.profile = p
+		if s.index(x) >= 0 {
+			s.noteReachable(x)
+		}
+		return nil
 	})
 	if err == nil && refused != nil {
 		return refused
@@ -259,8 +291,12 @@ func (x *Session) SetProfile(ctx context.Context, p route.Profile) error {
 }
 
 // SetInterest asks for an Update's pushes.
-func (x *Session) SetInterest(ctx context.Context, space string) error {
-	return x.hub.do(ctx, x.jid.Bare(), func(*State, *effects) { x.setInterest(space) })
+func (x *session) SetInterest(ctx context.Context, space string) error {
+	_, err := ask(ctx, x.hub, x.jid.Bare(), func(*State, *effects) struct{} {
+		x.setInterest(space)
+		return struct{}{}
+	})
+	return err
 }
 
 // encodePrefs and decodePrefs are the stored form of archive preferences: a

@@ -1,6 +1,7 @@
 package account
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,7 +21,35 @@ const (
 	maxItemGroups = 64
 )
 
-func (s *State) rosterFull() bool { return len(s.roster) >= s.cfg.Limits.RosterItems }
+// rosterFull and requestsFull bound the contacts that are listed, and the
+// requests of strangers apart: those can't use up the user's places.
+func (s *State) rosterFull() bool {
+	n := 0
+	for _, c := range s.roster {
+		if c.listed {
+			n++
+		}
+	}
+	return n >= s.cfg.Limits.RosterItems
+}
+
+func (s *State) requestsFull() bool {
+	n := 0
+	for _, c := range s.roster {
+		if c.PendingIn {
+			n++
+		}
+	}
+	return n >= min(store.MaxRequests, s.cfg.Limits.RosterItems)
+}
+
+// list puts a contact into the roster, or a new version of it.
+func (s *State) list(j jid.JID, c *contact) store.RosterItem {
+	s.rosterVersion++
+	c.listed, c.version = true, s.rosterVersion
+	s.removed = slices.DeleteFunc(s.removed, func(it store.RosterItem) bool { return it.JID == j })
+	return c.item(j)
+}
 
 // rosterIQ answers a roster request of one of the account's sessions (RFC
 // 6121 2).
@@ -32,8 +61,7 @@ func (s *State) rosterIQ(ev *inbound, fx *effects) {
 		err = s.rosterSet(ev, fx)
 	}
 	if err != nil {
-		reply := ev.stanza.ErrorReply(err).AppendTo(nil)
-		s.later(fx, func(fx *effects) { fx.deliver(ev.session, reply, tag{}) })
+		s.later(fx, func(fx *effects) { s.tellError(ev, err, fx) })
 	}
 	s.later(fx, func(fx *effects) { fx.handled(ev.session, ev.number) })
 }
@@ -43,7 +71,8 @@ func (s *State) rosterIQ(ev *inbound, fx *effects) {
 func (s *State) rosterGet(ev *inbound, fx *effects) {
 	x := ev.session
 	x.setInterest(nsRoster)
-	s.later(fx, func(fx *effects) {
+	failed := func(fx *effects, err error) { s.tellError(ev, storeError(err), fx) }
+	s.show(fx, failed, func(fx *effects) {
 		query := ev.stanza.Payload()
 		since, versioned := query.LookupAttr("", "ver")
 		if v, err := strconv.ParseInt(since, 10, 64); versioned && err == nil && v >= s.rosterFloor && v <= s.rosterVersion {
@@ -73,12 +102,12 @@ func (s *State) rosterOrder() []jid.JID {
 			order = append(order, j)
 		}
 	}
-	slices.SortFunc(order, func(a, b jid.JID) int { return strings.Compare(a.String(), b.String()) })
+	slices.SortFunc(order, compareJIDs)
 	return order
 }
 
 // pushSince sends what changed after a version, in order (RFC 6121 2.6.3).
-func (s *State) pushSince(x *Session, version int64, fx *effects) {
+func (s *State) pushSince(x *session, version int64, fx *effects) {
 	type change struct {
 		item    store.RosterItem
 		removed bool
@@ -94,7 +123,7 @@ func (s *State) pushSince(x *Session, version int64, fx *effects) {
 			changes = append(changes, change{it, true})
 		}
 	}
-	slices.SortFunc(changes, func(a, b change) int { return int(a.item.Version - b.item.Version) })
+	slices.SortFunc(changes, func(a, b change) int { return cmp.Compare(a.item.Version, b.item.Version) })
 	for _, c := range changes {
 		fx.deliver(x, rosterPush(x.jid, c.item, c.removed, s.cfg.newID()), tag{})
 	}
@@ -155,17 +184,16 @@ func (s *State) rosterSet(ev *inbound, fx *effects) *stanza.Error {
 		s.removeContact(ev, it.JID, c, result, fx)
 		return nil
 	}
+	if (c == nil || !c.listed) && s.rosterFull() {
+		return stanza.NewError(stanza.ResourceConstraint, "the roster is full")
+	}
 	if c == nil {
-		if s.rosterFull() {
-			return stanza.NewError(stanza.ResourceConstraint, "the roster is full")
-		}
 		c = &contact{}
 		s.roster[it.JID] = c
 	}
-	s.rosterVersion++
-	c.listed, c.name, c.groups, c.version = true, it.Name, it.Groups, s.rosterVersion
-	item := c.item(it.JID)
-	s.commitThen(ev, []store.Op{store.RosterPut{Account: s.id, Item: item, Version: c.version}}, fx, func(fx *effects) {
+	c.name, c.groups = it.Name, it.Groups
+	item := s.list(it.JID, c)
+	s.commitThen(ev, []store.Op{store.RosterPut{Account: s.id, Item: item, Version: item.Version}}, fx, func(fx *effects) {
 		s.pushRoster(item, false, fx)
 		fx.deliver(ev.session, result, tag{})
 	})
@@ -177,10 +205,8 @@ func (s *State) rosterSet(ev *inbound, fx *effects) *stanza.Error {
 func (s *State) commitThen(ev *inbound, ops []store.Op, fx *effects, then func(*effects)) {
 	e := s.hold(fx.now, then)
 	e.failed = func(fx *effects, err error) {
-		if r := ev.stanza.ErrorReply(storeError(err)); r != nil {
-			fx.deliver(ev.session, r.AppendTo(nil), tag{})
-		}
-		s.reload(fx)
+		s.distrust(err)
+		s.tellError(ev, storeError(err), fx)
 	}
 	fx.commit(ops, e)
 }
@@ -228,7 +254,9 @@ func parseRosterSet(query xmltree.Element) (it store.RosterItem, remove bool, er
 	if bad != nil {
 		return it, false, stanza.NewError(stanza.JIDMalformed, "the item's jid is not an address")
 	}
-	it = store.RosterItem{JID: j.Bare(), Name: item.Attr("name")}
+	// What is kept must not hold the stanza's memory.
+	j = jid.MustParse(strings.Clone(j.Bare().String()))
+	it = store.RosterItem{JID: j, Name: strings.Clone(item.Attr("name"))}
 	if len(it.Name) > maxItemText {
 		return it, false, stanza.NewError(stanza.NotAcceptable, "the name is too long")
 	}
@@ -246,7 +274,7 @@ func parseRosterSet(query xmltree.Element) (it store.RosterItem, remove bool, er
 		case slices.Contains(it.Groups, g):
 			return it, false, stanza.NewError(stanza.BadRequest, "a group is named twice")
 		}
-		it.Groups = append(it.Groups, g)
+		it.Groups = append(it.Groups, strings.Clone(g))
 	}
 	return it, false, nil
 }

@@ -13,49 +13,43 @@ import (
 	"carillon.im/server/store"
 	"carillon.im/sm"
 	"carillon.im/stanza"
-	"carillon.im/xmltree"
 )
 
-// Transport is the connection under a session. Both methods must not block and
-// may be called from any goroutine.
-type Transport interface {
-	// Wake says that Session.Next has something to write.
-	Wake()
-	// End writes what is queued as far as that goes at once, then the stream
-	// error (nil: only the end of the stream), and closes.
-	End(*stanza.StreamError)
-}
-
-// Session is one bound resource, with or without a connection. Its methods may
-// be called concurrently unless they say otherwise.
+// session is one bound resource, with or without a connection. As a
+// feature.SessionRef its methods may be called concurrently.
 //
-// It has three sides: the connection's reader calls Receive, the connection's
-// writer calls Next, and the loop that owns the account delivers. What they
-// share is under mu; the fields below "owned by the loop" are the loop's alone.
-type Session struct {
-	hub     *Hub
-	jid     jid.JID
-	conn    string
-	address netip.AddrPort
-	since   time.Time
+// It has three sides: the connection's reader and writer come in through a
+// Session, features through feature.SessionRef, and the loop that owns the
+// account delivers. What they share is under mu; the fields below "owned by
+// the loop" are the loop's alone.
+type session struct {
+	hub   *Hub
+	jid   jid.JID
+	since time.Time
 
 	mu        sync.Mutex
+	conn      string
+	address   netip.AddrPort
 	transport Transport // nil while detached
-	ended     bool
+	claim     Transport // of the connection that is resuming the session
+	ended     bool      // nothing can be delivered any more
 	out       sm.Queue[tag]
 	in        sm.Inbound
-	control   []byte   // <a/> elements to write before the next stanza
-	answers   []uint64 // received counts at which an <r/> came that isn't answered
-	smID      string   // "" without stream management
+	smID      string // "" without stream management
 	window    time.Duration
-	requested bool // an <r/> of ours is unanswered
-	overflow  bool // the queue's bound was passed; the loop is told once
-	inactive  bool // XEP-0352
+	asked     bool   // an <r/> of ours is unanswered
+	askDue    bool   // an <r/> is to be written
+	ackDue    bool   // an <a/> is to be written
+	ackAt     uint64 // the oldest <r/> without an answer came behind this stanza; 0: there is none
+	ackLast   uint64 // and the newest one behind this
+	failures  int    // stanzas in out that must leave before an <a/>
+	overflow  bool   // the queue's bound was passed
+	inactive  bool   // XEP-0352
 	held      []sm.Entry[tag]
 	heldBytes int
-	room      chan struct{} // closed and renewed when the queue shrinks; nil if nobody waits
-	credit    chan struct{} // likewise for received stanzas being handled
-	asked     map[string]chan *stanza.Stanza
+	room      chan struct{} // closed when the queue has shrunk; nil if nobody waits
+	credit    chan struct{} // likewise, when received stanzas are done
+	questions map[string]chan *stanza.Stanza
 	queried   bool // has read the archive
 
 	// Owned by the loop.
@@ -67,16 +61,20 @@ type Session struct {
 	caps       string
 	directed   map[jid.JID]struct{}
 	interests  []string
-	detachedAt time.Time // zero while connected
+	detachedAt time.Time       // zero while connected
+	reachable  uint64          // the account's order when conversation messages began to reach it; 0: they don't
+	flushedTo  store.ArchiveID // the newest message of the offline store that it was sent
 }
 
 // tag is what the queue remembers of a stanza.
 type tag struct {
 	kind    tagKind
-	idle    bool            // may wait while the client is inactive (XEP-0352)
-	id      store.ArchiveID // of a message that is archived
+	wait    waitKind
+	failure bool            // says that a stanza wasn't kept: leaves before the <a/> that counts it
+	id      store.ArchiveID // of a message that has one
 	offline store.ArchiveID // of a message from the offline store
-	from    jid.JID         // of presence that may wait: the next replaces it
+	order   uint64          // of a conversation message, in the account's order
+	from    jid.JID         // of what may wait: the next of the same kind replaces it
 }
 
 // tagKind says what becomes of a stanza that the client never acknowledged.
@@ -85,292 +83,295 @@ type tagKind uint8
 const (
 	tagOther        tagKind = iota // nothing
 	tagConversation                // kept for the next session, if no other got it
+	tagCarbon                      // the same, for the message in it
 	tagExclusive                   // its sender is told (XEP-0198 4, S-5)
 	tagRequest                     // an IQ: its sender is told
+)
+
+// waitKind says what may be held back while the client is inactive (XEP-0352).
+type waitKind uint8
+
+const (
+	waitNot waitKind = iota
+	waitPresence
+	waitChatState
 )
 
 const (
 	requestEvery = 16 // stanzas between two <r/>
 	maxInFlight  = 256
-	maxAsked     = 16
+	maxQuestions = 16
+	maxInterests = 32
+	maxHeld      = 512 // stanzas held back for an inactive client
 )
 
-// ErrEnded is what a Session's methods give once it has ended.
+// ErrEnded is what a session's methods give once it has ended, or when its
+// connection was replaced by another.
 var ErrEnded = errors.New("account: the session has ended")
 
 // JID is the session's full JID.
-func (x *Session) JID() jid.JID { return x.jid }
+func (x *session) JID() jid.JID { return x.jid }
 
 // Owner is the session's account.
-func (x *Session) Owner() feature.AccountRef { return &accountRef{x.hub, x.jid.Bare()} }
-
-// Receive takes one stanza from the client, in order, its from already set to
-// the session's full JID; st is the account's from then on. Requests to the
-// server and to bare JIDs are answered inside. It blocks while too many of the
-// session's stanzas wait for their commit; only the connection's reader may
-// call it. The error is a *stanza.StreamError, or the context's.
-func (x *Session) Receive(ctx context.Context, st *stanza.Stanza, _ int) error {
-	number, err := x.count(ctx)
-	if err != nil {
-		return err
-	}
-	if st.Kind == stanza.IQ {
-		if scope, own := x.scope(st); own && !(x.isRoster(st) && scope == feature.Account) {
-			x.answer(ctx, st, scope)
-			x.handled(number)
-			return nil
-		}
-	}
-	x.hub.post(x.jid.Bare(), &inbound{session: x, number: number, stanza: st})
-	return nil
-}
-
-// count gives a received stanza its number, waiting for room.
-func (x *Session) count(ctx context.Context) (uint64, error) {
-	for {
-		x.mu.Lock()
-		if x.in.Pending() < maxInFlight {
-			n := x.in.Receive()
-			x.mu.Unlock()
-			return n, nil
-		}
-		if x.credit == nil {
-			x.credit = make(chan struct{})
-		}
-		wait := x.credit
-		x.mu.Unlock()
-		select {
-		case <-wait:
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		}
-	}
-}
-
-// scope sorts an IQ: own is true if this server answers it from its feature
-// table (or takes it as an answer) rather than routing it.
-func (x *Session) scope(st *stanza.Stanza) (scope feature.Scope, own bool) {
-	to := st.To
-	switch {
-	case to.IsZero() || to == x.jid.Bare():
-		return feature.Account, true
-	case to.IsDomain() && x.hub.cfg.local(to.Domain()):
-		return feature.Server, true
-	case to.IsBare() && to.Local() != "" && x.hub.cfg.local(to.Domain()):
-		return feature.Contact, true
-	}
-	return 0, false
-}
-
-func (x *Session) isRoster(st *stanza.Stanza) bool {
-	return (st.Type == stanza.TypeGet || st.Type == stanza.TypeSet) && (st.To.IsZero() || st.To == x.jid.Bare()) &&
-		st.Payload().Is(nsRoster, "query")
-}
-
-// answer answers an IQ to the server, or takes it as the answer to Ask.
-func (x *Session) answer(ctx context.Context, st *stanza.Stanza, scope feature.Scope) {
-	if st.Type == stanza.TypeResult || st.Type == stanza.TypeError {
-		x.mu.Lock()
-		ch := x.asked[st.ID]
-		delete(x.asked, st.ID)
-		x.mu.Unlock()
-		if ch != nil {
-			ch <- st // buffered
-		}
-		return
-	}
-	if st.To.IsZero() {
-		st.To = x.jid.Bare()
-	}
-	x.deliver(x.hub.answerIQ(ctx, x, st, scope), tag{})
-}
-
-// Element takes a non-stanza element other than stream management's. The error
-// is a *stanza.StreamError.
-func (x *Session) Element(ctx context.Context, el xmltree.Element) error {
-	d, ok := x.hub.features.Element(el.Name())
-	if !ok {
-		return stanza.NewStreamError(stanza.StreamUnsupportedStanzaType, "")
-	}
-	d.Handle(ctx, x, el)
-	return nil
-}
+func (x *session) Owner() feature.AccountRef { return &accountRef{x.hub, x.jid.Bare()} }
 
 // handled notes that a received stanza is done, and answers the client's
 // requests for acknowledgement that waited for it.
-func (x *Session) handled(number uint64) {
+func (x *session) handled(number uint64) {
 	x.mu.Lock()
-	wake := false
-	if x.in.Done(number) {
-		wake = x.answerRequests()
-		if x.credit != nil {
-			close(x.credit)
-			x.credit = nil
-		}
-	}
-	t := x.transport
-	x.mu.Unlock()
-	if wake && t != nil {
-		t.Wake()
-	}
-}
-
-// deliver queues a stanza for the client. A session whose queue is full is
-// detached: the loop hears of it once.
-func (x *Session) deliver(data []byte, t tag) {
-	x.mu.Lock()
-	if x.ended {
-		x.mu.Unlock()
+	defer x.mu.Unlock()
+	if !x.in.Done(number) {
 		return
 	}
-	if x.inactive && t.idle {
-		x.holdBack(data, t)
-	} else {
-		x.flushHeld()
-		x.out.Push(sm.Entry[tag]{Data: data, Tag: t})
+	x.wakeReceivers()
+	if x.ackAt == 0 || !x.in.Settled(x.ackAt) {
+		return
 	}
-	full := x.full() && !x.overflow
-	if full {
-		x.overflow = true
+	// Requests that became answerable meanwhile are answered together: a later
+	// <a/> says all that an earlier one would.
+	if x.ackDue, x.ackAt = true, 0; !x.in.Settled(x.ackLast) {
+		x.ackAt = x.ackLast
 	}
-	tr := x.transport
-	x.mu.Unlock()
-	if full {
-		x.hub.post(x.jid.Bare(), &overflowed{x})
-	}
-	if tr != nil {
-		tr.Wake()
+	x.wake()
+}
+
+// wakeReceivers wakes who waits for received stanzas to be done. mu is held.
+func (x *session) wakeReceivers() {
+	if x.credit != nil {
+		close(x.credit)
+		x.credit = nil
 	}
 }
 
-func (x *Session) full() bool { return x.out.Bytes()+x.heldBytes > x.hub.cfg.Limits.OutboxBytes }
+// wake tells the connection that there is something to write. mu is held,
+// which Transport allows.
+func (x *session) wake() {
+	if x.transport != nil {
+		x.transport.Wake()
+	}
+}
+
+// deliver queues a stanza for the client. It reports false if the session
+// can't take it: it has ended, or more is owed to it than its queue may hold.
+// The loop hears of that once, and detaches it.
+func (x *session) deliver(data []byte, t tag) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	switch {
+	case x.ended || x.overflow:
+		return false
+	case x.inactive && t.wait != waitNot && x.holdBack(data, t):
+	default:
+		x.flushHeld()
+		x.push(data, t)
+	}
+	if x.out.Bytes()+x.heldBytes > x.hub.cfg.Limits.OutboxBytes {
+		x.overflow = true
+		x.hub.post(x.jid.Bare(), &overflowed{x})
+	}
+	x.wake()
+	return true
+}
+
+func (x *session) push(data []byte, t tag) {
+	x.out.Push(sm.Entry[tag]{Data: data, Tag: t})
+	if t.failure {
+		x.failures++
+	}
+}
 
 // holdBack keeps presence and chat states of an inactive client, the newest of
-// each sender (XEP-0352 5).
-func (x *Session) holdBack(data []byte, t tag) {
+// each sender (XEP-0352 5). It reports false when so much is held already that
+// the client may as well have it.
+func (x *session) holdBack(data []byte, t tag) bool {
 	for i := range x.held {
-		if !t.from.IsZero() && x.held[i].Tag.from == t.from {
-			x.heldBytes += len(data) - len(x.held[i].Data)
-			x.held[i] = sm.Entry[tag]{Data: data, Tag: t}
-			return
+		if old := &x.held[i]; old.Tag.from == t.from && old.Tag.wait == t.wait {
+			x.heldBytes += len(data) - len(old.Data)
+			*old = sm.Entry[tag]{Data: data, Tag: t}
+			return true
 		}
+	}
+	if len(x.held) >= maxHeld {
+		return false
 	}
 	x.held = append(x.held, sm.Entry[tag]{Data: data, Tag: t})
 	x.heldBytes += len(data)
+	return true
 }
 
-func (x *Session) flushHeld() {
+func (x *session) flushHeld() {
 	for _, e := range x.held {
-		x.out.Push(e)
+		x.push(e.Data, e.Tag)
 	}
 	x.held, x.heldBytes = nil, 0
 }
 
 // SetActive is XEP-0352 4.1.
-func (x *Session) SetActive(active bool) {
+func (x *session) SetActive(active bool) {
 	x.mu.Lock()
+	defer x.mu.Unlock()
 	x.inactive = !active
 	if active {
 		x.flushHeld()
 	}
-	tr := x.transport
-	x.mu.Unlock()
-	if tr != nil {
-		tr.Wake()
-	}
+	x.wake()
 }
 
-// Send queues complete stanzas, one each, waiting while the queue is more than
-// half full.
-func (x *Session) Send(ctx context.Context, data []byte) error {
+// Send queues a complete stanza, waiting while the queue is half full. The
+// error is the context's, or ErrEnded.
+func (x *session) Send(ctx context.Context, data []byte) error {
 	return x.SendAll(ctx, [][]byte{data})
 }
 
 // SendAll is Send for several stanzas.
-func (x *Session) SendAll(ctx context.Context, stanzas [][]byte) error {
-	for len(stanzas) > 0 {
-		x.mu.Lock()
-		if x.ended {
-			x.mu.Unlock()
-			return ErrEnded
+func (x *session) SendAll(ctx context.Context, stanzas [][]byte) error {
+	for {
+		rest, wait, err := x.sendSome(stanzas)
+		if wait == nil || err != nil {
+			return err
 		}
-		x.flushHeld()
-		for len(stanzas) > 0 && x.out.Bytes() < x.hub.cfg.Limits.OutboxBytes/2 {
-			x.out.Push(sm.Entry[tag]{Data: stanzas[0]})
-			stanzas = stanzas[1:]
-		}
-		var wait chan struct{}
-		if len(stanzas) > 0 {
-			if x.room == nil {
-				x.room = make(chan struct{})
-			}
-			wait = x.room
-		}
-		tr := x.transport
-		x.mu.Unlock()
-		if tr != nil {
-			tr.Wake()
-		}
-		if wait == nil {
-			return nil
-		}
+		stanzas = rest
 		select {
 		case <-wait:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
-	return nil
+}
+
+// sendSome queues what there is room for and returns the rest, with what says
+// that there is room again.
+func (x *session) sendSome(stanzas [][]byte) (rest [][]byte, wait <-chan struct{}, err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.ended || x.overflow {
+		return nil, nil, ErrEnded
+	}
+	x.flushHeld()
+	for len(stanzas) > 0 && x.out.Bytes() < x.hub.cfg.Limits.OutboxBytes/2 {
+		x.push(stanzas[0], tag{})
+		stanzas = stanzas[1:]
+	}
+	x.wake()
+	if len(stanzas) == 0 {
+		return nil, nil, nil
+	}
+	if x.claim != nil {
+		// A connection waits to resume the session, and nobody reads the queue
+		// until it has.
+		return nil, nil, ErrEnded
+	}
+	if x.room == nil {
+		x.room = make(chan struct{})
+	}
+	return stanzas, x.room, nil
+}
+
+// wakeSenders wakes who waits for the queue to shrink. mu is held.
+func (x *session) wakeSenders() {
+	if x.room != nil {
+		close(x.room)
+		x.room = nil
+	}
 }
 
 // Ask sends an IQ get from the server to the client and waits for the answer.
-func (x *Session) Ask(ctx context.Context, payload string) (*stanza.Stanza, error) {
+// Besides what the client answers, the error is resource-constraint for too
+// many questions at once, ErrEnded or the context's.
+func (x *session) Ask(ctx context.Context, payload string) (*stanza.Stanza, error) {
 	id, ch := x.hub.cfg.newID(), make(chan *stanza.Stanza, 1)
-	x.mu.Lock()
-	if len(x.asked) >= maxAsked {
-		x.mu.Unlock()
-		return nil, stanza.NewError(stanza.ResourceConstraint, "too many questions to one client")
+	if err := x.question(id, ch); err != nil {
+		return nil, err
 	}
-	if x.asked == nil {
-		x.asked = map[string]chan *stanza.Stanza{}
-	}
-	x.asked[id] = ch
-	x.mu.Unlock()
 	defer func() {
 		x.mu.Lock()
-		delete(x.asked, id)
+		delete(x.questions, id)
 		x.mu.Unlock()
 	}()
 	x.deliver(stanza.Build(stanza.IQ, stanza.TypeGet, id, x.jid.DomainJID(), x.jid, payload).AppendTo(nil), tag{})
 	select {
-	case st := <-ch:
-		if st.Type == stanza.TypeError {
-			if e := st.ParseError(); e != nil {
-				return nil, e
-			}
-			return nil, stanza.NewError(stanza.UndefinedCondition, "")
+	case st, ok := <-ch:
+		switch {
+		case !ok:
+			return nil, ErrEnded
+		case st.Type != stanza.TypeError:
+			return st, nil
 		}
-		return st, nil
+		if e := st.ParseError(); e != nil {
+			return nil, e
+		}
+		return nil, stanza.NewError(stanza.UndefinedCondition, "")
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 }
 
+func (x *session) question(id string, ch chan *stanza.Stanza) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.ended {
+		return ErrEnded
+	}
+	if len(x.questions) >= maxQuestions {
+		return stanza.NewError(stanza.ResourceConstraint, "too many questions to one client")
+	}
+	if x.questions == nil {
+		x.questions = map[string]chan *stanza.Stanza{}
+	}
+	x.questions[id] = ch
+	return nil
+}
+
+// answered takes a result or an error from the client as the answer to Ask.
+func (x *session) answered(st *stanza.Stanza) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if ch := x.questions[st.ID]; ch != nil {
+		delete(x.questions, st.ID)
+		ch <- st // buffered
+	}
+}
+
+// giveUp takes what the session is still owed out of its queue; nothing can be
+// delivered to it any more.
+func (x *session) giveUp() (Transport, []sm.Entry[tag]) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	rest := x.out.Drain()
+	x.held, x.heldBytes, x.failures = nil, 0, 0
+	tr := x.transport
+	x.transport, x.claim, x.ended = nil, nil, true
+	x.ackDue, x.askDue, x.ackAt = false, false, 0
+	x.wakeSenders()
+	x.wakeReceivers()
+	for id, ch := range x.questions {
+		delete(x.questions, id)
+		close(ch)
+	}
+	return tr, rest
+}
+
 // QueriedArchive notes that the client reads the archive (R-CONV-6).
-func (x *Session) QueriedArchive() {
+func (x *session) QueriedArchive() {
 	x.mu.Lock()
 	x.queried = true
 	x.mu.Unlock()
 }
 
-func (x *Session) queriedArchive() bool {
+func (x *session) queriedArchive() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.queried
 }
 
+func (x *session) connID() string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.conn
+}
+
 // interested and setInterest are the loop's.
-func (x *Session) interested(space string) bool {
+func (x *session) interested(space string) bool {
 	for _, i := range x.interests {
 		if i == space {
 			return true
@@ -379,8 +380,8 @@ func (x *Session) interested(space string) bool {
 	return false
 }
 
-func (x *Session) setInterest(space string) {
-	if !x.interested(space) {
+func (x *session) setInterest(space string) {
+	if !x.interested(space) && len(x.interests) < maxInterests {
 		x.interests = append(x.interests, space)
 	}
 }

@@ -1,6 +1,7 @@
 package account
 
 import (
+	"errors"
 	"time"
 
 	"carillon.im/jid"
@@ -20,7 +21,9 @@ type State struct {
 
 	waiting  []event // until the account is loaded
 	pending  []*entry
-	sessions []*Session // in the order in which they were bound
+	stale    error      // not nil: memory says what the disk doesn't; why
+	order    uint64     // messages decided so far
+	sessions []*session // in the order in which they were bound
 	lastUsed time.Time
 
 	roster        map[jid.JID]*contact
@@ -30,10 +33,11 @@ type State struct {
 	blocked       map[jid.JID]struct{}
 	archive       archivePrefs
 	lastID        store.ArchiveID
-	offline       int      // messages in the offline store
-	flushing      *Session // the session that is being sent the offline messages
-	flushed       int      // how many of them it was sent last
-	avatarHash    string   // XEP-0153; "" with avatarKnown: no photo
+	offline       int             // messages in the offline store
+	flushing      *session        // the session that is being sent the offline messages
+	flushLeft     int             // how many of those that it was sent it hasn't got yet
+	flushedTo     store.ArchiveID // the newest one that any session was sent
+	avatarHash    string          // XEP-0153; "" with avatarKnown: no photo
 	avatarKnown   bool
 	lastSeen      time.Time
 	lastStatus    string
@@ -138,22 +142,39 @@ func (s *State) blocks(peer jid.JID) bool {
 	return false
 }
 
+// maxWaiting is how many events wait for an account that is being loaded;
+// what comes then is answered as a store that can't be reached answers.
+const maxWaiting = 1024
+
 // apply applies an event, or keeps it until the account is loaded.
 func (s *State) apply(ev event, fx *effects) {
 	s.lastUsed = fx.now
-	if l, ok := ev.(*accountLoaded); ok {
-		l.apply(s, fx)
+	switch ev.(type) {
+	case *accountLoaded, *committed, *offlineRead:
+		// What the account waits for.
+		ev.apply(s, fx)
 		return
 	}
-	if s.load < loaded {
+	if s.load >= loaded && s.stale == nil {
+		ev.apply(s, fx)
+		return
+	}
+	if _, ok := ev.(tick); ok {
+		ev = nil // the next one will do
+	} else if len(s.waiting) >= maxWaiting && s.fail(ev, fx, store.ErrBusy) {
+		return
+	} else {
 		s.waiting = append(s.waiting, ev)
-		if s.load == notLoaded {
-			s.load = loading
-			fx.call(func() { s.cfg.hub.loadAccount(s.jid) })
-		}
-		return
 	}
-	ev.apply(s, fx)
+	if s.load == notLoaded {
+		s.startLoad(fx)
+	}
+}
+
+// startLoad reads the account from the store.
+func (s *State) startLoad(fx *effects) {
+	s.load = loading
+	fx.call(func() { s.cfg.hub.loadAccount(s.jid) })
 }
 
 // accountLoaded is the answer of the store to a load.
@@ -165,30 +186,38 @@ type accountLoaded struct {
 }
 
 func (ev *accountLoaded) apply(s *State, fx *effects) {
+	waiting := s.waiting
+	s.waiting = nil
 	switch {
-	case ev.err == store.ErrNotFound:
-		s.load = missing
+	case errors.Is(ev.err, store.ErrNotFound):
+		s.load, s.stale = missing, nil
+		s.endAll(errRemoved(), fx)
 	case ev.err != nil:
-		// Whoever waits is answered as a failing store answers; the next event
-		// tries again.
-		waiting := s.waiting
-		s.waiting, s.load = nil, notLoaded
+		// Whoever waits is answered as a failing store answers. What can't be
+		// answered, such as that a connection is lost, waits on; the next event
+		// or tick tries again.
+		s.load = notLoaded
 		for _, w := range waiting {
-			s.fail(w, fx, ev.err)
+			if !s.fail(w, fx, ev.err) {
+				s.waiting = append(s.waiting, w)
+			}
 		}
 		return
 	default:
-		s.load = loaded
+		s.load, s.stale = loaded, nil
 		s.fill(ev)
 	}
-	waiting := s.waiting
-	s.waiting = nil
-	for _, w := range waiting {
+	for i, w := range waiting {
 		w.apply(s, fx)
+		if s.stale != nil { // no event can do that at once, but none may be lost
+			s.waiting = append(s.waiting, waiting[i+1:]...)
+			return
+		}
 	}
 }
 
 // fill takes the account's data from the store; sessions stay as they are.
+// Nothing is pending, so what the store says is all that was submitted.
 func (s *State) fill(ev *accountLoaded) {
 	d := &ev.data
 	s.id = d.ID
@@ -218,39 +247,38 @@ func (s *State) fill(ev *accountLoaded) {
 	s.archive = newArchivePrefs(decodePrefs(d.Prefs, s.cfg.ArchiveDefault))
 	s.lastID = max(s.lastID, d.LastArchiveID)
 	s.offline = d.Offline
-	s.avatarKnown, s.avatarHash = ev.hash != nil, string(ev.hash)
+	if known, hash := ev.hash != nil, string(ev.hash); known != s.avatarKnown || hash != s.avatarHash {
+		s.avatarKnown, s.avatarHash = known, hash
+		for _, x := range s.sessions {
+			s.refreshPresence(x)
+		}
+	}
 	s.lastSeen, s.lastStatus = decodeLast(ev.last)
 }
 
-// fail answers an event that could not be looked at, because the account's
-// data can't be read.
-func (s *State) fail(ev event, fx *effects, err error) {
+// fail answers an event that can't be looked at, because the account's data
+// can't be read. It reports false for one that can't be answered either.
+func (s *State) fail(ev event, fx *effects, err error) bool {
 	switch ev := ev.(type) {
 	case *arrive:
 		if ev.origin != nil {
 			fx.post(ev.origin.owner, &committed{entry: ev.origin, err: err})
-			return
-		}
-		if r := ev.stanza.ErrorReply(storeError(err)); r != nil && ev.stanza.Kind != stanza.Presence {
+		} else if r := ev.stanza.ErrorReply(storeError(err)); r != nil && ev.stanza.Kind != stanza.Presence {
 			fx.route(newArrive(r))
 		}
 	case *inbound:
-		if r := ev.stanza.ErrorReply(storeError(err)); r != nil {
-			fx.deliver(ev.session, r.AppendTo(nil), tag{})
-		}
-		fx.handled(ev.session, ev.number)
+		s.tellFailure(ev, err, fx)
 	case *call:
 		fx.call(func() { ev.answer(err) })
-	case *committed:
-		ev.apply(s, fx)
+	case *presenceArrives:
+		if ev.typ == stanza.TypeSubscribe {
+			ev.refuse(storeError(err), fx)
+		}
+	case *probeArrives:
+	default:
+		return false
 	}
-}
-
-// reload reads the account anew, after a commit that should have changed it
-// failed: memory must not say what the disk doesn't.
-func (s *State) reload(fx *effects) {
-	s.load = loading
-	fx.call(func() { s.cfg.hub.loadAccount(s.jid) })
+	return true
 }
 
 // nextID gives the next archive id: the time in microseconds, or the last id
@@ -261,7 +289,7 @@ func (s *State) nextID(now time.Time) store.ArchiveID {
 }
 
 // session finds the session that bears a resource.
-func (s *State) session(resource string) *Session {
+func (s *State) session(resource string) *session {
 	for _, x := range s.sessions {
 		if x.jid.Resource() == resource {
 			return x
@@ -275,5 +303,5 @@ func (s *State) idle() bool {
 	return len(s.sessions) == 0 && len(s.pending) == 0 && len(s.waiting) == 0 && s.load != loading
 }
 
-// stateless reports whether the account can have no sessions and no data.
+// unknown reports whether there is no such account.
 func (s *State) unknown() bool { return s.load == missing }

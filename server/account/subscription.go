@@ -82,6 +82,9 @@ func (s subscription) inbound(typ string) subscriptionChange {
 			c.Next.PendingIn, c.Pass = true, true
 		}
 	case stanza.TypeUnsubscribe: // A.3.2
+		// Its automatic answer "unsubscribed" is left out: it says nothing that
+		// the contact's server doesn't know, and would cancel a request that
+		// the contact has sent since.
 		if s.PendingIn || s.From {
 			c.Next.PendingIn, c.Next.From = false, false
 			c.Pass, c.HidePresence = true, s.From

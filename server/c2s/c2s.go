@@ -171,6 +171,10 @@ type Config struct {
 	// SNI but said in the clear which domain it wants gets that as ServerName.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 
+	// StrictBinding refuses a client that says that it saw no -PLUS mechanism,
+	// also one that tried them before with tls-unique.
+	StrictBinding bool
+
 	// DummySecret and Iterations are sasl.ServerConfig's; AllowPlain offers PLAIN.
 	DummySecret []byte
 	Iterations  int

@@ -117,6 +117,12 @@ func (c *conn) refuse(out []byte, err error) []byte {
 	}
 	c.loginFailed(e)
 	c.login.exchange = nil
+	if errors.Is(e, sasl.ErrTLSUnique) && !c.srv.cfg.StrictBinding {
+		// Clients that know no other binding than tls-unique offer it under TLS
+		// 1.3 too, and when that fails go on without binding, but with the flag of
+		// a client that saw no offer. They did see it.
+		c.login.cfg.TolerateUnbound = true
+	}
 	return c.mach.Failure(out, e.Condition, e.Text)
 }
 

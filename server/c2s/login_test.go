@@ -116,6 +116,30 @@ func TestRetry(t *testing.T) {
 	})
 }
 
+// TestTLSUnique: slixmpp knows no channel binding but tls-unique, also under TLS
+// 1.3, and goes on without one, saying that it saw none offered (the flag y).
+func TestTLSUnique(t *testing.T) {
+	for _, strict := range []bool{false, true} {
+		in(t, func(c *Config) { c.StrictBinding = strict }, func(t *testing.T, w *world) {
+			u := w.offered(t)
+			y := u.mach.Auth(nil, "SCRAM-SHA-256", []byte("y,,n=alice,r=abc"))
+			u.write(y)
+			if ev := u.want(stream.AuthFailure); ev.Name != "malformed-request" {
+				t.Error("y out of the blue:", ev.Name)
+			}
+			u.write(u.mach.Auth(nil, "SCRAM-SHA-256-PLUS", []byte("p=tls-unique,,n=alice,r=abc")))
+			u.want(stream.AuthFailure)
+			u.write(y)
+			want := stream.AuthResponse
+			if strict {
+				want = stream.AuthFailure
+			}
+			u.want(want)
+			u.conn.Close()
+		})
+	}
+}
+
 func TestTooManyAttempts(t *testing.T) {
 	in(t, nil, func(t *testing.T, w *world) {
 		u := w.offered(t)

@@ -1,6 +1,7 @@
 package c2s
 
 import (
+	"bytes"
 	"crypto/x509"
 	"io"
 	"net"
@@ -30,6 +31,7 @@ type socket struct {
 	n        int     // of the poll that just was
 	err      error
 	blocking bool
+	padded   bool // white space may come before TLS's first byte, of clients that end <starttls/> with a line feed
 
 	// name is the domain the client asked for in the clear; leaf is the
 	// certificate that the handshake showed. Both are for the time of the login.
@@ -79,12 +81,19 @@ func (s *socket) wait() error {
 
 // Read implements net.Conn.
 func (s *socket) Read(p []byte) (int, error) {
-	if len(s.have) == 0 {
+	for len(s.have) == 0 {
 		if !s.blocking {
 			return 0, errWouldBlock{}
 		}
 		if err := s.wait(); err != nil {
 			return 0, err
+		}
+		if s.padded {
+			if s.have = bytes.TrimLeft(s.have, " \t\r\n"); len(s.have) == 0 {
+				s.release()
+			} else {
+				s.padded = false
+			}
 		}
 	}
 	n := copy(p, s.have)

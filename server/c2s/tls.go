@@ -64,9 +64,9 @@ func (c *conn) handshake() error {
 	}
 	c.sock.name = c.mach.Domain().String()
 	t := tls.Server(c.sock, cfg)
-	c.sock.blocking = true
+	c.sock.blocking, c.sock.padded = true, !c.direct
 	err := t.Handshake()
-	c.sock.blocking = false
+	c.sock.blocking, c.sock.padded = false, false
 	if err != nil {
 		c.srv.Metrics.HandshakeErrors.Add(1)
 		return err

@@ -86,6 +86,10 @@ type Auth struct {
 	// Whether passwords may be sent as such (SASL PLAIN), under TLS. SCRAM, which every current client has, needs no such thing.
 	Plain bool `toml:"plain"`
 
+	// Whether a client that tried channel binding with tls-unique, which TLS 1.3 does not have, is refused when it then logs in without. RFC 5802 asks
+	// for it; some clients in use know no other binding and could not log in. Others are held to their binding either way.
+	StrictChannelBinding bool `toml:"strict_channel_binding"`
+
 	// How many rounds of hashing protect a stored password (SCRAM, XEP-0438). New and changed passwords get this count; a login costs the client so
 	// many rounds, the server only with PLAIN.
 	Iterations int `toml:"iterations"`

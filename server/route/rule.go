@@ -50,7 +50,7 @@ var rules = [ruleCount]struct{ id, says string }{
 	RConv3:       {"R-CONV-3", "the addressed device gets the message, devices with carbons a copy"},
 	RConv4:       {"R-CONV-4", "a device with carbons that got nothing directly gets a copy"},
 	RConv6:       {"R-CONV-6", "no device got it: kept for the next one that comes online, if it may be kept"},
-	RConv7:       {"R-CONV-7", "a groupchat message to an account has no recipient"},
+	RConv7:       {"R-CONV-7", "a groupchat message is for a room, which archives it; an account has no recipient for it"},
 	RRefl2:       {"R-REFL-2", "the sender's other devices with carbons get a copy"},
 	RExcl1:       {"R-EXCL-1", "the addressed device alone gets it"},
 	RExcl2:       {"R-EXCL-2", "the addressed device is not there"},

@@ -26,7 +26,11 @@ var refusalRules = [...]struct {
 	when  func(f *Facts, i Intent) bool
 }{
 	{RBlock1, NotAcceptable, func(f *Facts, _ Intent) bool { return f.Blocked && f.Side == Sending }},
-	{RBlock2, ServiceUnavailable, func(f *Facts, _ Intent) bool { return f.Blocked && f.Side == Receiving }},
+	// Headlines are dropped, as for an account where nobody is there (RFC 6121
+	// 8.5.2.2.1): blocked, unknown and away look the same.
+	{RBlock2, Silence, func(f *Facts, _ Intent) bool { return f.blockedIn() && f.Message.Type == Headline }},
+	{RBlock2, ServiceUnavailable, func(f *Facts, _ Intent) bool { return f.blockedIn() }},
+	{RAcc1, Silence, func(f *Facts, _ Intent) bool { return f.Unknown && f.Message.Type == Headline }},
 	{RAcc1, ServiceUnavailable, func(f *Facts, _ Intent) bool { return f.Unknown }},
 	{RFeed1, Silence, func(f *Facts, i Intent) bool { return i == Feedback && !f.Message.Full && f.Side != Sending }},
 	{RConv7, ServiceUnavailable, func(f *Facts, i Intent) bool {
@@ -82,6 +86,9 @@ var deliveryRules = [...]struct {
 	}},
 }
 
+// blockedIn: the account doesn't want messages from the sender.
+func (f *Facts) blockedIn() bool { return f.Blocked && f.Side == Receiving }
+
 // isAddressed: session i bears the resource that the message is addressed to.
 func (f *Facts) isAddressed(i int) bool { return f.Addressed == i }
 
@@ -111,6 +118,9 @@ var archiveRules = [...]struct {
 	when func(f *Facts, d *Decision) bool
 }{
 	{RArch1, func(_ *Facts, d *Decision) bool { return d.Intent != Conversation || d.Refused() }},
+	// What is said in a room is the room's to archive; from one side's messages
+	// nobody could read the conversation.
+	{RConv7, func(f *Facts, _ *Decision) bool { return f.Message.Type == Groupchat }},
 	{RArch2, func(f *Facts, _ *Decision) bool {
 		return f.Unarchived || f.Message.Marks.Any(NoStore|NoPermanentStore) || f.Message.Marks.Any(OnlyChatState)
 	}},

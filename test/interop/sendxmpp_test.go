@@ -21,6 +21,7 @@ type command struct {
 	mu    sync.Mutex
 	lines []string
 	news  chan struct{}
+	ended chan struct{} // closed when the listener has ended
 }
 
 func sendxmpp(s *server, a account, args ...string) *exec.Cmd {
@@ -33,7 +34,7 @@ func sendxmpp(s *server, a account, args ...string) *exec.Cmd {
 func openSendxmpp(t *testing.T, s *server, a account) *command {
 	t.Helper()
 	need(t, "go-sendxmpp", "go-sendxmpp: apt-get install go-sendxmpp")
-	c := &command{t: t, s: s, acct: a, news: make(chan struct{})}
+	c := &command{t: t, s: s, acct: a, news: make(chan struct{}), ended: make(chan struct{})}
 	cmd := sendxmpp(s, a, "-l", "-d")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -43,15 +44,14 @@ func openSendxmpp(t *testing.T, s *server, a account) *command {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan struct{})
 	go func() {
 		c.read(out)
 		cmd.Wait()
-		close(done)
+		close(c.ended)
 	}()
 	t.Cleanup(func() {
 		cmd.Process.Kill()
-		<-done
+		<-c.ended
 		if t.Failed() {
 			t.Logf("go-sendxmpp as %s printed:\n%s", a.bare, strings.Join(c.lines, "\n"))
 		}
@@ -88,6 +88,8 @@ func (c *command) shows(text string) {
 		c.mu.Unlock()
 		select {
 		case <-news:
+		case <-c.ended:
+			c.t.Fatalf("go-sendxmpp as %s ended before it printed %q", c.acct.bare, text)
 		case <-deadline:
 			c.t.Fatalf("go-sendxmpp as %s: no %q", c.acct.bare, text)
 		}

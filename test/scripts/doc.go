@@ -31,6 +31,7 @@
 //	                                      "an authenticated connection": no resource bound
 //	X sends:                              indented lines: elements, each one stanza
 //	X sends 5 times:                      {n} is the count, from 1
+//	X sends at once 5 times:              stanzas, in one write
 //	X sends bytes:                        indented lines, joined, with Go's escapes, as one write
 //	X receives:                           indented elements, in this order, next
 //	X receives in any order:

@@ -76,7 +76,8 @@ func verbs() []verb {
 		v(`(?:is|are) online()`, (*world).online),
 		v(`fails to connect: (\S+)`, func(w *world, c *client, want, _ string) error { return refusal(w.connect(c), want) }),
 		v(`opens an? (?:(secured|authenticated) )?connection`, (*world).open),
-		v(`sends(?: (\d+) times)?:`, (*world).send),
+		v(`sends(?: (\d+) times)?:`, func(w *world, c *client, times, block string) error { return w.send(c, times, block, false) }),
+		v(`sends at once(?: (\d+) times)?:`, func(w *world, c *client, times, block string) error { return w.send(c, times, block, true) }),
 		v(`sends bytes:()`, (*world).sendBytes),
 		v(`receives(?: (\d+) times)?:`, (*world).receive),
 		v(`receives? (in any order):`, (*world).receive),
@@ -180,8 +181,10 @@ func (w *world) open(c *client, kind, _ string) (err error) {
 	return err
 }
 
-func (w *world) send(c *client, times, block string) error {
-	return w.repeat(times, func() error {
+// send sends the block's elements; all in one write, if at once.
+func (w *world) send(c *client, times, block string, atOnce bool) error {
+	var stanzas []string
+	err := w.repeat(times, func() error {
 		text, err := w.vars.expand(block)
 		if err != nil {
 			return err
@@ -192,9 +195,12 @@ func (w *world) send(c *client, times, block string) error {
 		}
 		for _, el := range list {
 			raw := string(el.AppendTo(nil, stanza.NSClient))
-			if stanzaName(el) {
+			switch {
+			case atOnce:
+				stanzas = append(stanzas, raw)
+			case stanzaName(el):
 				err = c.conn.Send(raw)
-			} else {
+			default:
 				err = c.conn.SendRaw([]byte(raw))
 			}
 			if err != nil {
@@ -203,6 +209,10 @@ func (w *world) send(c *client, times, block string) error {
 		}
 		return nil
 	})
+	if err == nil && atOnce {
+		err = c.conn.Send(stanzas...)
+	}
+	return err
 }
 
 func stanzaName(el xmltree.Element) bool {

@@ -339,15 +339,15 @@ func (c *Client) Manual(on bool) {
 // n more stanzas. Set it before stream management is enabled.
 func (c *Client) OnAcked(f func(n int)) { c.onAcked = f }
 
-// Send sends one stanza.
-func (c *Client) Send(st string) error {
+// Send sends stanzas, each complete, in one write.
+func (c *Client) Send(stanzas ...string) error {
 	c.mu.Lock()
 	if c.enabled {
-		c.sent++
-		c.unacked = append(c.unacked, st)
+		c.sent += uint32(len(stanzas))
+		c.unacked = append(c.unacked, stanzas...)
 	}
 	c.mu.Unlock()
-	return c.write([]byte(st))
+	return c.write([]byte(strings.Join(stanzas, "")))
 }
 
 // SendRaw sends bytes that are no stanza, or count as none.
