@@ -398,7 +398,7 @@ func TestProtectionExample(t *testing.T) {
 }
 
 func TestUnknownUserLooksLikeWrongPassword(t *testing.T) {
-	shape := func(mechanism, name string) (out []string, err error, salt string) {
+	shape := func(mechanism, name string) (out []string, salt string, err error) {
 		c, err := NewClient(mechanism, clientConfig(name, "wrong"))
 		if err != nil {
 			t.Fatal(err)
@@ -424,23 +424,23 @@ func TestUnknownUserLooksLikeWrongPassword(t *testing.T) {
 				}
 			}
 		}
-		return out, serverErr, salt
+		return out, salt, serverErr
 	}
 	salts := map[string]string{}
 	for _, mechanism := range Mechanisms(true, true) {
-		known, knownErr, _ := shape(mechanism, "juliet")
+		known, _, knownErr := shape(mechanism, "juliet")
 		for _, name := range []string{"romeos", "rosali", "not ok", "a@b.cd"} {
-			unknown, unknownErr, salt := shape(mechanism, name)
+			unknown, salt, unknownErr := shape(mechanism, name)
 			if fmt.Sprint(known) != fmt.Sprint(unknown) {
 				t.Errorf("%s: %v is not %v", mechanism, unknown, known)
 			}
 			if knownErr.Error() != unknownErr.Error() || condition(unknownErr) != NotAuthorized {
 				t.Errorf("%s: %v is not %v", mechanism, unknownErr, knownErr)
 			}
-			if _, _, again := shape(mechanism, name); again != salt {
+			if _, again, _ := shape(mechanism, name); again != salt {
 				t.Errorf("%s: the salt of %s changes", mechanism, name)
 			}
-			if _, _, other := shape(mechanism, strings.ToUpper(name)); other != salt && !strings.ContainsAny(name, "@ ") {
+			if _, other, _ := shape(mechanism, strings.ToUpper(name)); other != salt && !strings.ContainsAny(name, "@ ") {
 				t.Errorf("%s: the salt of %s depends on its spelling", mechanism, name)
 			}
 			if h, _, ok := scramHash(mechanism); ok {

@@ -1,6 +1,7 @@
 package account
 
 import (
+	"errors"
 	"time"
 
 	"carillon.im/jid"
@@ -32,6 +33,7 @@ const (
 	fxPost                          // event to another account's owner
 	fxRoute                         // arrive to whoever answers for its address
 	fxCommit                        // ops, then tell the entries
+	fxFail                          // tell the entries that there is no commit, and why
 	fxDo                            // call do; it must not block
 )
 
@@ -46,6 +48,7 @@ type effect struct {
 	to   jid.JID
 	ev   event
 	unit commit
+	err  error
 
 	do func()
 }
@@ -80,6 +83,11 @@ func (fx *effects) commit(ops []store.Op, entries ...*entry) {
 	fx.list = append(fx.list, e)
 }
 
+// fail is for an entry whose commit will not be tried.
+func (fx *effects) fail(e *entry, err error) {
+	fx.list = append(fx.list, effect{kind: fxFail, unit: commit{entries: [2]*entry{e}}, err: err})
+}
+
 func (fx *effects) call(do func()) {
 	fx.list = append(fx.list, effect{kind: fxDo, do: do})
 }
@@ -95,7 +103,9 @@ type entry struct {
 	// that shows the account's data, if a change that it may show did.
 	failed func(fx *effects, err error)
 	shows  bool
-	err    error
+	// recounts: once it is committed the account's numbers are read anew.
+	recounts bool
+	err      error
 }
 
 // later runs fill's effects in the account's order: now if nothing is
@@ -140,12 +150,15 @@ func (s *State) release(fx *effects) {
 		e := s.pending[n]
 		s.pending[n] = nil
 		n++
-		if e.err == nil && e.shows {
+		if e.err == nil && e.shows && s.stale != errRecount {
 			e.err = s.stale
 		}
 		switch {
 		case e.err == nil:
 			fx.list = append(fx.list, e.then...)
+			if e.recounts {
+				s.distrust(errRecount)
+			}
 		case e.failed != nil:
 			e.failed(fx, e.err)
 		}
@@ -159,17 +172,22 @@ func (s *State) release(fx *effects) {
 	}
 }
 
+var errRecount = errors.New("account: being read anew")
+
 // distrust notes that a change that is in memory isn't on disk.
 func (s *State) distrust(err error) { s.stale = err }
 
-// committed tells an account that what an entry waited for is there.
-type committed struct {
-	entry *entry
-	err   error
+// tell says that what an entry waits for is there, or why it isn't. As an
+// event the entry goes to its owner; anybody may call it, once.
+func (h *Hub) tell(e *entry, err error) {
+	if e != nil {
+		e.err = err // nobody reads it while the entry waits
+		h.post(e.owner, e)
+	}
 }
 
-func (ev *committed) apply(s *State, fx *effects) {
-	ev.entry.wait, ev.entry.err = false, ev.err
+func (e *entry) apply(s *State, fx *effects) {
+	e.wait = false
 	s.release(fx)
 }
 

@@ -1,6 +1,7 @@
 package account
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -71,7 +72,7 @@ func (e *ResumeError) Error() string { return "account: resume: " + e.Err.Error(
 // client is now on another one.
 func (s *State) suspend(r *ResumeRequest, fx *effects) (*session, error) {
 	i := slices.IndexFunc(s.sessions, func(x *session) bool { return r.ID != "" && x.resumption() == r.ID })
-	if i < 0 {
+	if i < 0 || s.cfg.hub.closing.Load() {
 		return nil, &ResumeError{Err: stanza.NewError(stanza.ItemNotFound, "no such session")}
 	}
 	x := s.sessions[i]
@@ -169,14 +170,13 @@ func (ev *overflowed) apply(s *State, fx *effects) {
 		return
 	}
 	x.lost, x.detachedAt = true, fx.now
-	s.noteReachable(x)
-	s.abandonFlush(x, fx)
+	s.abandonFlush(x)
 	tr, rest := x.giveUp()
 	if tr != nil {
 		fx.call(func() { tr.End(err) })
 	}
 	s.settle(x, rest, fx)
-	s.flushNext(fx)
+	s.flushNext(0, fx)
 }
 
 // undelivered: what was decided for a session came too late for it.
@@ -189,7 +189,7 @@ type undelivered struct {
 func (ev *undelivered) apply(s *State, fx *effects) {
 	if !s.unknown() {
 		s.settle(ev.session, []sm.Entry[tag]{{Data: ev.data, Tag: ev.tag}}, fx)
-		s.flushNext(fx)
+		s.flushNext(0, fx)
 	}
 }
 
@@ -203,14 +203,13 @@ func (s *State) end(x *session, err *stanza.StreamError, fx *effects) {
 	s.goUnavailable(x, presence{typ: stanza.TypeUnavailable}, false, fx)
 	s.sessions = append(s.sessions[:i:i], s.sessions[i+1:]...)
 	s.cfg.stats.Sessions.Add(-1)
-	x.reachable = 0
-	s.abandonFlush(x, fx)
+	s.abandonFlush(x)
 	tr, rest := x.giveUp()
 	if tr != nil {
 		fx.call(func() { tr.End(err) })
 	}
 	s.settle(x, rest, fx)
-	s.flushNext(fx)
+	s.flushNext(0, fx)
 	s.noteSeen(x, false, fx)
 }
 
@@ -262,35 +261,78 @@ func (s *State) keepUnread(x *session, data []byte, t tag, fx *effects) {
 	if data == nil || t.offline != 0 || s.offlineFull() || s.elsewhere(x, t.order) {
 		return
 	}
-	id := t.id
-	if id == 0 || id <= s.flushedTo {
-		// Below what a session was sent of the offline store nothing may be
-		// added: it would be cleared unseen.
-		id = s.nextID(fx.now)
-	}
 	s.offline++
-	// A unit of its own: another session may have left the same message.
-	e := s.hold(fx.now, func(*effects) {})
-	e.failed = func(*effects, error) { s.offline-- }
-	fx.commit([]store.Op{store.OfflineAppend{Account: s.id, ID: id, Stanza: data}}, e)
+	s.keepOffline(store.OfflineAppend{Account: s.id, ID: t.id, Stanza: data}, fx)
 }
 
-// elsewhere reports whether another session was there for conversation
-// messages when the one with this place in the order was decided, and still is.
+// keepOffline keeps a message that is counted already. It was acknowledged to
+// its sender, so a store that can't take it now is asked again.
+func (s *State) keepOffline(op store.OfflineAppend, fx *effects) {
+	if op.ID <= s.flushedTo {
+		// Also where there is no id. Below what a session was sent of the
+		// offline store nothing may be added: it would be cleared unseen.
+		op.ID = s.nextID(fx.now)
+	}
+	// A unit of its own: another session may have left the same message.
+	e := s.hold(fx.now, func(*effects) {})
+	e.failed = func(_ *effects, err error) {
+		if errors.Is(err, store.ErrExists) || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrTooBig) || errors.Is(err, store.ErrInvalid) {
+			s.offline--
+		} else {
+			s.unkept = append(s.unkept, op) // bounded by what counts as offline
+		}
+	}
+	fx.commit([]store.Op{op}, e)
+}
+
+// keepAgain tries again what the store could not do.
+func (s *State) keepAgain(fx *effects) {
+	if s.uncleared != 0 {
+		upTo := s.uncleared
+		s.uncleared = 0
+		e := s.hold(fx.now, func(*effects) {})
+		e.recounts = true
+		e.failed = func(*effects, error) { s.uncleared = max(s.uncleared, upTo) }
+		fx.commit([]store.Op{store.OfflineClear{Account: s.id, UpTo: upTo}}, e)
+	}
+	if len(s.unkept) == 0 {
+		return
+	}
+	again := s.unkept
+	s.unkept = nil
+	for _, op := range again {
+		s.keepOffline(op, fx)
+	}
+	s.flushNext(0, fx)
+}
+
+// elsewhere reports whether another session was there when the message with
+// this place in the order was decided: its client has it, or it is in the
+// session's queue and settled when that session ends.
 func (s *State) elsewhere(x *session, order uint64) bool {
 	return slices.ContainsFunc(s.sessions, func(y *session) bool {
-		return y != x && y.reachable != 0 && y.reachable <= order
+		return y != x && !y.lost && slices.ContainsFunc(y.reached, func(p span) bool { return p.from <= order && order <= p.to })
 	})
 }
 
-// noteReachable follows whether conversation messages reach a session, and
-// since when.
+// maxSpans bounds how exactly is known what a session was there for that comes
+// and goes: older gaps are forgotten, what fell into them is in the archive.
+const maxSpans = 8
+
+// noteReachable follows whether conversation messages reach a session.
 func (s *State) noteReachable(x *session) {
-	switch now := !x.lost && (x.profile != route.Classic || x.available && x.priority >= 0); {
-	case !now:
-		x.reachable = 0
-	case x.reachable == 0:
-		x.reachable = s.order + 1
+	const open = ^uint64(0)
+	now := x.profile != route.Classic || x.available && x.priority >= 0
+	n := len(x.reached)
+	was := n > 0 && x.reached[n-1].to == open
+	switch {
+	case now == was:
+	case was:
+		x.reached[n-1].to = s.order
+	case n == maxSpans:
+		x.reached[n-1].to = open
+	default:
+		x.reached = append(x.reached, span{s.order + 1, open})
 	}
 }
 
@@ -299,6 +341,7 @@ func (s *State) noteReachable(x *session) {
 type tick struct{}
 
 func (tick) apply(s *State, fx *effects) {
+	s.keepAgain(fx)
 	for i := 0; i < len(s.sessions); i++ {
 		x := s.sessions[i]
 		if x.detachedAt.IsZero() {
@@ -336,7 +379,8 @@ func (s *State) remove(fx *effects) {
 	}
 	s.load = missing
 	s.endAll(errRemoved(), fx)
-	s.roster, s.blocked, s.offline = nil, nil, 0
+	s.roster, s.blocked = nil, nil
+	s.offline, s.unkept, s.uncleared = 0, nil, 0
 }
 
 // endAll ends all sessions of an account that was removed.
@@ -346,9 +390,10 @@ func (s *State) endAll(err *stanza.StreamError, fx *effects) {
 	}
 }
 
-// flushNext sends the messages that were kept to a session that can have them.
-func (s *State) flushNext(fx *effects) {
-	for _, x := range s.sessions {
+// flushNext sends the messages that were kept to a session that can have them,
+// from the one at first on.
+func (s *State) flushNext(first int, fx *effects) {
+	for _, x := range s.sessions[min(first, len(s.sessions)):] {
 		if s.offline > 0 && x.available && x.priority >= 0 && !x.lost {
 			s.flushOffline(x, fx)
 		}
@@ -358,7 +403,7 @@ func (s *State) flushNext(fx *effects) {
 // flushOffline sends the messages that were kept to a session that is new to
 // them (R-CONV-6, XEP-0160 2).
 func (s *State) flushOffline(x *session, fx *effects) {
-	if s.flushing != nil || x.queriedArchive() || x.profile > route.Carbons {
+	if s.flushing != nil || s.uncleared != 0 || x.queriedArchive() || x.profile > route.Carbons {
 		return
 	}
 	s.flushing, s.flushLeft = x, 0
@@ -373,7 +418,7 @@ func (s *State) flushOffline(x *session, fx *effects) {
 }
 
 // abandonFlush: the session will not have the rest of the offline messages.
-func (s *State) abandonFlush(x *session, _ *effects) {
+func (s *State) abandonFlush(x *session) {
 	if s.flushing == x {
 		s.flushing, s.flushLeft = nil, 0
 	}
@@ -393,8 +438,11 @@ func (ev *offlineRead) apply(s *State, fx *effects) {
 	ev.entry.wait = false
 	switch {
 	case s.flushing != x:
-	case ev.err != nil || len(ev.messages) == 0:
+	case ev.err != nil:
 		s.flushing = nil
+	case len(ev.messages) == 0: // it has all of them; another may not
+		s.flushing = nil
+		s.flushNext(s.index(x)+1, fx)
 	default:
 		s.flushLeft = len(ev.messages)
 		x.flushedTo = ev.messages[len(ev.messages)-1].ID
@@ -430,11 +478,14 @@ func (ev *offlineDone) apply(s *State, fx *effects) {
 	}
 	s.offline = max(0, s.offline-ev.done.count)
 	e := s.hold(fx.now, func(*effects) {})
-	e.failed = func(_ *effects, err error) { s.distrust(err) } // they are there still
+	e.failed = func(_ *effects, err error) { // they are there still
+		s.uncleared = max(s.uncleared, ev.done.upTo)
+		s.distrust(err)
+	}
 	fx.commit([]store.Op{store.OfflineClear{Account: s.id, UpTo: ev.done.upTo}}, e)
 	if s.flushLeft -= ev.done.count; s.flushLeft <= 0 {
 		s.flushing = nil
-		s.flushNext(fx)
+		s.flushNext(0, fx)
 	}
 }
 

@@ -184,8 +184,9 @@ func (l *loop) recovered(s *State, ev event) {
 	clear(l.fx.list)
 	l.fx.list = l.fx.list[:0]
 	for _, e := range undone {
-		if e.kind == fxCommit {
-			l.hub.tell(e.unit.entries, errPanicked)
+		if e.kind == fxCommit || e.kind == fxFail {
+			l.hub.tell(e.unit.entries[0], errPanicked)
+			l.hub.tell(e.unit.entries[1], errPanicked)
 		}
 	}
 	rest := effects{now: l.fx.now}
@@ -246,6 +247,8 @@ func (l *loop) carryOut(e *effect) {
 		l.route(e.ev.(*arrive))
 	case fxCommit:
 		l.commit(e.unit)
+	case fxFail:
+		l.hub.tell(e.unit.entries[0], e.err)
 	case fxDo:
 		e.do()
 	}
@@ -254,20 +257,16 @@ func (l *loop) carryOut(e *effect) {
 // commit hands operations to the store; the entries' owners hear when they are
 // on disk. Without operations there is nothing to wait for.
 func (l *loop) commit(c commit) {
+	h := l.hub
+	done := func(err error) {
+		h.tell(c.entries[0], err)
+		h.tell(c.entries[1], err)
+	}
 	if len(c.ops) == 0 {
-		l.hub.tell(c.entries, nil)
+		done(nil)
 		return
 	}
-	h := l.hub
-	h.cfg.Store.Submit(store.Unit{Ops: c.ops, Done: func(err error) { h.tell(c.entries, err) }})
-}
-
-func (h *Hub) tell(entries [2]*entry, err error) {
-	for _, e := range entries {
-		if e != nil {
-			h.post(e.owner, &committed{entry: e, err: err})
-		}
-	}
+	h.cfg.Store.Submit(store.Unit{Ops: c.ops, Done: done})
 }
 
 // route takes a stanza to whoever answers for its address.
@@ -306,11 +305,11 @@ func (l *loop) bounce(a *arrive, e *stanza.Error) {
 	l.hub.post(r.To.Bare(), newArrive(r))
 }
 
-// tick passes time for every account with sessions, and for those whose load
-// is to be tried again.
+// tick passes time for every account with sessions, and for those that have
+// something to try again.
 func (l *loop) tick() {
 	for _, s := range l.states {
-		if len(s.sessions) > 0 || len(s.waiting) > 0 {
+		if len(s.sessions)+len(s.waiting)+len(s.unkept) > 0 || s.uncleared != 0 {
 			l.applyTo(s, tick{})
 		}
 	}

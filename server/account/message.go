@@ -301,8 +301,16 @@ func (c *copies) encoded() []byte {
 		return c.data
 	}
 	var id [16]byte
-	c.data = c.stanza.AppendWith(buf, inner, "<stanza-id xmlns='"+nsStanzaID+"' by='", string(xmltree.AppendAttrValue(nil, by)), "' id='", string(c.id.Append(id[:0])), "'/>")
+	c.data = c.stanza.AppendWith(buf, inner, c.state.stanzaIDOpen(), string(c.id.Append(id[:0])), "'/>")
 	return c.data
+}
+
+// stanzaIDOpen is the start of the account's <stanza-id/>, up to the id.
+func (s *State) stanzaIDOpen() string {
+	if s.stanzaID == "" {
+		s.stanzaID = string(xmltree.AppendAttrValue([]byte("<stanza-id xmlns='"+nsStanzaID+"' by='"), s.jid.String())) + "' id='"
+	}
+	return s.stanzaID
 }
 
 // sameBare: a forged by may be written in another form of the same address.

@@ -286,7 +286,7 @@ func TestUnknownAndRemote(t *testing.T) {
 	a.send("<iq type='result' id='i7'/>")
 	a.expectAny("id='i1' type='error' … service-unavailable", "id='i2' type='error' … remote-server-not-found", "id='i3' type='error' … service-unavailable",
 		"id='i4' type='error' … service-unavailable", "id='i5' type='error' … service-unavailable")
-	if got := w.archive("alice"); len(got) != 3 {
+	if got := w.archive("alice"); len(got) != 4 {
 		t.Errorf("archive: %v", got)
 	}
 	w.hub.everywhere(func(l *loop) {

@@ -1,6 +1,7 @@
 package account
 
 import (
+	"strconv"
 	"strings"
 	"time"
 
@@ -100,21 +101,11 @@ func (s *State) broadcast(x *session, st *stanza.Stanza, fx *effects) {
 
 func priorityOf(st *stanza.Stanza) int8 {
 	// RFC 6121 4.7.2.3: an integer from -128 to 127; what isn't counts as 0.
-	text := strings.TrimSpace(st.Child(stanza.NSClient, "priority").Text())
-	n, neg := 0, strings.HasPrefix(text, "-")
-	for _, r := range strings.TrimPrefix(strings.TrimPrefix(text, "+"), "-") {
-		if r < '0' || r > '9' || n > 128 {
-			return 0
-		}
-		n = n*10 + int(r-'0')
+	n, err := strconv.ParseInt(strings.TrimSpace(st.Child(stanza.NSClient, "priority").Text()), 10, 8)
+	if err != nil {
+		return 0
 	}
-	switch {
-	case neg && n <= 128:
-		return int8(-n)
-	case !neg && n <= 127:
-		return int8(n)
-	}
-	return 0
+	return int8(n)
 }
 
 func capsOf(st *stanza.Stanza) string {

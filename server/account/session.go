@@ -33,6 +33,7 @@ type session struct {
 	transport Transport // nil while detached
 	claim     Transport // of the connection that is resuming the session
 	ended     bool      // nothing can be delivered any more
+	told      bool      // the transport was told to end
 	out       sm.Queue[tag]
 	in        sm.Inbound
 	smID      string // "" without stream management
@@ -62,7 +63,7 @@ type session struct {
 	directed   map[jid.JID]struct{}
 	interests  []string
 	detachedAt time.Time       // zero while connected
-	reachable  uint64          // the account's order when conversation messages began to reach it; 0: they don't
+	reached    []span          // which conversation messages it was there for
 	flushedTo  store.ArchiveID // the newest message of the offline store that it was sent
 }
 
@@ -76,6 +77,9 @@ type tag struct {
 	order   uint64          // of a conversation message, in the account's order
 	from    jid.JID         // of what may wait: the next of the same kind replaces it
 }
+
+// span is a part of an account's order, both ends included.
+type span struct{ from, to uint64 }
 
 // tagKind says what becomes of a stanza that the client never acknowledged.
 type tagKind uint8
@@ -333,13 +337,16 @@ func (x *session) answered(st *stanza.Stanza) {
 }
 
 // giveUp takes what the session is still owed out of its queue; nothing can be
-// delivered to it any more.
+// delivered to it any more. The transport, if it is to be ended, is returned.
 func (x *session) giveUp() (Transport, []sm.Entry[tag]) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	rest := x.out.Drain()
 	x.held, x.heldBytes, x.failures = nil, 0, 0
 	tr := x.transport
+	if x.told {
+		tr = nil
+	}
 	x.transport, x.claim, x.ended = nil, nil, true
 	x.ackDue, x.askDue, x.ackAt = false, false, 0
 	x.wakeSenders()

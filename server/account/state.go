@@ -33,15 +33,18 @@ type State struct {
 	blocked       map[jid.JID]struct{}
 	archive       archivePrefs
 	lastID        store.ArchiveID
-	offline       int             // messages in the offline store
-	flushing      *session        // the session that is being sent the offline messages
-	flushLeft     int             // how many of those that it was sent it hasn't got yet
-	flushedTo     store.ArchiveID // the newest one that any session was sent
-	avatarHash    string          // XEP-0153; "" with avatarKnown: no photo
+	offline       int                   // messages in the offline store, or on their way there
+	unkept        []store.OfflineAppend // of those, what the store could not take
+	uncleared     store.ArchiveID       // up to which they were delivered, where the store could not clear them
+	flushing      *session              // the session that is being sent the offline messages
+	flushLeft     int                   // how many of those that it was sent it hasn't got yet
+	flushedTo     store.ArchiveID       // the newest one that any session was sent
+	avatarHash    string                // XEP-0153; "" with avatarKnown: no photo
 	avatarKnown   bool
 	lastSeen      time.Time
 	lastStatus    string
 
+	stanzaID string      // the start of the account's <stanza-id/>
 	facts    route.Facts // reused, so that deciding allocates nothing
 	decision route.Decision
 }
@@ -150,7 +153,7 @@ const maxWaiting = 1024
 func (s *State) apply(ev event, fx *effects) {
 	s.lastUsed = fx.now
 	switch ev.(type) {
-	case *accountLoaded, *committed, *offlineRead:
+	case *accountLoaded, *entry, *offlineRead:
 		// What the account waits for.
 		ev.apply(s, fx)
 		return
@@ -206,6 +209,7 @@ func (ev *accountLoaded) apply(s *State, fx *effects) {
 	default:
 		s.load, s.stale = loaded, nil
 		s.fill(ev)
+		s.flushNext(0, fx)
 	}
 	for i, w := range waiting {
 		w.apply(s, fx)
@@ -246,7 +250,7 @@ func (s *State) fill(ev *accountLoaded) {
 	}
 	s.archive = newArchivePrefs(decodePrefs(d.Prefs, s.cfg.ArchiveDefault))
 	s.lastID = max(s.lastID, d.LastArchiveID)
-	s.offline = d.Offline
+	s.offline = d.Offline + len(s.unkept)
 	if known, hash := ev.hash != nil, string(ev.hash); known != s.avatarKnown || hash != s.avatarHash {
 		s.avatarKnown, s.avatarHash = known, hash
 		for _, x := range s.sessions {
@@ -262,7 +266,7 @@ func (s *State) fail(ev event, fx *effects, err error) bool {
 	switch ev := ev.(type) {
 	case *arrive:
 		if ev.origin != nil {
-			fx.post(ev.origin.owner, &committed{entry: ev.origin, err: err})
+			fx.fail(ev.origin, err)
 		} else if r := ev.stanza.ErrorReply(storeError(err)); r != nil && ev.stanza.Kind != stanza.Presence {
 			fx.route(newArrive(r))
 		}
@@ -300,7 +304,7 @@ func (s *State) session(resource string) *session {
 
 // idle reports whether nothing would be lost if the state were dropped.
 func (s *State) idle() bool {
-	return len(s.sessions) == 0 && len(s.pending) == 0 && len(s.waiting) == 0 && s.load != loading
+	return len(s.sessions) == 0 && len(s.pending) == 0 && len(s.unkept) == 0 && s.uncleared == 0 && len(s.waiting) == 0 && s.load != loading
 }
 
 // unknown reports whether there is no such account.

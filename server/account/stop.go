@@ -23,13 +23,16 @@ func (h *Hub) Close(ctx context.Context) {
 			for _, x := range s.sessions {
 				x.mu.Lock()
 				if x.transport != nil {
+					x.told = true
 					x.transport.End(err)
 				}
 				x.mu.Unlock()
 			}
 		}
 	})
-	h.quiet(ctx, true)
+	gone, cancel := context.WithTimeout(ctx, goodbye)
+	h.quiet(gone, true)
+	cancel()
 	h.everywhere(func(l *loop) {
 		for _, s := range l.states {
 			if len(s.sessions) > 0 {
@@ -41,6 +44,10 @@ func (h *Hub) Close(ctx context.Context) {
 	h.stop()
 	h.done.Wait()
 }
+
+// goodbye is how long clients have to read what waits for them and close their
+// side; what they have not read then is kept for their next session.
+const goodbye = time.Second
 
 // stopping ends an account's sessions for the server's stop.
 type stopping struct{}

@@ -57,6 +57,7 @@ type world struct {
 	now    time.Time
 	fault  func(point string) error
 	panics uint64 // expected
+	closed bool
 }
 
 func (w *world) Now() time.Time {
@@ -167,6 +168,10 @@ func newWorld(t testing.TB, accounts string, change ...func(*Config)) *world {
 }
 
 func (w *world) close() {
+	if w.closed {
+		return
+	}
+	w.closed = true
 	w.setFault(nil)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
@@ -461,3 +466,5 @@ func waitFor(t testing.TB, ok func() bool) {
 		runtime.Gosched()
 	}
 }
+
+func (w *world) jid(name string) jid.JID { return jid.MustParse(name + "@h.example") }

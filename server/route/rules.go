@@ -53,6 +53,9 @@ type sides uint8
 const (
 	receiving sides = 1<<Receiving | 1<<Own
 	sending   sides = 1<<Sending | 1<<Own
+
+	onlyReceiving sides = 1 << Receiving
+	onlySending   sides = 1 << Sending
 )
 
 func (s sides) has(side Side) bool { return s&(1<<side) != 0 }
@@ -68,7 +71,9 @@ var deliveryRules = [...]struct {
 	when   func(f *Facts, i int) bool
 }{
 	{RExcl1, Exclusive, receiving, Direct, (*Facts).isAddressed},
+	{RExcl1, Exclusive, onlyReceiving, Nothing, anyOther},
 	{RFeed3, Feedback, receiving, Direct, (*Facts).isAddressed},
+	{RFeed3, Feedback, receiving, Nothing, anyOther},
 	{RConv3, Conversation, receiving, Direct, (*Facts).isAddressed},
 	{RConv2, Conversation, receiving, Direct, func(f *Facts, i int) bool {
 		s := &f.Sessions[i]
@@ -84,7 +89,13 @@ var deliveryRules = [...]struct {
 		// the sender's other devices, although its recipient is one resource.
 		return f.Side == Sending && f.Message.Marks.Any(RoomUser) && f.copies(i)
 	}},
+	{RExcl1, Exclusive, sending, Nothing, anyOther},
+	{RRefl2, Conversation, onlySending, Nothing, anyOther},
+	{RFeed3, Feedback, onlySending, Nothing, anyOther},
 }
+
+// anyOther: the rows above have said who gets something.
+func anyOther(*Facts, int) bool { return true }
 
 // blockedIn: the account doesn't want messages from the sender.
 func (f *Facts) blockedIn() bool { return f.Blocked && f.Side == Receiving }

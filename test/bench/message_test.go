@@ -114,8 +114,12 @@ func BenchmarkEndToEnd(b *testing.B) {
 
 // device is the connection of a session: what it is given is counted and
 // thrown away.
-type device struct{ wake chan struct{} }
+type device struct {
+	wake    chan struct{}
+	session *account.Session
+}
 
+// Wake implements account.Transport.
 func (d *device) Wake() {
 	select {
 	case d.wake <- struct{}{}:
@@ -123,10 +127,11 @@ func (d *device) Wake() {
 	}
 }
 
-func (d *device) End(*stanza.StreamError) {}
+// End implements account.Transport.
+func (d *device) End(*stanza.StreamError) { d.session.Close(d) }
 
 // drain takes what the session has until ctx ends; got hears of each message.
-func (d *device) drain(ctx context.Context, x *account.Session, got chan<- struct{}) {
+func (d *device) drain(ctx context.Context, got chan<- struct{}) {
 	var buf []byte
 	for {
 		select {
@@ -135,7 +140,7 @@ func (d *device) drain(ctx context.Context, x *account.Session, got chan<- struc
 			return
 		}
 		for more := true; more; {
-			buf, more = x.Next(d, buf[:0], 16<<10)
+			buf, more = d.session.Next(d, buf[:0], 16<<10)
 			for range bytes.Count(buf, []byte("<message")) {
 				got <- struct{}{}
 			}
@@ -159,8 +164,8 @@ func BenchmarkWithoutTLS(b *testing.B) {
 	hub := account.New(account.Config{Domains: []string{"localhost"}, Store: st, Features: set, Log: log, Now: time.Now, Rand: rand.Reader,
 		Loops: 1, ArchiveDefault: "always", Limits: account.Limits{OutboxBytes: 16 << 20, SessionsPerAccount: 10, IdleAccounts: 10}})
 	defer func() {
+		hub.Close(ctx)
 		stop()
-		hub.Close(context.Background())
 		if err := st.Close(); err != nil {
 			b.Error(err)
 		}
@@ -178,8 +183,9 @@ func BenchmarkWithoutTLS(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
+		d.session = x
 		sessions = append(sessions, x)
-		go d.drain(ctx, x, got)
+		go d.drain(ctx, got)
 		if err := x.Receive(ctx, parsed(b, "<presence/>", x.JID()), 0); err != nil {
 			b.Fatal(err)
 		}
