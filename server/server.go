@@ -316,13 +316,15 @@ func (s *Server) close(ctx context.Context) {
 	for _, l := range s.listeners {
 		l.net.Close()
 	}
+	if s.hub != nil {
+		// It ends the sessions' streams itself, once what they sent is committed
+		// and answered.
+		s.hub.Close(ctx)
+	}
 	if s.c2s != nil {
 		if err := s.c2s.Close(ctx); err != nil {
 			s.log.Warn("connections", "error", err)
 		}
-	}
-	if s.hub != nil {
-		s.hub.Close(ctx)
 	}
 	if s.caps != nil {
 		s.caps.Close()

@@ -315,9 +315,17 @@ func (c *Session) Next(t Transport, dst []byte, limit int) (out []byte, more boo
 		if e.Tag.failure && c.failures > 0 {
 			c.failures--
 		}
-		if !c.out.Enabled() {
+		switch {
+		case !c.out.Enabled():
 			done.note(e.Tag)
+		case e.Tag.offline != 0:
+			// Kept messages leave the store when they are acknowledged. A client
+			// that goes before it was asked would get them again.
+			c.askDue = !c.asked
 		}
+	}
+	if c.out.Waiting() == 0 {
+		c.wakeSenders()
 	}
 	dst = c.appendAck(dst)
 	if !c.out.Enabled() {

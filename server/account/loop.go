@@ -295,8 +295,17 @@ func (l *loop) toServer(a *arrive) {
 // bounce returns a stanza to a local sender.
 func (l *loop) bounce(a *arrive, e *stanza.Error) {
 	st := a.stanza
-	if st.Kind == stanza.Presence && (st.Type == stanza.TypeAvailable || st.Type == stanza.TypeUnavailable || st.Type == stanza.TypeProbe) {
-		return
+	if st.Kind == stanza.Presence {
+		switch st.Type {
+		case stanza.TypeUnavailable, stanza.TypeProbe:
+			return
+		case stanza.TypeAvailable:
+			// What is broadcast goes to bare JIDs. To a full one it was directed, as
+			// to enter a room, and its sender waits for an answer.
+			if !st.To.IsFull() {
+				return
+			}
+		}
 	}
 	r := st.ErrorReply(e)
 	if r == nil || !l.hub.cfg.local(r.To.Domain()) || r.To.Local() == "" {

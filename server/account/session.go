@@ -227,6 +227,28 @@ func (x *session) Send(ctx context.Context, data []byte) error {
 	return x.SendAll(ctx, [][]byte{data})
 }
 
+// Flush waits until the connection has taken all that is queued, or there is
+// none.
+func (x *session) Flush(ctx context.Context) error {
+	for {
+		x.mu.Lock()
+		if x.ended || x.transport == nil || x.out.Waiting() == 0 {
+			x.mu.Unlock()
+			return nil
+		}
+		if x.room == nil {
+			x.room = make(chan struct{})
+		}
+		wait := x.room
+		x.mu.Unlock()
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 // SendAll is Send for several stanzas.
 func (x *session) SendAll(ctx context.Context, stanzas [][]byte) error {
 	for {

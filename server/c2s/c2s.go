@@ -49,7 +49,7 @@ type Accounts interface {
 	Bind(ctx context.Context, req BindRequest) (Session, error)
 
 	// Resume attaches the client to a session that it had (XEP-0198 5). The error
-	// is a *ResumeError, any other becomes internal-server-error.
+	// is a *ResumeError, or a *stanza.StreamError that ends the stream; any other becomes internal-server-error.
 	Resume(ctx context.Context, req ResumeRequest) (Session, Resumed, error)
 }
 

@@ -312,6 +312,11 @@ func (c *conn) resume(ev *stream.Event, out []byte) []byte {
 		Account: c.mach.Account(), ID: ev.Name, H: ev.H, Transport: c, Conn: c.ID(), Address: c.addr,
 	})
 	if err != nil {
+		var se *stanza.StreamError
+		if errors.As(err, &se) { // an h that was never sent (XEP-0198 4)
+			c.endEarly(out, se)
+			return nil
+		}
 		var re *ResumeError
 		if !errors.As(err, &re) {
 			re = &ResumeError{Err: c.asError("resuming a session", err)}

@@ -218,6 +218,9 @@ type SessionRef interface {
 	// the caller must not write to any of the stanzas again; the outer slice
 	// stays the caller's.
 	SendAll(ctx context.Context, stanzas [][]byte) error
+	// Flush waits until the connection has taken all that is queued, or there
+	// is no connection.
+	Flush(context.Context) error
 	// Ask sends an IQ get from the server to the client and waits for the
 	// answer; a *stanza.Error if the client answers with one.
 	Ask(ctx context.Context, payload string) (*stanza.Stanza, error)

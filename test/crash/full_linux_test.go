@@ -22,12 +22,14 @@ import (
 // recovers by itself once there is room.
 func TestFullDisk(t *testing.T) {
 	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=12m"); err != nil {
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=20m"); err != nil {
 		t.Skipf("needs to be root and allowed to mount a file system of limited size: %v", err)
 	}
 	defer syscall.Unmount(dir, syscall.MNT_DETACH)
 	ballast := filepath.Join(dir, "ballast")
-	if err := os.WriteFile(ballast, make([]byte, 4<<20), 0o600); err != nil {
+	// The room that comes back must hold what the write-ahead log holds: that has to go into the database before the
+	// log begins anew.
+	if err := os.WriteFile(ballast, make([]byte, 12<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p := newProcess(t, filepath.Join(dir, "data"))

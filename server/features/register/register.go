@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"carillon.im/jid"
 	"carillon.im/server/feature"
@@ -94,13 +95,22 @@ func (h handler) set(ctx context.Context, q *feature.Query) (string, error) {
 // remove removes the asker's account. The result is sent from here: it has to
 // leave before the stream error, and the one that is made of what set returns
 // finds the session ended.
+// answerTime is how long a client has to read that its account is removed.
+const answerTime = 2 * time.Second
+
 func (h handler) remove(ctx context.Context, q *feature.Query) error {
 	owner := q.Owner.JID()
 	if err := h.accounts.Remove(ctx, owner); err != nil {
 		return fmt.Errorf("removing an account: %w", err)
 	}
-	// Whether or not somebody is left to read it, the sessions end.
+	// The answer comes before the end of the stream (XEP-0077 3.2). Whether or not
+	// somebody is left to read it, the sessions end.
 	sent := q.Session.Send(ctx, q.IQ.Reply("").AppendTo(nil))
+	if sent == nil {
+		wait, cancel := context.WithTimeout(ctx, answerTime)
+		sent = q.Session.Flush(wait)
+		cancel()
+	}
 	return errors.Join(sent, h.accounts.End(ctx, owner))
 }
 
