@@ -48,10 +48,16 @@ func (c *Session) Receive(ctx context.Context, st *stanza.Stanza, _ int) error {
 		return err
 	}
 	if st.Kind == stanza.IQ {
-		if scope, own := c.scope(st); own && !(scope == feature.Account && isRoster(st)) {
-			c.answer(ctx, st, scope)
+		switch scope, own := c.scope(st); {
+		case own && scope == feature.Account && isRoster(st):
+			// The loop answers it, and can't wait for room.
+			if err := c.spacious(ctx); err != nil {
+				return err
+			}
+		case own:
+			err := c.answer(ctx, st, scope)
 			c.handled(number)
-			return nil
+			return err
 		}
 	}
 	c.hub.post(c.jid.Bare(), &inbound{session: c.session, number: number, stanza: st})
@@ -150,17 +156,44 @@ func isRoster(st *stanza.Stanza) bool {
 
 // answer answers an IQ to the server or to a bare JID, or takes it as the
 // answer to a question.
-func (c *Session) answer(ctx context.Context, st *stanza.Stanza, scope feature.Scope) {
+func (c *Session) answer(ctx context.Context, st *stanza.Stanza, scope feature.Scope) error {
 	if st.Type == stanza.TypeResult || st.Type == stanza.TypeError {
 		if scope == feature.Server { // who asked, as (peer, id) says
 			c.answered(st)
 		}
-		return
+		return nil
 	}
 	if st.To.IsZero() {
 		st.To = c.jid.Bare()
 	}
-	c.deliver(c.hub.answerIQ(ctx, c.session, st, scope), tag{})
+	reply := c.hub.answerIQ(ctx, c.session, st, scope)
+	if err := c.spacious(ctx); err != nil {
+		return err
+	}
+	c.deliver(reply, tag{answer: len(reply)})
+	return nil
+}
+
+// spacious waits until the client has read so much of its queue that it may be
+// sent another answer: whoever asks faster than it reads is read more slowly.
+func (c *Session) spacious(ctx context.Context) error {
+	for {
+		c.mu.Lock()
+		if c.out.Bytes() < c.hub.cfg.Limits.OutboxBytes/2 || c.overflow || c.claim != nil || !c.current() || c.hub.closing.Load() {
+			c.mu.Unlock()
+			return nil
+		}
+		if c.room == nil {
+			c.room = make(chan struct{})
+		}
+		wait := c.room
+		c.mu.Unlock()
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // Element takes a non-stanza element other than stream management's. The error
@@ -236,11 +269,13 @@ func (c *Session) Ack(h uint32) error {
 
 // flushed is what of the offline store a client has got.
 type flushed struct {
-	count int
-	upTo  store.ArchiveID
+	answers int // bytes of answers, among all that left the queue
+	count   int
+	upTo    store.ArchiveID
 }
 
 func (f *flushed) note(t tag) {
+	f.answers += t.answer
 	if t.offline != 0 {
 		f.count++
 		f.upTo = max(f.upTo, t.offline)
@@ -250,6 +285,7 @@ func (f *flushed) note(t tag) {
 // acknowledge drops what h acknowledges. mu is held.
 func (x *session) acknowledge(h uint32) (done flushed, err error) {
 	if err = x.out.Ack(h, done.note); err == nil {
+		x.answers -= done.answers
 		x.makeRoom()
 	}
 	return done, err
@@ -324,6 +360,7 @@ func (c *Session) Next(t Transport, dst []byte, limit int) (out []byte, more boo
 			c.askDue = !c.asked
 		}
 	}
+	c.answers -= done.answers
 	if c.out.Waiting() == 0 {
 		c.wakeSenders()
 	}

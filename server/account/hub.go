@@ -58,7 +58,7 @@ type Limits struct {
 	OutboxBytes        int           // owed to one session, sent or not
 	SessionsPerAccount int           //
 	OfflineMessages    int           // per account
-	RosterItems        int           // per account, pending requests included
+	RosterItems        int           // per account; pending requests have a bound of their own
 	BlockItems         int           // per account
 	Directed           int           // addresses with directed presence, per session
 	ResumeWindow       time.Duration // how long a lost connection's session stays

@@ -434,6 +434,11 @@ func (s *State) showOrHide(change subscriptionChange, to jid.JID, fx *effects) {
 	}
 }
 
+// maxRequestBytes bounds what a subscription request may say: a line to
+// introduce oneself. All requests that are kept for an account fit its
+// sessions' queues together.
+const maxRequestBytes = 1 << 10
+
 // receiveSubscription is a subscription stanza from a contact (RFC 6121 3).
 func (s *State) receiveSubscription(ev *presenceArrives, fx *effects) {
 	from := ev.from.Bare()
@@ -453,6 +458,9 @@ func (s *State) receiveSubscription(ev *presenceArrives, fx *effects) {
 		return
 	}
 	s.roster[from] = c
+	if ev.typ == stanza.TypeSubscribe && len(ev.inner) > maxRequestBytes {
+		ev.inner = "" // it is kept until it is answered, and anybody may ask
+	}
 	data := ev.encode(from, s.jid)
 	if change.Next.PendingIn && !c.PendingIn {
 		c.request = data

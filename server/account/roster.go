@@ -19,10 +19,34 @@ const nsRoster = "jabber:iq:roster"
 const (
 	maxItemText   = 1023
 	maxItemGroups = 64
+	// maxRosterBytes bounds all names and groups of a roster together: it is sent
+	// as one stanza.
+	maxRosterBytes = 1 << 20
 )
 
 // rosterFull and requestsFull bound the contacts that are listed, and the
 // requests of strangers apart: those can't use up the user's places.
+// rosterBytes is how many bytes people have typed into the roster, but for one
+// contact.
+func (s *State) rosterBytes(except jid.JID) int {
+	n := 0
+	for j, c := range s.roster {
+		if j != except {
+			n += itemBytes(c.name, c.groups)
+		}
+	}
+	return n
+}
+
+func itemBytes(name string, groups []string) int {
+	n := len(name)
+	for _, g := range groups {
+		n += len(g)
+	}
+	return n
+}
+
+// rosterFull reports whether no contact can be added.
 func (s *State) rosterFull() bool {
 	n := 0
 	for _, c := range s.roster {
@@ -89,7 +113,8 @@ func (s *State) rosterGet(ev *inbound, fx *effects) {
 			writeItem(w, s.roster[j].item(j), false)
 		}
 		w.End()
-		fx.deliver(x, ev.stanza.Reply(string(w.Bytes())).AppendTo(nil), tag{})
+		reply := ev.stanza.Reply(string(w.Bytes())).AppendTo(nil)
+		fx.deliver(x, reply, tag{answer: len(reply)})
 	})
 }
 
@@ -125,7 +150,8 @@ func (s *State) pushSince(x *session, version int64, fx *effects) {
 	}
 	slices.SortFunc(changes, func(a, b change) int { return cmp.Compare(a.item.Version, b.item.Version) })
 	for _, c := range changes {
-		fx.deliver(x, rosterPush(x.jid, c.item, c.removed, s.cfg.newID()), tag{})
+		push := rosterPush(x.jid, c.item, c.removed, s.cfg.newID())
+		fx.deliver(x, push, tag{answer: len(push)})
 	}
 }
 
@@ -186,6 +212,9 @@ func (s *State) rosterSet(ev *inbound, fx *effects) *stanza.Error {
 	}
 	if (c == nil || !c.listed) && s.rosterFull() {
 		return stanza.NewError(stanza.ResourceConstraint, "the roster is full")
+	}
+	if s.rosterBytes(it.JID)+itemBytes(it.Name, it.Groups) > maxRosterBytes {
+		return stanza.NewError(stanza.ResourceConstraint, "the names and groups of the roster are too much together")
 	}
 	if c == nil {
 		c = &contact{}

@@ -48,6 +48,7 @@ type session struct {
 	inactive  bool   // XEP-0352
 	held      []sm.Entry[tag]
 	heldBytes int
+	answers   int           // bytes of out that the client asked for itself
 	room      chan struct{} // closed when the queue has shrunk; nil if nobody waits
 	credit    chan struct{} // likewise, when received stanzas are done
 	questions map[string]chan *stanza.Stanza
@@ -71,6 +72,7 @@ type session struct {
 type tag struct {
 	kind    tagKind
 	wait    waitKind
+	answer  int             // its bytes, if the client asked for it
 	failure bool            // says that a stanza wasn't kept: leaves before the <a/> that counts it
 	id      store.ArchiveID // of a message that has one
 	offline store.ArchiveID // of a message from the offline store
@@ -169,7 +171,9 @@ func (x *session) deliver(data []byte, t tag) bool {
 		x.flushHeld()
 		x.push(data, t)
 	}
-	if x.out.Bytes()+x.heldBytes > x.hub.cfg.Limits.OutboxBytes {
+	// An answer to the client's own request, such as a large roster, isn't a sign
+	// that it doesn't read. What may be stored bounds it.
+	if x.out.Bytes()-x.answers+x.heldBytes > x.hub.cfg.Limits.OutboxBytes {
 		x.overflow = true
 		x.hub.post(x.jid.Bare(), &overflowed{x})
 	}
@@ -178,6 +182,10 @@ func (x *session) deliver(data []byte, t tag) bool {
 }
 
 func (x *session) push(data []byte, t tag) {
+	if x.answers > 0 {
+		t.answer = 0 // one at a time is beside the bound
+	}
+	x.answers += t.answer
 	x.out.Push(sm.Entry[tag]{Data: data, Tag: t})
 	if t.failure {
 		x.failures++
@@ -364,6 +372,7 @@ func (x *session) giveUp() (Transport, []sm.Entry[tag]) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	rest := x.out.Drain()
+	x.answers = 0
 	x.held, x.heldBytes, x.failures = nil, 0, 0
 	tr := x.transport
 	if x.told {

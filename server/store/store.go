@@ -37,7 +37,7 @@ var (
 // Defaults and bounds; sizes were chosen by measurement (DESIGN.md).
 const (
 	defaultCommitMax   = 512
-	defaultCommitDelay = 5 * time.Millisecond
+	defaultCommitDelay = 3 * time.Millisecond
 	defaultReaders     = 2
 	defaultMaxUnits    = 16384
 	defaultMaxBytes    = 32 << 20
