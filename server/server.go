@@ -75,6 +75,9 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
+	if opt.Release == "" {
+		opt.Release = release()
+	}
 	if opt.Path == "" {
 		opt.Path = cfg.Data
 	}

@@ -39,7 +39,9 @@ func (s *Server) newLogin(c *conn) *login {
 	l.cfg.Prepare = func(authcid string) (string, error) {
 		bare, err := jid.New(authcid, c.mach.Domain().Domain(), "")
 		l.account = bare
-		return bare.Local(), err
+		// With the domain, so that a name without an account looks different at
+		// each domain, as one with an account does.
+		return bare.String(), err
 	}
 	l.cfg.Lookup = func(_ string, h sasl.Hash) (sasl.Keys, error) {
 		// The limit holds for names that exist and for names that don't: it must

@@ -3,6 +3,7 @@ package c2s
 import (
 	"context"
 	"log/slog"
+	"strings"
 
 	"carillon.im/stanza"
 	"carillon.im/stream"
@@ -47,7 +48,32 @@ func (c *conn) trace(ev *stream.Event) {
 	case stream.Failed, stream.PeerError:
 		text = ev.Err.Error()
 	}
-	c.log(LevelTrace, "in", slog.String("xml", text))
+	c.log(LevelTrace, "in", slog.String("xml", redact(text)))
+}
+
+// secretTags are elements whose text is somebody's secret, wherever they stand:
+// XEP-0077, and XEP-0078 of old clients.
+var secretTags = [...]string{"<password", "<digest"}
+
+// redact drops the text of elements that hold a secret.
+func redact(xml string) string {
+	for _, tag := range secretTags {
+		end := "</" + tag[1:] + ">"
+		for from := 0; ; {
+			i := strings.Index(xml[from:], tag)
+			if i < 0 {
+				break
+			}
+			i += from + len(tag)
+			j := strings.Index(xml[i:], end)
+			if j < 0 {
+				break
+			}
+			xml = xml[:i] + ">..." + xml[i+j:]
+			from = i + len(">...") + len(end)
+		}
+	}
+	return xml
 }
 
 // appendTraced writes a stanza without what must not be in a log: XEP-0077's forms
@@ -67,6 +93,6 @@ func (c *conn) traceOut(b []byte, secret bool) {
 	case secret:
 		c.log(LevelTrace, "out", slog.Int("bytes", len(b)))
 	default:
-		c.log(LevelTrace, "out", slog.String("xml", string(b)))
+		c.log(LevelTrace, "out", slog.String("xml", redact(string(b))))
 	}
 }

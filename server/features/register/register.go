@@ -92,12 +92,12 @@ func (h handler) set(ctx context.Context, q *feature.Query) (string, error) {
 	return "", nil
 }
 
-// remove removes the asker's account. The result is sent from here: it has to
-// leave before the stream error, and the one that is made of what set returns
-// finds the session ended.
 // answerTime is how long a client has to read that its account is removed.
 const answerTime = 2 * time.Second
 
+// remove removes the asker's account. The result is sent from here: it has to
+// leave before the stream error, and the one that is made of what set returns
+// finds the session ended.
 func (h handler) remove(ctx context.Context, q *feature.Query) error {
 	owner := q.Owner.JID()
 	if err := h.accounts.Remove(ctx, owner); err != nil {
