@@ -1,0 +1,465 @@
+package routing
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"carillon.im/test/xmppclient"
+)
+
+// template is a kind of device that the recipient can have.
+type template struct {
+	name      string
+	profile   profile
+	available bool
+	priority  int
+}
+
+// templates are all of them; every subset is tried. A v2 session comes about by a request in Bind 2.
+func templates() []template {
+	return []template{
+		{"classic", classic, true, 0},
+		{"classic-low", classic, true, -1},
+		{"carbons", carbons, true, 5},
+		{"carbons-low", carbons, true, -1},
+		{"ng", ng, false, 0},
+	}
+}
+
+// senders are the devices of the contact and of the stranger. The first of them may send; the others look on.
+func senders() []template {
+	return []template{{"classic", classic, true, 0}, {"carbons", carbons, true, 0}, {"ng", ng, true, -1}, {"carbons-low", carbons, true, -1}}
+}
+
+const onlookers = 1
+
+func (a *account) add(list []template) {
+	for _, t := range list {
+		a.devices = append(a.devices, &device{name: t.name, profile: t.profile, available: t.available, priority: t.priority, account: a})
+	}
+}
+
+// groups is in how many servers the subsets are tried, side by side.
+const groups = 4
+
+func TestRouting(t *testing.T) {
+	if _, err := theIdentity(); err != nil { // outside of the bubbles: what it starts isn't theirs
+		t.Fatal(err)
+	}
+	every := os.Getenv("CARILLON_ROUTING") == "all"
+	bad := &disagreements{seen: map[string]*disagreement{}}
+	t.Run("subsets", func(t *testing.T) {
+		for g := range groups {
+			t.Run(strconv.Itoa(g), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t)
+					defer w.end()
+					for set := g; set < 1<<len(templates()); set += groups {
+						newRound(w, set, every, bad).run()
+					}
+				})
+			})
+		}
+	})
+	bad.report(t)
+}
+
+// round is one set of devices of the recipient.
+type round struct {
+	w                           *world
+	set                         int
+	every                       bool // every sender sends everything
+	bad                         *disagreements
+	recipient, friend, stranger *account
+	clients                     map[*device]*xmppclient.Client
+	kinds                       []kind
+	next                        int // the number of the next message
+
+	sent     map[string]*message
+	expected map[*device]map[key]form // of the batch
+	archives map[*account]map[key]form
+	offline  map[key]form
+	ids      map[*account]map[string]string // message to archive id
+	whose    map[string]string              // message to its <whose/>
+	owners   map[string]string              // and the reverse
+	orders   map[*device][]string           // the archive ids in the order in which an IM-NG device got them
+}
+
+func newRound(w *world, set int, every bool, bad *disagreements) *round {
+	r := &round{w: w, set: set, every: every, bad: bad, kinds: kinds(), clients: map[*device]*xmppclient.Client{},
+		sent: map[string]*message{}, archives: map[*account]map[key]form{}, offline: map[key]form{}, ids: map[*account]map[string]string{},
+		whose: map[string]string{}, owners: map[string]string{}, orders: map[*device][]string{}}
+	name := func(role string) string { return fmt.Sprintf("%s%d@localhost", role, set) }
+	r.recipient, r.friend, r.stranger = w.account(name("r")), w.account(name("f")), w.account(name("s"))
+	w.befriend(r.recipient, r.friend)
+	var list []template
+	for i, t := range templates() {
+		if set&(1<<i) != 0 {
+			list = append(list, t)
+		}
+	}
+	r.recipient.add(list)
+	r.friend.add(senders())
+	r.stranger.add(senders())
+	for _, a := range r.accounts() {
+		r.archives[a], r.ids[a] = map[key]form{}, map[string]string{}
+		for _, d := range a.devices {
+			r.clients[d] = w.login(d)
+		}
+	}
+	settle()
+	for _, c := range r.clients {
+		w.forget(c)
+	}
+	return r
+}
+
+func (r *round) accounts() []*account { return []*account{r.recipient, r.friend, r.stranger} }
+
+func (r *round) run() {
+	for _, a := range r.accounts() {
+		from := a.devices
+		if a != r.recipient {
+			from = from[:len(from)-onlookers]
+		}
+		for i, d := range from {
+			r.send(d, r.messages(d, i, len(from)))
+		}
+	}
+	r.feedback()
+	for _, a := range r.accounts() {
+		r.checkArchive(a)
+	}
+	r.checkOffline()
+	for _, c := range r.clients {
+		c.Cut()
+	}
+	settle()
+}
+
+// messages are what the i-th of n senders sends to the recipient: all, or its share.
+func (r *round) messages(from *device, i, n int) []*message {
+	var list []*message
+	turn := r.set
+	for _, typ := range []string{"", "chat", "groupchat", "headline", "error"} {
+		for k := range r.kinds {
+			targets := append([]*device{nil, nil}, r.recipient.devices...)
+			for j, target := range targets {
+				turn++
+				if !r.every && turn%n != i {
+					continue
+				}
+				list = append(list, &message{typ: typ, from: from, to: r.recipient, addressed: target, absent: j == 1, kind: &r.kinds[k]})
+			}
+		}
+	}
+	return list
+}
+
+// feedback sends errors that answer messages which the recipient's devices sent: one for a single device, one for all.
+func (r *round) feedback() {
+	var plain, single *kind
+	for i := range r.kinds {
+		switch r.kinds[i].name {
+		case "body":
+			plain = &r.kinds[i]
+		case "private":
+			single = &r.kinds[i]
+		}
+	}
+	peer := r.friend.devices[0]
+	for _, d := range r.recipient.devices {
+		one := &message{typ: "chat", from: d, to: r.friend, addressed: peer, kind: single}
+		all := &message{typ: "chat", from: d, to: r.friend, kind: plain}
+		r.send(d, []*message{one, all})
+		answered := eligibleOne
+		if d.profile == v2 {
+			answered = exclusiveOne
+		}
+		full := &message{typ: "chat", from: d, to: r.friend, addressed: peer, kind: plain}
+		r.send(d, []*message{full})
+		r.send(peer, []*message{
+			{id: one.id, typ: "error", from: peer, to: r.recipient, addressed: d, kind: plain, answers: exclusiveOne},
+			{id: all.id, typ: "error", from: peer, to: r.recipient, addressed: d, kind: plain, answers: eligibleOne},
+			{id: full.id, typ: "error", from: peer, to: r.recipient, addressed: d, kind: plain, answers: answered},
+		})
+	}
+}
+
+// batch is how many messages are sent before everybody looks.
+const batch = 300
+
+func (r *round) send(from *device, list []*message) {
+	for part := range slices.Chunk(list, batch) {
+		r.expected = map[*device]map[key]form{}
+		var stanzas []string
+		for _, m := range part {
+			if m.id == "" {
+				m.id = "m" + strconv.Itoa(r.next)
+				r.next++
+			}
+			r.sent[m.id] = m
+			r.expect(m)
+			stanzas = append(stanzas, m.xml())
+		}
+		if err := r.clients[from].Send(stanzas...); err != nil {
+			r.w.t.Fatal(err)
+		}
+		settle()
+		for d, c := range r.clients {
+			r.check(d, c)
+		}
+	}
+}
+
+// xml is the message as it is sent.
+func (m *message) xml() string {
+	typ := ""
+	if m.typ != "" {
+		typ = " type='" + m.typ + "'"
+	}
+	payload := strings.ReplaceAll(m.kind.payload, "{bare}", m.to.bare)
+	if m.typ == "error" {
+		payload += feedbackError
+	}
+	return "<message to='" + m.address() + "' id='" + m.id + "'" + typ + ">" + payload + "</message>"
+}
+
+// expect notes what the model says of a message.
+func (r *round) expect(m *message) {
+	out := m.outcome()
+	note := func(d *device, k key, f form) {
+		if r.expected[d] == nil {
+			r.expected[d] = map[key]form{}
+		}
+		r.expected[d][k] = f
+	}
+	for d, f := range out.forms {
+		note(d, key{id: m.id}, f)
+	}
+	for d, f := range out.errors {
+		note(d, key{m.id, true}, f)
+	}
+	for a, f := range out.archives {
+		r.archives[a][key{id: m.id}] = f
+	}
+	if out.offline != nil {
+		r.offline[key{id: m.id}] = *out.offline
+	}
+}
+
+// check compares what a device received since the last time with what it should have.
+func (r *round) check(d *device, c *xmppclient.Client) {
+	list, err := messages(c)
+	if err != nil {
+		r.w.t.Fatalf("%s: %v", d.full(), err)
+	}
+	got := map[key]form{}
+	for _, el := range list {
+		s, err := see(el, d.account.bare, d.full())
+		if err != nil {
+			r.bad.note(r, d.describe(r.sent[s.key.id]), s.key, err.Error(), "")
+			continue
+		}
+		if f, twice := got[s.key]; twice {
+			r.bad.note(r, d.describe(r.sent[s.key.id]), s.key, "twice: "+f.String()+" and "+s.form.String(), "once")
+			continue
+		}
+		got[s.key] = s.form
+		r.remember(d.account, s)
+		if d.profile.modern() && s.id != "" {
+			r.orders[d] = append(r.orders[d], s.id)
+		}
+	}
+	r.compare(d, got, r.expected[d])
+}
+
+// compare notes every difference.
+func (r *round) compare(d *device, got, want map[key]form) {
+	for k, f := range got {
+		if want[k] != f {
+			r.bad.note(r, d.describe(r.sent[k.id]), k, f.String(), want[k].String())
+		}
+	}
+	for k, f := range want {
+		if _, ok := got[k]; !ok {
+			r.bad.note(r, d.describe(r.sent[k.id]), k, "nothing", f.String())
+		}
+	}
+}
+
+// remember holds the copies of a message to having one archive id per account, one <whose/> and none that was ever given.
+func (r *round) remember(a *account, s sighting) {
+	m := r.sent[s.key.id]
+	if s.id != "" {
+		if old := r.ids[a][s.key.id]; old != "" && old != s.id {
+			r.bad.note(r, a.role(m), s.key, "archive ids "+old+" and "+s.id, "one")
+		}
+		r.ids[a][s.key.id] = s.id
+	}
+	if s.whose != "" {
+		old, owner := r.whose[s.key.id], r.owners[s.whose]
+		if old != "" && old != s.whose || owner != "" && owner != s.key.id {
+			r.bad.note(r, a.role(m), s.key, "whose "+s.whose, old+" of "+owner)
+		}
+		r.whose[s.key.id], r.owners[s.whose] = s.whose, s.key.id
+	}
+}
+
+// checkArchive compares an account's archive, and its order with that in which its IM-NG devices got the messages.
+func (r *round) checkArchive(a *account) {
+	got := map[key]form{}
+	at := map[string]int{}
+	for i, el := range r.w.archive(a.bare) {
+		s, err := see(el, a.bare, a.bare+"/reader")
+		if err != nil {
+			r.bad.note(r, "archive", s.key, err.Error(), "")
+			continue
+		}
+		if _, twice := got[s.key]; twice {
+			r.bad.note(r, "archive", s.key, "twice", "once")
+		}
+		got[s.key], at[s.id] = s.form, i
+		r.remember(a, s)
+	}
+	reader := &device{name: "archive", account: a}
+	r.compare(reader, got, r.archives[a])
+	for _, d := range a.devices {
+		last := -1
+		for _, id := range r.orders[d] {
+			if i, ok := at[id]; !ok || i <= last {
+				r.w.t.Errorf("%s got the archived message %s out of order", d.full(), id)
+			} else {
+				last = i
+			}
+		}
+	}
+}
+
+// checkOffline lets a device come online that was never there.
+func (r *round) checkOffline() {
+	late := &device{name: "late", profile: classic, available: true, account: r.recipient}
+	r.clients[late] = r.w.login(late)
+	settle()
+	r.expected = map[*device]map[key]form{late: r.offline}
+	r.check(late, r.clients[late])
+}
+
+// disagreements collects what server and model disagree on, one line for all messages that differ in the same way.
+type disagreements struct {
+	mu   sync.Mutex
+	seen map[string]*disagreement
+}
+
+type disagreement struct {
+	count   int
+	example string
+}
+
+func (b *disagreements) note(r *round, where string, k key, got, want string) {
+	m := r.sent[k.id]
+	what := "an unknown message " + k.id
+	line := fmt.Sprintf("%s\n\t%s\n\tserver: %s\n\tmodel:  %s", what, where, got, want)
+	example := ""
+	if m != nil {
+		what = m.describe()
+		line = r.anonymous(m, fmt.Sprintf("%s\n\t%s\n\tserver: %s\n\tmodel:  %s", what, where, got, want))
+		example = fmt.Sprintf("devices %s, %s sends %s", r.devices(), m.from.full(), m.xml())
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.seen[line] == nil {
+		b.seen[line] = &disagreement{example: example}
+	}
+	b.seen[line].count++
+}
+
+// anonymous leaves out what differs from round to round.
+func (r *round) anonymous(m *message, line string) string {
+	if m.addressed != nil {
+		line = strings.ReplaceAll(line, m.addressed.full(), "ADDRESSED")
+	}
+	line = strings.ReplaceAll(line, m.from.full(), "FROM")
+	line = strings.ReplaceAll(line, r.recipient.bare, "RECIPIENT")
+	return strings.ReplaceAll(line, m.from.account.bare, "SENDER")
+}
+
+func (r *round) devices() string {
+	var names []string
+	for _, d := range r.recipient.devices {
+		names = append(names, d.name)
+	}
+	return "[" + strings.Join(names, " ") + "]"
+}
+
+// shown bounds the report: who has broken something wants the first lines, not a thousand.
+const shown = 60
+
+func (b *disagreements) report(t *testing.T) {
+	for i, line := range slices.Sorted(maps.Keys(b.seen)) {
+		if i == shown {
+			t.Errorf("and %d more ways to disagree", len(b.seen)-shown)
+			return
+		}
+		t.Errorf("%d times: %s\n\te.g. %s", b.seen[line].count, line, b.seen[line].example)
+	}
+}
+
+func (m *message) describe() string {
+	typ := m.typ
+	if typ == "" {
+		typ = "normal"
+	}
+	to := "the bare JID"
+	switch {
+	case m.absent:
+		to = "an absent full JID"
+	case m.addressed != nil:
+		to = m.addressed.name
+	}
+	relation := "a stranger's"
+	switch {
+	case m.own():
+		relation = "own"
+	case m.known():
+		relation = "a contact's"
+	}
+	return fmt.Sprintf("%s (%s) to %s from %s %s", m.kind.name, typ, to, relation, m.from.name)
+}
+
+func (a *account) role(m *message) string {
+	switch {
+	case m == nil:
+		return a.bare
+	case a == m.to:
+		return "recipient"
+	}
+	return "sender"
+}
+
+func (d *device) describe(m *message) string { return d.account.role(m) + "'s " + d.name }
+
+// String is for people; the payload is in the example.
+func (f form) String() string {
+	if f == (form{}) {
+		return "nothing"
+	}
+	s := f.how + " from " + f.from + " to " + f.to
+	for _, flag := range []struct {
+		on   bool
+		name string
+	}{{f.id, "stanza-id"}, {f.whose, "whose"}, {f.imng, "im-ng"}, {f.xmpp1, "xmpp-1"}, {f.reason != "", f.reason}} {
+		if flag.on {
+			s += " " + flag.name
+		}
+	}
+	return s + " type='" + f.typ + "' " + f.inner
+}
