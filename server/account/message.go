@@ -213,7 +213,7 @@ func (s *State) offlineFull() bool { return s.offline >= s.cfg.Limits.OfflineMes
 // deliver turns a decision's lines into deliveries.
 func (s *State) deliver(d *route.Decision, c *copies, fx *effects) {
 	msg := &s.facts.Message
-	other := tag{id: c.id, order: s.order}
+	other := tag{id: c.id, order: s.order, archived: c.archived}
 	if msg.Marks.Any(route.OnlyChatState) {
 		other.wait, other.from = waitChatState, c.stanza.From
 	}
