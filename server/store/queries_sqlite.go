@@ -14,7 +14,7 @@ const (
 	qTailDelete = `DELETE FROM tail WHERE seq <= ?`
 	qTailAll    = `SELECT seq, data FROM tail ORDER BY seq`
 	qArchiveTop = `SELECT coalesce((SELECT max(id) FROM archive WHERE account = ?1), 0) FROM account WHERE id = ?1`
-	qArchivePut = `INSERT INTO archive (account, id, peer_hash, peer, stanza) VALUES (?, ?, ?, ?, ?)`
+	qArchivePut = `INSERT INTO archive (account, id, peer_hash, peer, stanza, thread) VALUES (?, ?, ?, ?, ?, ?)`
 	// For moves out of the tail: a row that is there already is the same one.
 	qArchiveMove = qArchivePut + ` ON CONFLICT DO NOTHING`
 	qOfflinePut  = `INSERT INTO offline (account, id, stanza) VALUES (?, ?, ?)`
@@ -58,6 +58,12 @@ const (
 	qArchiveNote = `UPDATE account SET last_id = max(last_id, coalesce((SELECT max(id) FROM archive WHERE account = ?1), 0)) WHERE id = ?1`
 	qSecretPut   = `INSERT INTO secret (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING`
 	qProbe       = `UPDATE account SET last_id = last_id WHERE id = 0`
+
+	qUpkeepGet     = `SELECT account, id FROM upkeep WHERE name = ?`
+	qUpkeepPut     = `UPDATE upkeep SET account = ?2, id = ?3 WHERE name = ?1`
+	qUpkeepDel     = `DELETE FROM upkeep WHERE name = ?`
+	qArchiveWalk   = `SELECT account, id, stanza FROM archive WHERE (account, id) > (?1, ?2) ORDER BY account, id LIMIT ?3`
+	qArchiveThread = `UPDATE archive SET thread = ?3 WHERE account = ?1 AND id = ?2`
 )
 
 // Reading.
@@ -97,10 +103,22 @@ const (
 	qPageDownBare = qWith + qBare + qDown
 	qPageUpFull   = qWith + qFull + qUp
 	qPageDownFull = qWith + qFull + qDown
-	qEntry        = `SELECT id, stanza, peer FROM archive WHERE account = ?1 AND id = ?2`
+	// A thread is few entries: the correspondent is looked at in each.
+	qThread         = `SELECT id, stanza FROM archive INDEXED BY archive_thread WHERE account = ?1 AND thread = ?7 AND id > ?2 AND id <= ?3`
+	qThreadUp       = qThread + qUp
+	qThreadDown     = qThread + qDown
+	qThreadUpBare   = qThread + qBare + qUp
+	qThreadDownBare = qThread + qBare + qDown
+	qThreadUpFull   = qThread + qFull + qUp
+	qThreadDownFull = qThread + qFull + qDown
+
+	qEntry        = `SELECT id, stanza, peer, thread FROM archive WHERE account = ?1 AND id = ?2`
 	qCount        = `SELECT count(*) FROM archive INDEXED BY archive_peer WHERE account = ?1 AND id > ?2 AND id <= ?3`
 	qCountWith    = qCount + ` AND peer_hash = ?4`
 	qCountFull    = qCountWith + ` AND peer = ?5`
+	qCountThread  = `SELECT count(*) FROM archive INDEXED BY archive_thread WHERE account = ?1 AND thread = ?4 AND id > ?2 AND id <= ?3`
+	qCountThreadB = qCountThread + qBare
+	qCountThreadF = qCountThread + qFull
 	qHas          = `SELECT 1 FROM archive WHERE account = ?1 AND id = ?2`
 	qBounds       = `SELECT (SELECT min(id) FROM archive WHERE account = ?1 AND id <= ?2), (SELECT max(id) FROM archive WHERE account = ?1 AND id <= ?2)`
 )

@@ -190,6 +190,9 @@ func (s *Store) start(ctx context.Context) error {
 	if err := s.write.loadTail(); err != nil {
 		return err
 	}
+	if err := s.upkeep(ctx); err != nil {
+		return err
+	}
 	if s.memory != nil {
 		s.readers = make(chan *conn, 1)
 		s.readers <- s.write.db

@@ -155,7 +155,7 @@ func (t *tx) archive(o ArchiveAppend) error {
 	if err != nil {
 		return err
 	}
-	r := tailRow{id: o.ID, peer: o.Peer, stanza: o.Stanza}
+	r := tailRow{id: o.ID, peer: o.Peer, thread: newThreadKey(o.Thread), stanza: o.Stanza}
 	if o.ID <= a.stored {
 		s, err := t.stmt(qArchivePut)
 		if err != nil {
@@ -187,6 +187,9 @@ func insert(s *sqlite.Stmt, id AccountID, r tailRow) error {
 	s.Int(3, peerHash(r.peer))
 	s.Text(4, r.peer.String())
 	s.Blob(5, r.stanza)
+	if r.thread != (threadKey{}) { // else NULL, as Reset left it
+		s.Blob(6, r.thread[:])
+	}
 	return s.Run()
 }
 

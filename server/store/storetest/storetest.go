@@ -32,6 +32,7 @@ func Run(t *testing.T, open Open) {
 		"secret":      secret,
 		"archive":     archive,
 		"filters":     filters,
+		"threads":     threads,
 		"late":        late,
 		"atomic":      atomic,
 		"order":       order,
