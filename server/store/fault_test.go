@@ -261,6 +261,9 @@ func TestBusy(t *testing.T) {
 	}
 }
 
+// starting begins the victim's line that says which start of the store this is.
+const starting = "start"
+
 const victimDir = "CARILLON_STORE_TEST_DIR"
 
 // victim commits until it is killed, and prints what it was told is committed.
@@ -280,6 +283,7 @@ func victim(dir string) {
 		fmt.Println("account:", err)
 		os.Exit(1)
 	}
+	fmt.Println(starting, s.Starts()) // a line of its own, before the ids
 	out := make(chan store.ArchiveID, 1<<20)
 	go func() {
 		w := bufio.NewWriter(os.Stdout)
@@ -331,8 +335,12 @@ func TestKill(t *testing.T) {
 			t.Fatal(err)
 		}
 		lines := bufio.NewScanner(stdout)
-		// At different loads: after the first message as well as after rounds of moving.
-		for n := 0; n < 1+(i%10)*(i%10)*150 && lines.Scan(); n++ {
+		lines.Scan()
+		if want := fmt.Sprint(starting, " ", 2*i+1); lines.Text() != want { // one by the victim and one by us each time
+			t.Fatalf("the victim said %q, want %q", lines.Text(), want)
+		}
+		// At different loads: right after Open as well as after rounds of moving.
+		for n := 0; n < (i%10)*(i%10)*150 && lines.Scan(); n++ {
 			told = parseID(t, lines.Text())
 		}
 		if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
@@ -350,6 +358,9 @@ func TestKill(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer s.Close()
+			if n := s.Starts(); n != uint64(2*i+2) {
+				t.Fatalf("start %d after %d kills", n, i+1)
+			}
 			d, err := s.LoadAccount(t.Context(), jid.MustParse("a@x.example"))
 			if err != nil {
 				t.Fatal(err)
@@ -365,6 +376,9 @@ func TestKill(t *testing.T) {
 				t.Fatalf("told %d, found %d", told, last)
 			}
 			kv, err := s.KVGet(t.Context(), d.ID, "n", "n")
+			if len(all) == 0 && errors.Is(err, store.ErrNotFound) {
+				kv, err = []byte("0"), nil
+			}
 			if err != nil || string(kv) != strconv.Itoa(len(all)) {
 				t.Fatalf("a unit in part: value %s, %d entries, %v", kv, len(all), err)
 			}
@@ -384,6 +398,73 @@ func parseID(t *testing.T, line string) store.ArchiveID {
 		t.Fatalf("the victim said %q", line)
 	}
 	return store.ArchiveID(n)
+}
+
+// TestStarts: every Open has a number of its own; one that is refused counts nothing.
+func TestStarts(t *testing.T) {
+	dir := t.TempDir()
+	for want := uint64(1); want <= 3; want++ {
+		s, err := store.Open(t.Context(), store.Options{Path: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Starts(); got != want {
+			t.Errorf("start %d is %d", want, got)
+		}
+		if _, err := store.Open(t.Context(), store.Options{Path: dir}); !errors.Is(err, store.ErrLocked) {
+			t.Errorf("got %v", err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := open(t, store.Options{Path: ":memory:"}).Starts(); got != 1 {
+		t.Errorf("in memory: %d", got)
+	}
+}
+
+// TestSavedSessionsAfterRestart: a session that was away keeps its time, one that was connected when the process ended has all of it from then on.
+func TestSavedSessionsAfterRestart(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	clock := func() time.Time { return now }
+	ends := now.Add(3 * time.Minute)
+	s, err := store.Open(t.Context(), store.Options{Path: dir, Now: clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := storetest.Account(t, s, "a@x.example")
+	queue := []store.QueuedStanza{{Entry: 7, Tag: []byte("t")}}
+	away := store.SavedSession{Key: store.NewResumeKey("away"), Ends: ends, Window: 5 * time.Minute, Queue: queue}
+	here := store.SavedSession{Key: store.NewResumeKey("here"), Window: 5 * time.Minute, Queue: queue}
+	if err := s.Commit(t.Context(), store.SessionSave{Account: a, Session: away}, store.SessionSave{Account: a, Session: here}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the time doesn't start over a second time
+		now = now.Add(time.Minute)
+		if s, err = store.Open(t.Context(), store.Options{Path: dir, Now: clock}); err != nil {
+			t.Fatal(err)
+		}
+		list, err := s.SessionsOf(t.Context(), a)
+		if err := errors.Join(err, s.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if len(list) != 2 {
+			t.Fatalf("%d sessions", len(list))
+		}
+		for _, x := range list {
+			want := ends
+			if x.Key == here.Key {
+				want = ends.Add(3 * time.Minute)
+			}
+			if !x.Ends.Equal(want) || len(x.Queue) != 1 || x.Queue[0].Entry != 7 {
+				t.Errorf("%+v, want it to end at %v", x, want)
+			}
+		}
+	}
 }
 
 // TestReopen: the tail survives an orderly stop, and what was half moved is neither doubled nor lost.

@@ -142,6 +142,8 @@ func TestPlans(t *testing.T) {
 		qCount: "COVERING INDEX archive_peer (account=?", qCountWith: "COVERING INDEX archive_peer (account=? AND peer_hash=? AND id>? AND id<?)",
 		qThreadUp: "archive_thread (account=? AND thread=? AND id>? AND id<?)", qThreadDownBare: "archive_thread (account=? AND thread=? AND id>? AND id<?)",
 		qCountThread: "COVERING INDEX archive_thread (account=? AND thread=? AND id>? AND id<?)", qArchiveWalk: "PRIMARY KEY ((account,id)>(?,?))",
+		qClientCount: "PRIMARY KEY (account=?)", qClientGet: "PRIMARY KEY (account=? AND id=?)", qTokenGet: "PRIMARY KEY (account=? AND client=?)",
+		qQueueAll: "PRIMARY KEY (account=? AND key=?)", qSavedAll: "PRIMARY KEY (account=?)", qSavedAccounts: "PRIMARY KEY (account=?)",
 		qHas: "PRIMARY KEY (account=? AND id=?)", qArchiveTop: "PRIMARY KEY (account=?)", qKeys: "PRIMARY KEY (account=? AND hash=?)",
 		qAccountHead: "PRIMARY KEY (account=?)", qBounds: "PRIMARY KEY (account=? AND id<?)", qPurgeable: "PRIMARY KEY (account=?)",
 		qAccountsOf: "account_domain (domain=? AND jid>?)", qOfflinePage: "PRIMARY KEY (account=? AND id>?)",

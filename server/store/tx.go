@@ -329,7 +329,8 @@ func unitError(err error) error {
 
 // isUnitError tells an error that a unit brought upon itself from a fault of the database.
 func isUnitError(err error) bool {
-	return errors.Is(err, ErrNotFound) || errors.Is(err, ErrExists) || errors.Is(err, ErrTooBig) || errors.Is(err, ErrInvalid)
+	return errors.Is(err, ErrNotFound) || errors.Is(err, ErrExists) || errors.Is(err, ErrTooBig) || errors.Is(err, ErrInvalid) ||
+		errors.Is(err, ErrReplayed)
 }
 
 // diskError makes a full disk recognisable.
