@@ -140,7 +140,7 @@ func (s *State) keep(d *route.Decision, c *copies, ops []store.Op) (_ []store.Op
 		if peer.Bare() == s.jid {
 			peer = c.stanza.To
 		}
-		ops = append(ops, store.ArchiveAppend{Account: s.id, ID: c.id, Peer: peer, Stanza: c.archivedForm()})
+		ops = append(ops, store.ArchiveAppend{Account: s.id, ID: c.id, Peer: peer, Thread: c.stanza.Thread(), Stanza: c.archivedForm()})
 	}
 	if !d.Offline {
 		return ops, func() {}
