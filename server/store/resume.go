@@ -34,7 +34,8 @@ type SavedSession struct {
 	Handled  uint32    // h of what the client sent (XEP-0198 4)
 	Acked    uint32    // the client's last h
 	Sent     int       // so many stanzas of Queue, from the first on, were sent
-	// UpTo is the newest archive id of the account when the session was saved: what of it the client is owed is in Queue.
+	// UpTo is the newest archive id that the account had handed to its sessions when this one was saved (not the newest it had given): what of the
+	// archive up to there the client is owed is in Queue.
 	UpTo  ArchiveID
 	State []byte // profile, presence, client state, interests and whatever else its owner wants back
 	Queue []QueuedStanza
