@@ -42,6 +42,8 @@ type Server struct {
 	control *admin.Control
 	pages   *http.Server
 
+	disguise disguise
+
 	listeners []listener
 	ready     chan struct{}
 }
@@ -99,6 +101,10 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 	}
 	secret, err := s.store.Secret(ctx, "scram-dummy", 32)
 	if err != nil {
+		return nil, err
+	}
+	s.disguise.secret, s.disguise.without = secret, cfg.Auth.Iterations
+	if err = s.disguise.refresh(ctx, s.store); err != nil {
 		return nil, err
 	}
 	users := &accounts{server: s}
@@ -340,7 +346,8 @@ func (s *Server) close(ctx context.Context) {
 }
 
 // maintain does what is due now and then: it deletes messages that are older
-// than the operator keeps them, and hands memory back after a rush.
+// than the operator keeps them, counts passwords by their iterations, and hands
+// memory back after a rush.
 func (s *Server) maintain(ctx context.Context) {
 	ticker := time.NewTicker(maintainEvery)
 	defer ticker.Stop()
@@ -351,6 +358,9 @@ func (s *Server) maintain(ctx context.Context) {
 			memory.round()
 			if round%purgeRounds == 0 {
 				s.purge(ctx)
+				if err := s.disguise.refresh(ctx, s.store); err != nil && ctx.Err() == nil {
+					s.log.Warn("passwords could not be counted", "error", err)
+				}
 			}
 		case <-ctx.Done():
 			return

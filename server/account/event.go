@@ -29,6 +29,7 @@ type effectKind uint8
 
 const (
 	fxDeliver effectKind = iota + 1 // data to session
+	fxShow                          // data, the presence of a contact, to session
 	fxHandled                       // stanza number of session is handled
 	fxPost                          // event to another account's owner
 	fxRoute                         // arrive to whoever answers for its address
@@ -44,6 +45,7 @@ type effect struct {
 	data    []byte
 	tag     tag
 	number  uint64
+	gone    bool // unavailable presence
 
 	to   jid.JID
 	ev   event
@@ -61,6 +63,11 @@ type commit struct {
 
 func (fx *effects) deliver(s *session, data []byte, t tag) {
 	fx.list = append(fx.list, effect{kind: fxDeliver, session: s, data: data, tag: t})
+}
+
+// show is deliver for presence that the session can do without for a while.
+func (fx *effects) show(s *session, data []byte, t tag, gone bool) {
+	fx.list = append(fx.list, effect{kind: fxShow, session: s, data: data, tag: t, gone: gone})
 }
 
 func (fx *effects) handled(s *session, number uint64) {
@@ -105,6 +112,7 @@ type entry struct {
 	shows  bool
 	// recounts: once it is committed the account's numbers are read anew.
 	recounts bool
+	settles  []jid.JID // contacts of whom nothing is certain before the commit
 	err      error
 }
 
@@ -155,6 +163,7 @@ func (s *State) release(fx *effects) {
 		}
 		switch {
 		case e.err == nil:
+			s.settled(e)
 			fx.list = append(fx.list, e.then...)
 			if e.recounts {
 				s.distrust(errRecount)

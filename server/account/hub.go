@@ -227,14 +227,26 @@ func (h *Hub) Resume(ctx context.Context, r ResumeRequest) (*Session, Resumed, e
 	return c, got.resumed, got.err
 }
 
-// AccountRemoved ends the sessions of an account that was removed, tells its
-// contacts as far as they are known still, and forgets it.
+// AccountRemoved ends the sessions of an account that was removed from the
+// store, tells its contacts, and forgets it.
 func (h *Hub) AccountRemoved(ctx context.Context, bare jid.JID) error {
 	_, err := ask(ctx, h, bare, func(s *State, fx *effects) struct{} {
 		s.remove(fx)
 		return struct{}{}
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	// The store has ended the subscriptions on disk, and memory follows. What is
+	// just being read may be from before.
+	h.everywhere(func(l *loop) {
+		for j, s := range l.states {
+			if _, known := s.roster[bare]; known || s.load != loaded || s.stale != nil {
+				h.post(j, &contactRemoved{bare})
+			}
+		}
+	})
+	return nil
 }
 
 // Sessions describes an account's sessions.

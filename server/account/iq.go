@@ -71,7 +71,7 @@ func (ev *arrive) apply(s *State, fx *effects) {
 	case stanza.Presence:
 		st := ev.stanza
 		if st.Type == stanza.TypeProbe {
-			s.answerProbe(st.From, st.To, fx)
+			(&probeArrives{st.From, st.To}).apply(s, fx)
 			return
 		}
 		s.receivePresence(&presenceArrives{presence: presenceOf(st, st.Inner()), from: st.From, to: st.To}, fx)
@@ -100,6 +100,12 @@ func (h *Hub) answerIQ(ctx context.Context, x *session, st *stanza.Stanza, scope
 }
 
 func (h *Hub) handleIQ(ctx context.Context, x *session, st *stanza.Stanza, scope feature.Scope) (string, error) {
+	if scope == feature.Contact && st.Type == stanza.TypeSet && isRoster(st) {
+		// RFC 6121 2.1.5, 2.3.3; a get, for which no error is given there, is
+		// answered as what the server doesn't do for strangers. Both before
+		// anybody looks whether there is such an account.
+		return "", stanza.NewError(stanza.Forbidden, "")
+	}
 	q := &feature.Query{IQ: st, Payload: st.Payload(), Scope: scope, Owner: &accountRef{h, x.jid.Bare()}, Session: x}
 	if scope == feature.Contact {
 		q.Owner = &accountRef{h, st.To.Bare()}

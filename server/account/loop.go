@@ -239,6 +239,10 @@ func (l *loop) carryOut(e *effect) {
 		if !e.session.deliver(e.data, e.tag) && e.tag.kind != tagOther {
 			l.hub.post(e.session.jid.Bare(), &undelivered{session: e.session, data: e.data, tag: e.tag})
 		}
+	case fxShow:
+		if s := l.states[e.session.jid.Bare()]; s != nil {
+			s.showContact(e.session, e.data, e.tag, e.gone)
+		}
 	case fxHandled:
 		e.session.handled(e.number)
 	case fxPost:

@@ -91,8 +91,8 @@ type Auth struct {
 	StrictChannelBinding bool `toml:"strict_channel_binding"`
 
 	// How many rounds of hashing protect a stored password (SCRAM, XEP-0438). New and changed passwords get this count; a login costs the client so
-	// many rounds, the server only with PLAIN. Best left as it is once there are accounts: until all of them have a new password, the count tells
-	// older accounts from names that nobody has.
+	// many rounds, the server only with PLAIN. Accounts keep the count that their password was stored with, and names that nobody has show the same
+	// counts in the same proportions, so that a change tells nobody who has an account.
 	Iterations int `toml:"iterations"`
 }
 

@@ -193,7 +193,10 @@ func (c *client) Wake() {
 	}
 }
 
-func (c *client) End(e *stanza.StreamError) { c.ended <- e }
+func (c *client) End(e *stanza.StreamError) {
+	c.ended <- e
+	c.session.Detach(c) // the connection is gone with the stream
+}
 
 // bind opens a session.
 func (l *live) bind(name, resource string) *client {
