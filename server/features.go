@@ -11,6 +11,7 @@ import (
 	"carillon.im/server/features/csi"
 	"carillon.im/server/features/disco"
 	"carillon.im/server/features/entitytime"
+	"carillon.im/server/features/imng"
 	"carillon.im/server/features/lastactivity"
 	"carillon.im/server/features/mam"
 	"carillon.im/server/features/ping"
@@ -19,6 +20,7 @@ import (
 	"carillon.im/server/features/vcard"
 	"carillon.im/server/features/version"
 	"carillon.im/server/store"
+	"carillon.im/xep"
 )
 
 // Bounds of what an account may keep beside its messages.
@@ -37,6 +39,8 @@ func features(cfg config.Config, s *store.Store, known *caps.Cache, accounts reg
 		entitytime.New(now),
 		lastactivity.New(now, now()),
 		carbons.New(),
+		imng.New(),
+		mine(),
 		csi.New(),
 		blocking.New(cfg.Limits.BlockItems),
 		private.New(s, private.Limits{Items: privateItems, Bytes: privateBytes}),
@@ -46,6 +50,17 @@ func features(cfg config.Config, s *store.Store, known *caps.Cache, accounts reg
 		known.Feature(),
 	}
 	return append(list, disco.New("carillon", "https://carillon.im", list...))
+}
+
+// mine declares XEP-0259, which is routing's: the account's owner asks and
+// routes the claims. Some copies of the text have another namespace (R-MINE-1).
+func mine() feature.Feature {
+	vars := []string{xep.NSMine, xep.NSMineOCR}
+	return feature.Feature{
+		Name:  "mine",
+		Specs: []feature.Spec{{XEP: "0259", Version: "0.1", Note: "accounts; rooms not yet"}},
+		Disco: []feature.Disco{{Scope: feature.Server, Vars: vars}, {Scope: feature.Account, Vars: vars}},
+	}
 }
 
 // core declares what the stream, the account's owner and routing do without a

@@ -115,7 +115,7 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 	}
 	s.hub = account.New(account.Config{
 		Domains: cfg.Domains, Store: s.store, Features: s.set, Log: log, Now: opt.Now, Rand: rand.Reader,
-		Loops: loops(), ArchiveDefault: cfg.Archive.Default, RefuseStrangers: cfg.Strangers,
+		Start: 1, Loops: loops(), ArchiveDefault: cfg.Archive.Default, RefuseStrangers: cfg.Strangers,
 		Limits: account.Limits{
 			OutboxBytes: cfg.Limits.OutboxBytes, SessionsPerAccount: cfg.Limits.SessionsPerAccount,
 			OfflineMessages: cfg.Limits.OfflineMessages, RosterItems: cfg.Limits.RosterItems, BlockItems: cfg.Limits.BlockItems,

@@ -112,6 +112,8 @@ type entry struct {
 	shows  bool
 	// recounts: once it is committed the account's numbers are read anew.
 	recounts bool
+	// answered: the sender was told already that the message goes no further.
+	answered bool
 	settles  []jid.JID // contacts of whom nothing is certain before the commit
 	err      error
 }
@@ -212,6 +214,7 @@ type inbound struct {
 type arrive struct {
 	stanza *stanza.Stanza
 	msg    route.Message // of a message
+	intent route.Intent  // of a message, as its sender's side classified it
 	// ops and origin come with a message from a local account: its archive
 	// entry, committed together with the recipient's, and the place in the
 	// sender's order that waits for it.

@@ -18,6 +18,8 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,6 +29,7 @@ import (
 	"carillon.im/server/feature"
 	"carillon.im/server/store"
 	"carillon.im/stanza"
+	"carillon.im/xep"
 )
 
 // Config is what a Hub is made of. All fields without "optional" are needed.
@@ -46,6 +49,10 @@ type Config struct {
 	// RefuseStrangers is R-EXCL-3: who may not see an account's presence can't
 	// find out its resources.
 	RefuseStrangers bool
+
+	// Start is the number of this start of the server over the same data, never
+	// given twice: what makes ids unique for ever that are kept nowhere.
+	Start uint64
 
 	hub               *Hub
 	stats             *Stats
@@ -78,17 +85,19 @@ type Stats struct {
 
 // Hub is all accounts of a server. Its methods may be called concurrently.
 type Hub struct {
-	cfg      Config
-	features *feature.Set
-	stats    Stats
-	loops    []*loop
-	seed     maphash.Seed
-	reads    chan struct{} // bounds concurrent reads of the store
-	closing  atomic.Bool   // what clients still send is dropped, uncounted
-	ctx      context.Context
-	stop     context.CancelFunc
-	stopped  <-chan struct{} // ctx's: the loops end
-	done     sync.WaitGroup
+	cfg       Config
+	features  *feature.Set
+	stats     Stats
+	loops     []*loop
+	seed      maphash.Seed
+	started   time.Time
+	whoseOpen string        // the start of a <whose/>, up to what is the account's own
+	reads     chan struct{} // bounds concurrent reads of the store
+	closing   atomic.Bool   // what clients still send is dropped, uncounted
+	ctx       context.Context
+	stop      context.CancelFunc
+	stopped   <-chan struct{} // ctx's: the loops end
+	done      sync.WaitGroup
 }
 
 // errStopped is what calls get once the loops have ended.
@@ -100,6 +109,8 @@ func New(cfg Config) *Hub {
 	h := &Hub{cfg: cfg, features: cfg.Features, seed: maphash.MakeSeed(), reads: make(chan struct{}, 16),
 		ctx: ctx, stop: stop, stopped: ctx.Done()}
 	h.cfg.hub, h.cfg.stats = h, &h.stats
+	h.started = cfg.Now()
+	h.whoseOpen = "<whose xmlns='" + xep.NSMine + "' id='" + strconv.FormatUint(cfg.Start, 36) + "-"
 	h.cfg.domains = map[string]bool{}
 	for _, d := range cfg.Domains {
 		h.cfg.domains[d] = true
@@ -319,6 +330,15 @@ func (h *Hub) readAccount(ctx context.Context, bare jid.JID) *accountLoaded {
 	}
 	if ev.hash, ev.err = h.value(ctx, ev.data.ID, "vcard", "photo-hash"); ev.err == nil {
 		ev.last, ev.err = h.value(ctx, ev.data.ID, "last", "unavailable")
+	}
+	// What was sent before is remembered while the server runs.
+	since := h.started.Add(-againFor)
+	if last := ev.data.LastArchiveID.Time(); ev.err == nil && last.After(since) && last.Before(h.started) {
+		_, ev.err = h.cfg.Store.Archive(ctx, store.ArchiveQuery{Account: ev.data.ID, Start: since, Max: maxSent, Backward: true},
+			func(m store.ArchivedMessage) error {
+				ev.sent = append(ev.sent, slices.Clone(m.Stanza))
+				return nil
+			})
 	}
 	return ev
 }

@@ -28,6 +28,8 @@ func (s *State) bind(x *session, fx *effects) *stanza.Error {
 	} else if len(s.sessions) >= s.cfg.Limits.SessionsPerAccount && !s.makePlace(fx) {
 		return stanza.NewError(stanza.ResourceConstraint, "the account has too many sessions")
 	}
+	s.serial++
+	x.serial = s.serial
 	s.sessions = append(s.sessions, x)
 	s.cfg.stats.Sessions.Add(1)
 	s.noteSeen(x, true, fx)
@@ -145,6 +147,9 @@ func (ev *detached) apply(s *State, fx *effects) {
 	switch {
 	case !current:
 	case ev.closed || !resumable:
+		if ev.closed {
+			s.sent.closed(x.serial)
+		}
 		s.end(x, nil, fx)
 	default:
 		x.detachedAt = fx.now

@@ -299,6 +299,9 @@ func (x *session) SetProfile(ctx context.Context, p route.Profile) error {
 		if p == route.Carbons && x.profile > route.Carbons || p > route.Carbons && x.profile == route.Carbons {
 			return stanza.NewError(stanza.Conflict, "the session takes messages another way already")
 		}
+		if p == route.NG && x.profile == route.V2 {
+			return nil // it gets all that IM-NG would give it
+		}
 		x.profile = p
 		if s.index(x) >= 0 {
 			s.noteReachable(x)

@@ -23,9 +23,10 @@ import (
 // account delivers. What they share is under mu; the fields below "owned by
 // the loop" are the loop's alone.
 type session struct {
-	hub   *Hub
-	jid   jid.JID
-	since time.Time
+	hub    *Hub
+	jid    jid.JID
+	since  time.Time
+	serial uint32 // of the account's sessions since the server's start, from 1
 
 	mu        sync.Mutex
 	conn      string

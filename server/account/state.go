@@ -21,8 +21,10 @@ type State struct {
 
 	waiting  []event // until the account is loaded
 	pending  []*entry
-	stale    error      // not nil: memory says what the disk doesn't; why
-	order    uint64     // messages decided so far
+	stale    error  // not nil: memory says what the disk doesn't; why
+	order    uint64 // messages decided so far
+	serial   uint32 // sessions bound so far
+	sent     sentLog
 	sessions []*session // in the order in which they were bound
 	lastUsed time.Time
 	missed   map[*session]*missed // sessions whose queue had no room for presence
@@ -185,8 +187,9 @@ func (s *State) startLoad(fx *effects) {
 // accountLoaded is the answer of the store to a load.
 type accountLoaded struct {
 	data store.AccountData
-	hash []byte // the vCard photo's, nil if there is no entry
-	last []byte // when the last session ended, nil if there is no entry
+	hash []byte   // the vCard photo's, nil if there is no entry
+	last []byte   // when the last session ended, nil if there is no entry
+	sent [][]byte // what was sent shortly before the server was started
 	err  error
 }
 
@@ -261,6 +264,9 @@ func (s *State) fill(ev *accountLoaded) {
 		}
 	}
 	s.lastSeen, s.lastStatus = decodeLast(ev.last)
+	if len(s.sent.list) == 0 {
+		s.refill(ev.sent)
+	}
 }
 
 // lasting: an answer to a subscription request, or the end of a subscription,
