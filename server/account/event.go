@@ -23,6 +23,7 @@ type event interface {
 type effects struct {
 	now  time.Time
 	list []effect
+	held bool // they wait for their turn in the account's order already
 }
 
 type effectKind uint8
@@ -33,6 +34,7 @@ const (
 	fxHandled                       // stanza number of session is handled
 	fxPost                          // event to another account's owner
 	fxRoute                         // arrive to whoever answers for its address
+	fxLeave                         // arrive to another domain, now that it is committed
 	fxCommit                        // ops, then tell the entries
 	fxFail                          // tell the entries that there is no commit, and why
 	fxDo                            // call do; it must not block
@@ -121,7 +123,7 @@ type entry struct {
 // later runs fill's effects in the account's order: now if nothing is
 // pending, else behind what is. fill itself runs now, on the state as it is.
 func (s *State) later(fx *effects, fill func(fx *effects)) {
-	if len(s.pending) == 0 {
+	if len(s.pending) == 0 || fx.held {
 		fill(fx)
 		return
 	}
@@ -131,7 +133,7 @@ func (s *State) later(fx *effects, fill func(fx *effects)) {
 // show is later for what tells a session of the account's data. If a change
 // that waits ahead of it turns out not to be on disk, failed runs instead.
 func (s *State) show(fx *effects, failed func(*effects, error), fill func(fx *effects)) {
-	if len(s.pending) == 0 {
+	if len(s.pending) == 0 || fx.held {
 		fill(fx)
 		return
 	}
@@ -144,7 +146,7 @@ func (s *State) hold(now time.Time, fill func(fx *effects)) *entry {
 }
 
 func (s *State) queue(e *entry, now time.Time, fill func(fx *effects)) *entry {
-	sub := effects{now: now}
+	sub := effects{now: now, held: true}
 	fill(&sub)
 	e.owner, e.then = s.jid, sub.list
 	s.pending = append(s.pending, e)

@@ -49,6 +49,9 @@ type Config struct {
 	// RefuseStrangers is R-EXCL-3: who may not see an account's presence can't
 	// find out its resources.
 	RefuseStrangers bool
+	// Borders finds the way to another domain, nil if there is none. It is called
+	// for each stanza that leaves and may be called concurrently. Optional.
+	Borders func(domain string) Border
 
 	// Start is the number of this start of the server over the same data, never
 	// given twice: what makes ids unique for ever that are kept nowhere.
@@ -93,6 +96,7 @@ type Hub struct {
 	started   time.Time
 	whoseOpen string        // the start of a <whose/>, up to what is the account's own
 	reads     chan struct{} // bounds concurrent reads of the store
+	entered   atomic.Uint64 // stanzas from outside
 	closing   atomic.Bool   // what clients still send is dropped, uncounted
 	ctx       context.Context
 	stop      context.CancelFunc

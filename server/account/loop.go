@@ -214,7 +214,11 @@ func (l *loop) abandon(s *State) {
 			continue
 		}
 		for j, c := range s.roster {
-			if c.From && l.hub.cfg.local(j.Domain()) && j.Local() != "" {
+			switch {
+			case !c.From:
+			case !l.hub.cfg.local(j.Domain()):
+				l.hub.outside(stanza.Build(stanza.Presence, gone.typ, "", x.jid, j, ""))
+			case j.Local() != "":
 				l.hub.post(j, &presenceArrives{presence: gone, from: x.jid, to: j})
 			}
 		}
@@ -249,6 +253,13 @@ func (l *loop) carryOut(e *effect) {
 		l.hub.post(e.to, e.ev)
 	case fxRoute:
 		l.route(e.ev.(*arrive))
+	case fxLeave:
+		a := e.ev.(*arrive)
+		if b := l.hub.cfg.border(a.stanza.To.Domain()); b != nil {
+			l.cross(b, a)
+		} else {
+			l.noWay(a)
+		}
 	case fxCommit:
 		l.commit(e.unit)
 	case fxFail:
@@ -283,7 +294,8 @@ func (l *loop) route(a *arrive) {
 	case l.hub.cfg.local(to.Domain()):
 		l.toServer(a)
 	default:
-		l.bounce(a, stanza.NewError(stanza.RemoteServerNotFound, "this server doesn't talk to other servers yet"))
+		l.leave(a)
+		return
 	}
 	l.commit(commit{ops: a.ops, entries: [2]*entry{a.origin}})
 }

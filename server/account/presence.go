@@ -63,7 +63,7 @@ func (s *State) sendPresence(ev *inbound, fx *effects) {
 		}
 	case stanza.TypeError:
 		if !st.To.IsZero() && !s.blocks(st.To) {
-			fx.route(&arrive{stanza: st})
+			s.later(fx, func(fx *effects) { fx.route(&arrive{stanza: st}) })
 		}
 	case stanza.TypeProbe:
 		// RFC 6121 4.3: probes are the servers' own; a client's is answered by
@@ -192,7 +192,8 @@ func (s *State) postPresence(p presence, from, to jid.JID, fx *effects) {
 	}
 	st := stanza.Build(stanza.Presence, p.typ, p.id, from, to, p.inner)
 	st.Lang = p.lang
-	fx.route(&arrive{stanza: st})
+	// In the order in which the user sent it and messages (RFC 6120 10.1).
+	s.later(fx, func(fx *effects) { fx.route(&arrive{stanza: st}) })
 }
 
 // initialPresence is what a session's first presence brings it: the presence
@@ -245,7 +246,8 @@ func (s *State) probe(to jid.JID, fx *effects) {
 		}
 		return
 	}
-	fx.route(&arrive{stanza: stanza.Build(stanza.Presence, stanza.TypeProbe, "", s.jid, to, "")})
+	st := stanza.Build(stanza.Presence, stanza.TypeProbe, "", s.jid, to, "")
+	s.later(fx, func(fx *effects) { fx.route(&arrive{stanza: st}) })
 }
 
 // answerProbe is RFC 6121 4.3.2. Somebody blocked gets no answer (XEP-0191
@@ -502,6 +504,7 @@ func (s *State) receiveSubscription(ev *presenceArrives, fx *effects) {
 			return // appendix A.3: no state, nothing to deliver
 		}
 		c = &contact{}
+		from = jid.MustParse(strings.Clone(from.String())) // it outlives the stanza
 	}
 	change := c.inbound(ev.typ)
 	if change.Next.PendingIn && !c.PendingIn && s.requestsFull() {
@@ -566,7 +569,7 @@ func (s *State) changeSubscription(j jid.JID, c *contact, change subscriptionCha
 	// it (RFC 6121 3.1.3).
 	shown := before
 	shown.PendingIn = c.PendingIn
-	push := effects{now: fx.now}
+	push := effects{now: fx.now, held: true}
 	if shown != c.subscription {
 		item := s.list(j, c)
 		ops = append(ops, store.RosterPut{Account: s.id, Item: item, Version: item.Version})
