@@ -121,7 +121,7 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 	s.hub = account.New(account.Config{
 		Borders: s.borderTo,
 		Domains: cfg.Domains, Store: s.store, Features: s.set, Log: log, Now: opt.Now, Rand: rand.Reader,
-		Start: 1, Loops: loops(), ArchiveDefault: cfg.Archive.Default, RefuseStrangers: cfg.Strangers,
+		Start: s.store.Starts(), Loops: loops(), ArchiveDefault: cfg.Archive.Default, RefuseStrangers: cfg.Strangers,
 		Limits: account.Limits{
 			OutboxBytes: cfg.Limits.OutboxBytes, SessionsPerAccount: cfg.Limits.SessionsPerAccount,
 			OfflineMessages: cfg.Limits.OfflineMessages, RosterItems: cfg.Limits.RosterItems, BlockItems: cfg.Limits.BlockItems,

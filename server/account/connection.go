@@ -183,10 +183,7 @@ func (c *Session) spacious(ctx context.Context) error {
 			c.mu.Unlock()
 			return nil
 		}
-		if c.room == nil {
-			c.room = make(chan struct{})
-		}
-		wait := c.room
+		wait := c.nextRoom()
 		c.mu.Unlock()
 		select {
 		case <-wait:

@@ -92,6 +92,9 @@ func (o keysSet) exec(t *tx) error {
 	if err := t.run(qKeysDel, id); err != nil {
 		return err
 	}
+	if err := t.run(qTokensDel, id); err != nil {
+		return err
+	}
 	return putKeys(t, id, o.keys)
 }
 
@@ -140,7 +143,7 @@ func (s *Store) CreateAccount(ctx context.Context, bare jid.JID, keys []sasl.Key
 	return id, nil
 }
 
-// SetKeys replaces all keys of an account: its password changed. ErrNotFound.
+// SetKeys replaces all keys of an account, and makes its tokens invalid: its password changed. ErrNotFound.
 func (s *Store) SetKeys(ctx context.Context, bare jid.JID, keys []sasl.Keys) error {
 	return s.Commit(ctx, keysSet{jid: bare, keys: keys})
 }
@@ -188,6 +191,9 @@ func (s *Store) finishRemovals(ctx context.Context) error {
 	}
 	return err
 }
+
+// noRow is each's fn for a statement that returns no rows.
+func noRow(*sqlite.Stmt) error { return nil }
 
 // each runs a query and fn for each of its rows.
 func (c *conn) each(query string, fn func(*sqlite.Stmt) error, args ...any) error {
@@ -238,13 +244,11 @@ func (s *Store) Accounts(ctx context.Context, domain string) iter.Seq2[AccountIn
 					if err != nil || !row {
 						return err
 					}
-					j, err := parseJID(q.ColText(1))
+					a, err := readAccount(q)
 					if err != nil {
 						return err
 					}
-					list = append(list, AccountInfo{
-						ID: AccountID(q.ColInt(0)), JID: j, Created: time.UnixMicro(q.ColInt(2)).UTC(), Disabled: q.ColInt(3) != 0,
-					})
+					list = append(list, a)
 				}
 			})
 			if err != nil {
@@ -262,6 +266,11 @@ func (s *Store) Accounts(ctx context.Context, domain string) iter.Seq2[AccountIn
 			}
 		}
 	}
+}
+
+func readAccount(r *sqlite.Stmt) (AccountInfo, error) {
+	j, err := parseJID(r.ColText(1))
+	return AccountInfo{ID: AccountID(r.ColInt(0)), JID: j, Created: time.UnixMicro(r.ColInt(2)).UTC(), Disabled: r.ColInt(3) != 0}, err
 }
 
 func parseJID(s string) (jid.JID, error) {
@@ -330,16 +339,7 @@ func (s *Store) LoadAccount(ctx context.Context, bare jid.JID) (AccountData, err
 		}
 		// Before the tables are read, all in one state of the database: what is moved out of the tail from here on is then found in them.
 		tail := s.tail.snapshot(id)
-		if s.memory == nil {
-			if err := c.run("BEGIN"); err != nil {
-				return err
-			}
-		}
-		err = loadAccount(c, bare, &d)
-		if s.memory == nil {
-			err = errors.Join(err, c.run(qCommit))
-		}
-		if err != nil {
+		if err := s.snapshot(c, func() error { return loadAccount(c, bare, &d) }); err != nil {
 			return err
 		}
 		if len(tail) > 0 {
@@ -351,6 +351,17 @@ func (s *Store) LoadAccount(ctx context.Context, bare jid.JID) (AccountData, err
 		return AccountData{}, err
 	}
 	return d, nil
+}
+
+// snapshot runs fn, which reads with c, in one state of the database.
+func (s *Store) snapshot(c *conn, fn func() error) error {
+	if s.memory != nil {
+		return fn() // nobody writes meanwhile
+	}
+	if err := c.run(qSnapshot); err != nil {
+		return err
+	}
+	return errors.Join(fn(), c.run(qCommit))
 }
 
 func loadAccount(c *conn, bare jid.JID, d *AccountData) error {

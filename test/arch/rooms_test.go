@@ -34,7 +34,7 @@ func rooms() []room {
 		{"server/config", []string{"jid"}, true},
 		{"server/cert", nil, false},
 		{"server/route", protocol, true},
-		{"server/store", []string{"jid", "stanza", "sasl"}, false},
+		{"server/store", []string{"jid", "xmltree", "stanza", "sasl"}, false},
 		{"server/feature", with("server/route"), true},
 		// A feature never imports another feature, an account or a connection. The facts that it contributes are route's,
 		// and its own small store interface speaks in the store's row types.

@@ -21,29 +21,34 @@ type Open func(t *testing.T, o store.Options) *store.Store
 // Run runs the contract.
 func Run(t *testing.T, open Open) {
 	for name, test := range map[string]func(*testing.T, Open){
-		"accounts":    accounts,
-		"roster":      roster,
-		"tombstones":  tombstones,
-		"requests":    requests,
-		"blocking":    blocking,
-		"keyvalue":    keyValue,
-		"sessions":    sessions,
-		"offline":     offline,
-		"secret":      secret,
-		"archive":     archive,
-		"filters":     filters,
-		"late":        late,
-		"atomic":      atomic,
-		"order":       order,
-		"purge":       purge,
-		"remove":      remove,
-		"model":       model,
-		"removal":     removal,
-		"reentrant":   reentrant,
-		"concurrent":  concurrent,
-		"cancelled":   cancelled,
-		"closed":      closed,
-		"nonexistent": nonexistent,
+		"accounts":     accounts,
+		"roster":       roster,
+		"tombstones":   tombstones,
+		"requests":     requests,
+		"blocking":     blocking,
+		"keyvalue":     keyValue,
+		"sessions":     sessions,
+		"offline":      offline,
+		"secret":       secret,
+		"clients":      clients,
+		"many clients": manyClients,
+		"tokens":       tokens,
+		"saved":        saved,
+		"archive":      archive,
+		"filters":      filters,
+		"threads":      threads,
+		"late":         late,
+		"atomic":       atomic,
+		"order":        order,
+		"purge":        purge,
+		"remove":       remove,
+		"removal":      removal,
+		"model":        model,
+		"reentrant":    reentrant,
+		"concurrent":   concurrent,
+		"cancelled":    cancelled,
+		"closed":       closed,
+		"nonexistent":  nonexistent,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open) })
 	}
@@ -511,12 +516,18 @@ func nonexistent(t *testing.T, open Open) {
 		store.BlockPut{Account: 77, JID: x},
 		store.KVPut{Account: 77},
 		store.SessionSeen{Account: 77},
+		store.ClientSeen{Account: 77, ID: "c"},
+		store.TokenPut{Account: 77, Client: "c", Token: store.Token{Mechanism: "HT-SHA-256-NONE", Value: []byte("t")}},
+		store.TokenUse{Account: 77, Client: "c", Value: []byte("t")},
+		store.SessionSave{Account: 77},
 	} {
 		wantError(t, fmt.Sprintf("%T", op), s.Commit(t.Context(), op), store.ErrNotFound)
 	}
 	for _, op := range []store.Op{
 		store.OfflineClear{Account: 77, UpTo: 1}, store.RequestDelete{Account: 77, From: x}, store.BlockDelete{Account: 77, JID: x},
-		store.BlockClear{Account: 77}, store.KVDelete{Account: 77},
+		store.BlockClear{Account: 77}, store.KVDelete{Account: 77}, store.ClientCursor{Account: 77, ID: "c", UpTo: 1},
+		store.ClientForget{Account: 77, ID: "c"}, store.TokenDelete{Account: 77, Client: "c"}, store.TokensDelete{Account: 77},
+		store.SessionQueue{Account: 77}, store.SessionForget{Account: 77},
 	} {
 		want(t, fmt.Sprintf("%T", op), s.Commit(t.Context(), op), nil)
 	}
