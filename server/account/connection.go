@@ -172,7 +172,7 @@ func (c *Session) answer(ctx context.Context, st *stanza.Stanza, scope feature.S
 	if st.To.IsZero() {
 		st.To = c.jid.Bare()
 	}
-	reply := c.hub.answerIQ(ctx, c.session, st, scope)
+	reply := c.hub.answerIQ(ctx, c.session, st, scope).AppendTo(nil)
 	if err := c.spacious(ctx); err != nil {
 		return err
 	}

@@ -50,6 +50,9 @@ type Config struct {
 	// RefuseStrangers is R-EXCL-3: who may not see an account's presence can't
 	// find out its resources.
 	RefuseStrangers bool
+	// Borders finds the way to another domain, nil if there is none. It is called
+	// for each stanza that leaves and may be called concurrently. Optional.
+	Borders func(domain string) Border
 
 	// Start is the number of this start of the server over the same data, never
 	// given twice: what makes ids unique for ever that are kept nowhere.
@@ -94,6 +97,7 @@ type Hub struct {
 	started   time.Time
 	whoseOpen string        // the start of a <whose/>, up to what is the account's own
 	reads     chan struct{} // bounds concurrent reads of the store
+	entered   atomic.Uint64 // stanzas from outside
 	closing   atomic.Bool   // what clients still send is dropped, uncounted
 	ctx       context.Context
 	stop      context.CancelFunc
@@ -266,14 +270,26 @@ func (h *Hub) Resume(ctx context.Context, r ResumeRequest) (*Session, Resumed, e
 	return c, got.resumed, got.err
 }
 
-// AccountRemoved ends the sessions of an account that was removed, tells its
-// contacts as far as they are known still, and forgets it.
+// AccountRemoved ends the sessions of an account that was removed from the
+// store, tells its contacts, and forgets it.
 func (h *Hub) AccountRemoved(ctx context.Context, bare jid.JID) error {
 	_, err := ask(ctx, h, bare, func(s *State, fx *effects) struct{} {
 		s.remove(fx)
 		return struct{}{}
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	// The store has ended the subscriptions on disk, and memory follows. What is
+	// just being read may be from before.
+	h.everywhere(func(l *loop) {
+		for j, s := range l.states {
+			if _, known := s.roster[bare]; known || s.load != loaded || s.stale != nil {
+				h.post(j, &contactRemoved{bare})
+			}
+		}
+	})
+	return nil
 }
 
 // Sessions describes an account's sessions.

@@ -198,6 +198,9 @@ func (s *State) stranger(from jid.JID) bool {
 	if c := s.roster[bare]; c != nil && c.From {
 		return false
 	}
+	if b := s.cfg.border(bare.Domain()); b != nil && b.Own() {
+		return false
+	}
 	for _, x := range s.sessions {
 		for j := range x.directed {
 			if j.Bare() == bare {

@@ -33,7 +33,8 @@ type accountDisable struct {
 	disabled bool
 }
 
-// accountRemove deletes everything of an account but its archive, which archiveCut deletes in pieces.
+// accountRemove deletes everything of an account but its archive, which archiveCut deletes in pieces, and ends its contacts' subscriptions: whoever
+// gets the name later inherits nothing.
 type accountRemove struct {
 	jid jid.JID
 	id  *AccountID
@@ -110,6 +111,11 @@ func (o accountRemove) exec(t *tx) error {
 	if err != nil {
 		return err
 	}
+	for _, query := range []string{qPeersVersion, qPeersCut, qPeersRequests} {
+		if err := t.run(query, id, o.jid.String()); err != nil {
+			return err
+		}
+	}
 	if err := t.run(qRemovalPut, id); err != nil {
 		return err
 	}
@@ -147,7 +153,8 @@ func (s *Store) SetDisabled(ctx context.Context, bare jid.JID, disabled bool) er
 	return s.Commit(ctx, accountDisable{jid: bare, disabled: disabled})
 }
 
-// RemoveAccount deletes everything of an account. Other people's archives keep what they have. The account is gone with the first commit; its
+// RemoveAccount deletes everything of an account. Other people's archives keep what they have; contacts on this server keep it in their rosters,
+// without a subscription. The account is gone with the first commit; its
 // archive is then deleted in pieces, which Open finishes if the process ends before. ErrNotFound.
 func (s *Store) RemoveAccount(ctx context.Context, bare jid.JID) error {
 	var id AccountID
@@ -301,6 +308,21 @@ func (s *Store) Keys(ctx context.Context, bare jid.JID, h sasl.Hash) (sasl.Keys,
 		return sasl.Keys{}, 0, err
 	}
 	return k, id, nil
+}
+
+// IterationCount is how many stored keys have a count of iterations.
+type IterationCount struct{ Iterations, Keys int }
+
+// Iterations counts the stored keys by their iterations, fewest iterations first.
+func (s *Store) Iterations(ctx context.Context) ([]IterationCount, error) {
+	var list []IterationCount
+	err := s.read(ctx, func(c *conn) error {
+		return c.each(qIterations, func(r *sqlite.Stmt) error {
+			list = append(list, IterationCount{int(r.ColInt(0)), int(r.ColInt(1))})
+			return nil
+		})
+	})
+	return list, err
 }
 
 // LoadAccount reads what an account's owner keeps in memory. ErrNotFound.

@@ -48,10 +48,19 @@ const (
 	qAccountID      = `SELECT id FROM account WHERE jid = ?`
 	qAccountDisable = `UPDATE account SET disabled = ?2 WHERE id = ?1`
 	qAccountDel     = `DELETE FROM account WHERE id = ?`
-	qKeysPut        = `INSERT INTO credential (account, hash, iterations, salt, stored_key, server_key) VALUES (?, ?, ?, ?, ?, ?)`
-	qKeysDel        = `DELETE FROM credential WHERE account = ?`
-	qRemovalPut     = `INSERT INTO removal (account) VALUES (?)`
-	qRemovalDel     = `DELETE FROM removal WHERE account = ?`
+	// Contacts of account ?1, whose address is ?2, lose what they have of it. Who they are is read from its own side.
+	qPeers       = `a.jid IN (SELECT contact FROM roster WHERE account = ?1 UNION SELECT sender FROM request WHERE account = ?1)`
+	qPeersListed = `SELECT a.id FROM account a CROSS JOIN roster r ON r.account = a.id AND r.contact = ?2
+		WHERE (r.subscription <> 'none' OR r.ask OR r.approved) AND ` + qPeers
+	qPeersVersion = `UPDATE account SET roster_version = roster_version + 1 WHERE id IN (` + qPeersListed + `)`
+	qPeersCut     = `UPDATE roster SET subscription = 'none', ask = 0, approved = 0, version = (SELECT roster_version FROM account WHERE id = roster.account)
+		WHERE contact = ?2 AND account IN (` + qPeersListed + `)`
+	qPeersRequests = `DELETE FROM request WHERE sender = ?2 AND account IN (SELECT a.id FROM account a WHERE ` + qPeers + `)`
+
+	qKeysPut    = `INSERT INTO credential (account, hash, iterations, salt, stored_key, server_key) VALUES (?, ?, ?, ?, ?, ?)`
+	qKeysDel    = `DELETE FROM credential WHERE account = ?`
+	qRemovalPut = `INSERT INTO removal (account) VALUES (?)`
+	qRemovalDel = `DELETE FROM removal WHERE account = ?`
 	// Deletes at most ?3 entries of an account, those with the lowest ids up to ?2.
 	qArchiveCut = `DELETE FROM archive WHERE account = ?1 AND id <= coalesce(
 		(SELECT id FROM archive WHERE account = ?1 AND id <= ?2 ORDER BY id LIMIT 1 OFFSET ?3 - 1), ?2)`
@@ -109,6 +118,7 @@ const (
 const (
 	qKeys = `SELECT account, iterations, salt, stored_key, server_key FROM credential
 		WHERE account = (SELECT id FROM account WHERE jid = ?1 AND NOT disabled) AND hash = ?2`
+	qIterations  = `SELECT iterations, count(*) FROM credential GROUP BY iterations ORDER BY iterations`
 	qAccountHead = `SELECT id, roster_version, roster_floor, max(last_id,
 		coalesce((SELECT max(id) FROM archive WHERE account = a.id), 0),
 		coalesce((SELECT max(id) FROM offline WHERE account = a.id), 0)),

@@ -42,6 +42,7 @@ func rooms() []room {
 		{"server/account", with("sm", "server/feature", "server/route", "server/store"), false},
 		{"server/room", with("sm", "server/feature", "server/route", "server/store"), false},
 		{"server/c2s", append(slices.Clone(wire), "stream", "server/account"), false},
+		{"server/component", append(slices.Clone(protocol), "stream"), false},
 		{"server/s2s", append(slices.Clone(wire), "stream", "server/account"), false},
 		{"server/cluster", []string{"jid", "stanza"}, false},
 		{"server/admin", with("sasl", "server/feature", "server/store"), false},
