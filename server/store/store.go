@@ -64,8 +64,8 @@ type Options struct {
 	Now  func() time.Time
 
 	CommitMax int // units per transaction
-	// CommitDelay is the least time from the start of one transaction to that of the next: under load units gather for so long, and a unit that
-	// comes after a silence is committed at once. Negative: none.
+	// CommitDelay is the most that a transaction's start is put off behind that of the last, so that units gather: the whole of it under load, less
+	// the fewer units the last one had; a unit that comes after a silence is committed at once. Negative: none.
 	CommitDelay time.Duration
 	Readers     int // connections for reading
 
