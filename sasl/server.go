@@ -9,6 +9,17 @@ import (
 // and for an account without keys for the hash.
 var ErrUnknownUser = errors.New("sasl: unknown user")
 
+// UnknownUser is ErrUnknownUser with the iterations that the name is to seem to
+// have. The same name must get the same number, unless it is to look as if its
+// password had changed.
+type UnknownUser struct{ Iterations int }
+
+// Error makes *UnknownUser a Go error.
+func (*UnknownUser) Error() string { return ErrUnknownUser.Error() }
+
+// Is makes an *UnknownUser an ErrUnknownUser.
+func (*UnknownUser) Is(target error) bool { return target == ErrUnknownUser }
+
 // ErrTLSUnique is in the *Error of an exchange whose client binds to tls-unique,
 // which TLS 1.3 doesn't have and we don't offer (RFC 9266 1).
 var ErrTLSUnique = errors.New("sasl: client binds to tls-unique")
@@ -24,7 +35,7 @@ type ServerConfig struct {
 	Prepare func(authcid string) (string, error)
 
 	// Lookup returns the stored keys of a user, by prepared name, or
-	// ErrUnknownUser. Any other error is answered temporary-auth-failure. Whether
+	// ErrUnknownUser, which may come as an *UnknownUser. Any other error is answered temporary-auth-failure. Whether
 	// an account may be used at all is better asked after done, when it is told to
 	// its owner only.
 	Lookup func(username string, h Hash) (Keys, error)
@@ -33,8 +44,7 @@ type ServerConfig struct {
 	// for as long as the accounts live and on every node.
 	DummySecret []byte
 
-	// Iterations is what unknown users seem to have, and so has to be what most
-	// users have.
+	// Iterations is what unknown users seem to have, unless Lookup says otherwise.
 	Iterations int
 
 	// Advertised is what this stream offered. It decides which mechanisms may be
@@ -82,8 +92,12 @@ func (cfg *ServerConfig) keys(authcid string, h Hash) (username string, k Keys, 
 	if err != nil || username == "" {
 		return authcid, dummyKeys(cfg.DummySecret, h, authcid, cfg.Iterations), false, nil
 	}
-	dummy := dummyKeys(cfg.DummySecret, h, username, cfg.Iterations)
 	k, err = cfg.Lookup(username, h)
+	iterations := cfg.Iterations
+	if u, ok := errors.AsType[*UnknownUser](err); ok {
+		iterations = u.Iterations
+	}
+	dummy := dummyKeys(cfg.DummySecret, h, username, iterations)
 	if errors.Is(err, ErrUnknownUser) {
 		return username, dummy, false, nil
 	}

@@ -1,8 +1,11 @@
 package server
 
 import (
+	"maps"
+	"slices"
 	"time"
 
+	"carillon.im/jid"
 	"carillon.im/server/config"
 	"carillon.im/server/feature"
 	"carillon.im/server/features/blocking"
@@ -49,7 +52,18 @@ func features(cfg config.Config, s *store.Store, known *caps.Cache, accounts reg
 		register.New(accounts),
 		known.Feature(),
 	}
-	return append(list, disco.New("carillon", "https://carillon.im", list...))
+	return append(list, disco.New("carillon", "https://carillon.im", services(cfg), list...))
+}
+
+// services are the components, for who looks for what there is (XEP-0030 4).
+func services(cfg config.Config) []xep.DiscoItem {
+	var items []xep.DiscoItem
+	for _, domain := range slices.Sorted(maps.Keys(cfg.Components)) {
+		if j, err := jid.New("", domain, ""); err == nil { // Check has seen to that
+			items = append(items, xep.DiscoItem{JID: j})
+		}
+	}
+	return items
 }
 
 // mine declares XEP-0259, which is routing's: the account's owner asks and
@@ -69,6 +83,7 @@ func core() feature.Feature {
 	return feature.Feature{
 		Name: "core",
 		Specs: []feature.Spec{
+			{XEP: "0114", Version: "1.6", Note: "the accept side"},
 			{XEP: "0160", Version: "1.0.1"},
 			{XEP: "0198", Version: "1.6.3", Note: "resumption within the server's life"},
 			{XEP: "0203", Version: "2.0"},

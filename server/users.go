@@ -61,7 +61,7 @@ func (a *accounts) Resume(ctx context.Context, r c2s.ResumeRequest) (c2s.Session
 func (a *accounts) Keys(ctx context.Context, bare jid.JID, h sasl.Hash) (sasl.Keys, error) {
 	keys, _, err := a.server.store.Keys(ctx, bare, h)
 	if errors.Is(err, store.ErrNotFound) {
-		err = sasl.ErrUnknownUser
+		err = &sasl.UnknownUser{Iterations: a.server.disguise.iterations(bare)}
 	}
 	return keys, err
 }

@@ -140,7 +140,7 @@ func (s *State) keep(d *route.Decision, c *copies, ops []store.Op) (_ []store.Op
 		if peer.Bare() == s.jid {
 			peer = c.stanza.To
 		}
-		ops = append(ops, store.ArchiveAppend{Account: s.id, ID: c.id, Peer: peer, Stanza: c.archivedForm()})
+		ops = append(ops, store.ArchiveAppend{Account: s.id, ID: c.id, Peer: peer, Thread: c.stanza.Thread(), Stanza: c.archivedForm()})
 	}
 	if !d.Offline {
 		return ops, func() {}
@@ -198,6 +198,9 @@ func (s *State) stranger(from jid.JID) bool {
 	if c := s.roster[bare]; c != nil && c.From {
 		return false
 	}
+	if b := s.cfg.border(bare.Domain()); b != nil && b.Own() {
+		return false
+	}
 	for _, x := range s.sessions {
 		for j := range x.directed {
 			if j.Bare() == bare {
@@ -213,7 +216,7 @@ func (s *State) offlineFull() bool { return s.offline >= s.cfg.Limits.OfflineMes
 // deliver turns a decision's lines into deliveries.
 func (s *State) deliver(d *route.Decision, c *copies, fx *effects) {
 	msg := &s.facts.Message
-	other := tag{id: c.id, order: s.order}
+	other := tag{id: c.id, order: s.order, archived: c.archived}
 	if msg.Marks.Any(route.OnlyChatState) {
 		other.wait, other.from = waitChatState, c.stanza.From
 	}

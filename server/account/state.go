@@ -25,14 +25,17 @@ type State struct {
 	order    uint64 // messages decided so far
 	serial   uint32 // sessions bound so far
 	sent     sentLog
-	sessions []*session // in the order in which they were bound
+	cursors  map[string]store.ArchiveID // by installation: what was written since the account was loaded (S-10)
+	sessions []*session                 // in the order in which they were bound
 	lastUsed time.Time
+	missed   map[*session]*missed // sessions whose queue had no room for presence
 
 	roster        map[jid.JID]*contact
 	rosterVersion int64
 	rosterFloor   int64
 	removed       []store.RosterItem
 	blocked       map[jid.JID]struct{}
+	unsure        map[jid.JID]*entry // contacts whose right to see, or the user's, waits for this commit
 	archive       archivePrefs
 	lastID        store.ArchiveID
 	offline       int                   // messages in the offline store, or on their way there
@@ -204,7 +207,7 @@ func (ev *accountLoaded) apply(s *State, fx *effects) {
 		// or tick tries again.
 		s.load = notLoaded
 		for _, w := range waiting {
-			if !s.fail(w, fx, ev.err) {
+			if lasting(w) || !s.fail(w, fx, ev.err) {
 				s.waiting = append(s.waiting, w)
 			}
 		}
@@ -246,6 +249,7 @@ func (s *State) fill(ev *accountLoaded) {
 		}
 		c.PendingIn, c.request = true, r.Stanza
 	}
+	s.unsure = nil
 	s.rosterVersion, s.rosterFloor, s.removed = d.RosterVersion, d.RosterFloor, d.Removed
 	s.blocked = make(map[jid.JID]struct{}, len(d.Blocked))
 	for _, j := range d.Blocked {
@@ -266,22 +270,39 @@ func (s *State) fill(ev *accountLoaded) {
 	}
 }
 
+// lasting: an answer to a subscription request, or the end of a subscription,
+// is sent once, and an error for it tells nobody what to do. It is better late
+// than refused.
+func lasting(ev event) bool {
+	typ := ""
+	switch ev := ev.(type) {
+	case *presenceArrives:
+		typ = ev.typ
+	case *arrive:
+		if ev.stanza.Kind == stanza.Presence {
+			typ = ev.stanza.Type
+		}
+	}
+	return typ == stanza.TypeSubscribed || typ == stanza.TypeUnsubscribe || typ == stanza.TypeUnsubscribed
+}
+
 // fail answers an event that can't be looked at, because the account's data
 // can't be read. It reports false for one that can't be answered either.
 func (s *State) fail(ev event, fx *effects, err error) bool {
 	switch ev := ev.(type) {
 	case *arrive:
-		if ev.origin != nil {
+		switch {
+		case ev.origin != nil:
 			fx.fail(ev.origin, err)
-		} else if r := ev.stanza.ErrorReply(storeError(err)); r != nil && ev.stanza.Kind != stanza.Presence {
-			fx.route(newArrive(r))
+		case ev.stanza.Kind != stanza.Presence || ev.stanza.Type == stanza.TypeSubscribe || lasting(ev):
+			s.answer(ev.stanza, storeError(err), fx)
 		}
 	case *inbound:
 		s.tellFailure(ev, err, fx)
 	case *call:
 		fx.call(func() { ev.answer(err) })
 	case *presenceArrives:
-		if ev.typ == stanza.TypeSubscribe {
+		if ev.typ == stanza.TypeSubscribe || lasting(ev) {
 			ev.refuse(storeError(err), fx)
 		}
 	case *probeArrives:
