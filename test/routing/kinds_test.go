@@ -66,7 +66,7 @@ func kinds() []kind {
 		{name: "mediated invitation", payload: "<x xmlns='http://jabber.org/protocol/muc#user'><invite from='a@b.example'/></x>", invitation: true},
 		{name: "direct invitation", payload: "<x xmlns='jabber:x:conference' jid='room@b.example'/>", invitation: true},
 		{name: "unknown payload", payload: "<y xmlns='urn:example:y'/>"},
-		{name: "encrypted", payload: "<encrypted xmlns='eu.siacs.conversations.axolotl'/>"},
+		{name: "encrypted", payload: "<encrypted xmlns='eu.siacs.conversations.axolotl'/>", im: true},
 		{name: "ibb and unknown payload", payload: "<data xmlns='http://jabber.org/protocol/ibb' sid='s' seq='0'>AAAA</data><y xmlns='urn:example:y'/>"},
 		{name: "ibb with a body", payload: body + "<data xmlns='http://jabber.org/protocol/ibb' sid='s' seq='0'>AAAA</data>", body: true},
 		machine("ibb", "<data xmlns='http://jabber.org/protocol/ibb' sid='s' seq='0'>AAAA</data>"),

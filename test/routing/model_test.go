@@ -156,7 +156,25 @@ func (m *message) one(out *outcome) {
 	}
 }
 
-// refuse answers the sender.
+// bounce answers a message that was a conversation for the sender's side: the answer is one to all of that side's
+// devices (R-FEED-3), and to those with Carbons if the message was eligible (XEP-0280 6.1).
+func (m *message) bounce(out *outcome, reason string) {
+	m.refuse(out, reason)
+	answer := out.errors[m.from]
+	general := answer
+	general.to = m.from.account.bare
+	for _, d := range m.from.account.devices {
+		switch {
+		case d == m.from:
+		case d.profile.modern():
+			out.errors[d] = general
+		case d.profile == carbons && m.eligible():
+			out.errors[d] = wrapped(answer, "received error")
+		}
+	}
+}
+
+// refuse answers the sender alone.
 func (m *message) refuse(out *outcome, reason string) {
 	out.errors[m.from] = form{how: "error", typ: "error", from: m.address(), to: m.from.full(), reason: reason}
 }
@@ -170,13 +188,18 @@ func (m *message) eligible() bool {
 	return m.is("chat") || m.is("normal") && k.body || k.im || k.invitation
 }
 
+// archived says whether a message that is routed is kept (R-ARCH-2).
+func (m *message) archived() bool {
+	return !m.kind.noStore && !m.kind.noPermanent && !m.kind.onlyChatState
+}
+
 // conversation delivers to all devices that conversations are for.
 func (m *message) conversation(out *outcome) {
 	if m.is("groupchat") && !slices.ContainsFunc(m.to.devices, func(d *device) bool { return d.profile.modern() }) {
-		m.refuse(out, "service-unavailable") // R-CONV-7
+		m.bounce(out, "service-unavailable") // R-CONV-7
 		return
 	}
-	archived := !m.kind.noStore && !m.kind.noPermanent && !m.kind.onlyChatState // R-ARCH-2
+	archived := m.archived()
 	copied := m.form(m.address())
 	copied.id, copied.whose = archived, !m.own() // R-ARCH-4, R-MINE-2
 	general := copied                            // as if sent to the bare JID
@@ -195,7 +218,7 @@ func (m *message) conversation(out *outcome) {
 		out.archives[m.to] = wrapped(general, "archived")
 	}
 	if len(out.forms) == 0 && m.is("chat", "normal") && !m.kind.noStore && !m.kind.onlyChatState { // R-CONV-6, XEP-0160 3, XEP-0334 4.2
-		f := wrapped(general, "offline")
+		f := wrapped(copied, "offline")
 		out.offline = &f
 	}
 	if !m.own() && !m.is("groupchat") {
@@ -251,25 +274,43 @@ func (m *message) feedback(out *outcome) {
 	}
 }
 
-// mine is a message with one of Mine's elements (R-MINE-3, R-MINE-4).
+// mine is a message with one of Mine's elements (R-MINE-3, R-MINE-4). What the own side can judge, it refuses whoever is
+// addressed, so that the answer tells nothing of him.
 func (m *message) mine(out *outcome) {
 	switch {
-	case !m.known():
-		m.refuse(out, "service-unavailable")
-		return
-	case !m.own() || !m.bare() || m.kind.whose || m.kind.body || m.kind.malformed:
+	case m.kind.whose, !m.bare():
 		m.refuse(out, "bad-request")
-		return
+	case !m.own(): // a claim as rooms get them (R-MINE-6), but this is nobody's room
+		m.outside(out)
+	case m.kind.body || m.kind.malformed:
+		m.refuse(out, "bad-request")
+	default:
+		m.claim(out)
 	}
-	archived := !m.kind.noStore && !m.kind.noPermanent
+}
+
+// outside is a claim to another account: a conversation for the sender's side, refused by the recipient's.
+func (m *message) outside(out *outcome) {
+	if !m.is("groupchat") {
+		m.reflect(out, m.archived())
+	}
+	switch {
+	case m.known():
+		m.bounce(out, "bad-request")
+	case !m.is("headline"): // RFC 6121 8.5.1: for a name that nobody has, a headline is ignored
+		m.bounce(out, "service-unavailable")
+	}
+}
+
+func (m *message) claim(out *outcome) {
 	f := m.form(m.to.bare)
-	f.id = archived
+	f.id = m.archived()
 	for _, d := range m.to.devices {
 		if d == m.from || d.profile.modern() || d.direct() {
 			out.forms[d] = f
 		}
 	}
-	if archived {
+	if m.archived() {
 		out.archives[m.to] = wrapped(f, "archived")
 	}
 }

@@ -2,12 +2,10 @@ package routing
 
 import (
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -54,7 +52,7 @@ func TestRouting(t *testing.T) {
 		t.Fatal(err)
 	}
 	every := os.Getenv("CARILLON_ROUTING") == "all"
-	bad := &disagreements{seen: map[string]*disagreement{}}
+	bad := newDisagreements()
 	t.Run("subsets", func(t *testing.T) {
 		for g := range groups {
 			t.Run(strconv.Itoa(g), func(t *testing.T) {
@@ -266,11 +264,11 @@ func (r *round) check(d *device, c *xmppclient.Client) {
 	for _, el := range list {
 		s, err := see(el, d.account.bare, d.full())
 		if err != nil {
-			r.bad.note(r, d.describe(r.sent[s.key.id]), s.key, err.Error(), "")
+			r.bad.note(r, d, s.key, err.Error(), "")
 			continue
 		}
 		if f, twice := got[s.key]; twice {
-			r.bad.note(r, d.describe(r.sent[s.key.id]), s.key, "twice: "+f.String()+" and "+s.form.String(), "once")
+			r.bad.note(r, d, s.key, "twice: "+f.String()+" and "+s.form.String(), "once")
 			continue
 		}
 		got[s.key] = s.form
@@ -286,29 +284,28 @@ func (r *round) check(d *device, c *xmppclient.Client) {
 func (r *round) compare(d *device, got, want map[key]form) {
 	for k, f := range got {
 		if want[k] != f {
-			r.bad.note(r, d.describe(r.sent[k.id]), k, f.String(), want[k].String())
+			r.bad.note(r, d, k, f.String(), want[k].String())
 		}
 	}
 	for k, f := range want {
 		if _, ok := got[k]; !ok {
-			r.bad.note(r, d.describe(r.sent[k.id]), k, "nothing", f.String())
+			r.bad.note(r, d, k, "nothing", f.String())
 		}
 	}
 }
 
 // remember holds the copies of a message to having one archive id per account, one <whose/> and none that was ever given.
 func (r *round) remember(a *account, s sighting) {
-	m := r.sent[s.key.id]
 	if s.id != "" {
 		if old := r.ids[a][s.key.id]; old != "" && old != s.id {
-			r.bad.note(r, a.role(m), s.key, "archive ids "+old+" and "+s.id, "one")
+			r.bad.note(r, &device{name: "devices", account: a}, s.key, "archive ids "+old+" and "+s.id, "one")
 		}
 		r.ids[a][s.key.id] = s.id
 	}
 	if s.whose != "" {
 		old, owner := r.whose[s.key.id], r.owners[s.whose]
 		if old != "" && old != s.whose || owner != "" && owner != s.key.id {
-			r.bad.note(r, a.role(m), s.key, "whose "+s.whose, old+" of "+owner)
+			r.bad.note(r, &device{name: "devices", account: a}, s.key, "whose "+s.whose, old+" of "+owner)
 		}
 		r.whose[s.key.id], r.owners[s.whose] = s.whose, s.key.id
 	}
@@ -316,21 +313,21 @@ func (r *round) remember(a *account, s sighting) {
 
 // checkArchive compares an account's archive, and its order with that in which its IM-NG devices got the messages.
 func (r *round) checkArchive(a *account) {
+	reader := &device{name: "archive", account: a}
 	got := map[key]form{}
 	at := map[string]int{}
 	for i, el := range r.w.archive(a.bare) {
 		s, err := see(el, a.bare, a.bare+"/reader")
 		if err != nil {
-			r.bad.note(r, "archive", s.key, err.Error(), "")
+			r.bad.note(r, reader, s.key, err.Error(), "")
 			continue
 		}
 		if _, twice := got[s.key]; twice {
-			r.bad.note(r, "archive", s.key, "twice", "once")
+			r.bad.note(r, reader, s.key, "twice", "once")
 		}
 		got[s.key], at[s.id] = s.form, i
 		r.remember(a, s)
 	}
-	reader := &device{name: "archive", account: a}
 	r.compare(reader, got, r.archives[a])
 	for _, d := range a.devices {
 		last := -1
@@ -351,115 +348,4 @@ func (r *round) checkOffline() {
 	settle()
 	r.expected = map[*device]map[key]form{late: r.offline}
 	r.check(late, r.clients[late])
-}
-
-// disagreements collects what server and model disagree on, one line for all messages that differ in the same way.
-type disagreements struct {
-	mu   sync.Mutex
-	seen map[string]*disagreement
-}
-
-type disagreement struct {
-	count   int
-	example string
-}
-
-func (b *disagreements) note(r *round, where string, k key, got, want string) {
-	m := r.sent[k.id]
-	what := "an unknown message " + k.id
-	line := fmt.Sprintf("%s\n\t%s\n\tserver: %s\n\tmodel:  %s", what, where, got, want)
-	example := ""
-	if m != nil {
-		what = m.describe()
-		line = r.anonymous(m, fmt.Sprintf("%s\n\t%s\n\tserver: %s\n\tmodel:  %s", what, where, got, want))
-		example = fmt.Sprintf("devices %s, %s sends %s", r.devices(), m.from.full(), m.xml())
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.seen[line] == nil {
-		b.seen[line] = &disagreement{example: example}
-	}
-	b.seen[line].count++
-}
-
-// anonymous leaves out what differs from round to round.
-func (r *round) anonymous(m *message, line string) string {
-	if m.addressed != nil {
-		line = strings.ReplaceAll(line, m.addressed.full(), "ADDRESSED")
-	}
-	line = strings.ReplaceAll(line, m.from.full(), "FROM")
-	line = strings.ReplaceAll(line, r.recipient.bare, "RECIPIENT")
-	return strings.ReplaceAll(line, m.from.account.bare, "SENDER")
-}
-
-func (r *round) devices() string {
-	var names []string
-	for _, d := range r.recipient.devices {
-		names = append(names, d.name)
-	}
-	return "[" + strings.Join(names, " ") + "]"
-}
-
-// shown bounds the report: who has broken something wants the first lines, not a thousand.
-const shown = 60
-
-func (b *disagreements) report(t *testing.T) {
-	for i, line := range slices.Sorted(maps.Keys(b.seen)) {
-		if i == shown {
-			t.Errorf("and %d more ways to disagree", len(b.seen)-shown)
-			return
-		}
-		t.Errorf("%d times: %s\n\te.g. %s", b.seen[line].count, line, b.seen[line].example)
-	}
-}
-
-func (m *message) describe() string {
-	typ := m.typ
-	if typ == "" {
-		typ = "normal"
-	}
-	to := "the bare JID"
-	switch {
-	case m.absent:
-		to = "an absent full JID"
-	case m.addressed != nil:
-		to = m.addressed.name
-	}
-	relation := "a stranger's"
-	switch {
-	case m.own():
-		relation = "own"
-	case m.known():
-		relation = "a contact's"
-	}
-	return fmt.Sprintf("%s (%s) to %s from %s %s", m.kind.name, typ, to, relation, m.from.name)
-}
-
-func (a *account) role(m *message) string {
-	switch {
-	case m == nil:
-		return a.bare
-	case a == m.to:
-		return "recipient"
-	}
-	return "sender"
-}
-
-func (d *device) describe(m *message) string { return d.account.role(m) + "'s " + d.name }
-
-// String is for people; the payload is in the example.
-func (f form) String() string {
-	if f == (form{}) {
-		return "nothing"
-	}
-	s := f.how + " from " + f.from + " to " + f.to
-	for _, flag := range []struct {
-		on   bool
-		name string
-	}{{f.id, "stanza-id"}, {f.whose, "whose"}, {f.imng, "im-ng"}, {f.xmpp1, "xmpp-1"}, {f.reason != "", f.reason}} {
-		if flag.on {
-			s += " " + flag.name
-		}
-	}
-	return s + " type='" + f.typ + "' " + f.inner
 }

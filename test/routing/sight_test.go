@@ -22,7 +22,7 @@ type key struct {
 
 // see says what an element that a device of an account received is.
 func see(el xmltree.Element, bare, full string) (sighting, error) {
-	how, msg := "direct", el
+	how, msg, id := "direct", el, ""
 	for _, wrap := range []struct{ space, local, how string }{
 		{"urn:xmpp:carbons:2", "sent", "sent"}, {"urn:xmpp:carbons:2", "received", "received"}, {"urn:xmpp:mam:2", "result", "archived"},
 	} {
@@ -34,9 +34,7 @@ func see(el xmltree.Element, bare, full string) (sighting, error) {
 		if msg.IsZero() || el.Attr("from") != bare || el.Attr("to") != full {
 			return sighting{}, fmt.Errorf("a bad %s: %s", how, el.Raw())
 		}
-		if how == "archived" && outer.Attr("id") != msg.Child("urn:xmpp:sid:0", "stanza-id").Attr("id") {
-			return sighting{}, fmt.Errorf("an archived message with another id: %s", el.Raw())
-		}
+		id = outer.Attr("id")
 	}
 	s := sighting{key: key{id: msg.Attr("id")}, form: form{how: how, typ: msg.Attr("type"), from: msg.Attr("from"), to: msg.Attr("to")}}
 	if reason := condition(msg); reason != "" && reason != "gone" {
@@ -48,15 +46,19 @@ func see(el xmltree.Element, bare, full string) (sighting, error) {
 		return s, nil
 	}
 	s.form.inner = inner(msg, added)
-	return s, s.marks(msg, bare)
+	err := s.marks(msg, bare)
+	if how == "archived" && id != s.id {
+		err = fmt.Errorf("an archived message with another id: %s", el.Raw())
+	}
+	return s, err
 }
 
 // marks notes what the server added to a message.
 func (s *sighting) marks(msg xmltree.Element, bare string) error {
 	for el := range msg.Children() {
 		switch {
-		case el.Is("urn:xmpp:sid:0", "stanza-id"):
-			if s.form.id || el.Attr("by") != bare || el.Attr("id") == "forged" || el.Attr("id") == "" {
+		case el.Is("urn:xmpp:sid:0", "stanza-id") && el.Attr("by") == bare: // what others give ids to isn't ours (XEP-0359 6)
+			if s.form.id || el.Attr("id") == "forged" || el.Attr("id") == "" {
 				return fmt.Errorf("a bad <stanza-id/>: %s", msg.Raw())
 			}
 			s.form.id, s.id = true, el.Attr("id")

@@ -1,0 +1,160 @@
+package routing
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// openQuestion is a case in which the server does something else than the model reads out of the routing page, and that
+// is known. When it is settled the row goes: a row that explains nothing any more is an error.
+type openQuestion struct {
+	rule, why string
+	is        func(m *message, at *device) bool
+}
+
+func openQuestions() []openQuestion {
+	return []openQuestion{
+		{"R-GW-4", "an exclusive message that isn't marked reaches an ng session without <im-ng/>", func(m *message, at *device) bool {
+			return at == m.addressed && at.profile == ng && m.exclusive() && !m.kind.imng
+		}},
+		{"R-INT-7", "what looks like a private message to a room's occupant is exclusive, and still a carbon to the sender's devices", func(m *message, at *device) bool {
+			return m.kind.roomPrivate && m.exclusive() && at.account == m.from.account && at.profile == carbons
+		}},
+		{"XEP-0280 6.1", "a headline with a chat state, receipt, marker or invitation isn't copied", func(m *message, at *device) bool {
+			return m.is("headline") && m.bare() && m.eligible() && at.profile == carbons
+		}},
+		{"R-MINE-4", "a claim of type groupchat is refused", func(m *message, at *device) bool {
+			return m.is("groupchat") && m.kind.mine && m.own() && m.bare()
+		}},
+		{"R-MINE-1", "a claim in the other spelling is passed on in that spelling", func(m *message, at *device) bool {
+			return m.kind.mine && m.kind.respelled != ""
+		}},
+	}
+}
+
+// disagreements collects what server and model disagree on, one line for all messages that differ in the same way.
+type disagreements struct {
+	mu    sync.Mutex
+	seen  map[string]*disagreement
+	known map[string]int // by the rule of an open question
+}
+
+func newDisagreements() *disagreements {
+	return &disagreements{seen: map[string]*disagreement{}, known: map[string]int{}}
+}
+
+type disagreement struct {
+	count   int
+	example string
+}
+
+func (b *disagreements) note(r *round, at *device, k key, got, want string) {
+	m := r.sent[k.id]
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if m == nil {
+		b.add(fmt.Sprintf("an unknown message at %s: %s", at.full(), got), "")
+		return
+	}
+	for _, q := range openQuestions() {
+		if q.is(m, at) {
+			b.known[q.rule]++
+			return
+		}
+	}
+	line := fmt.Sprintf("%s\n\t%s's %s\n\tserver: %s\n\tmodel:  %s", m.describe(), at.account.role(m), at.name, got, want)
+	b.add(r.anonymous(m, line), fmt.Sprintf("devices %s, %s sends %s", r.devices(), m.from.full(), m.xml()))
+}
+
+func (b *disagreements) add(line, example string) {
+	if b.seen[line] == nil {
+		b.seen[line] = &disagreement{example: example}
+	}
+	b.seen[line].count++
+}
+
+// anonymous leaves out what differs from round to round.
+func (r *round) anonymous(m *message, line string) string {
+	if m.addressed != nil {
+		line = strings.ReplaceAll(line, m.addressed.full(), "ADDRESSED")
+	}
+	line = strings.ReplaceAll(line, m.from.full(), "FROM")
+	line = strings.ReplaceAll(line, r.recipient.bare, "RECIPIENT")
+	return strings.ReplaceAll(line, m.from.account.bare, "SENDER")
+}
+
+func (r *round) devices() string {
+	var names []string
+	for _, d := range r.recipient.devices {
+		names = append(names, d.name)
+	}
+	return "[" + strings.Join(names, " ") + "]"
+}
+
+// shown bounds the report: who has broken something wants the first lines, not a thousand.
+const shown = 60
+
+func (b *disagreements) report(t *testing.T) {
+	for _, q := range openQuestions() {
+		if b.known[q.rule] == 0 {
+			t.Errorf("server and model agree on %s now: the open question is answered", q.rule)
+		}
+	}
+	for i, line := range slices.Sorted(maps.Keys(b.seen)) {
+		if i == shown {
+			t.Errorf("and %d more ways to disagree", len(b.seen)-shown)
+			return
+		}
+		t.Errorf("%d times: %s\n\te.g. %s", b.seen[line].count, line, b.seen[line].example)
+	}
+}
+
+func (m *message) describe() string {
+	typ := m.typ
+	if typ == "" {
+		typ = "normal"
+	}
+	to := "the bare JID"
+	switch {
+	case m.absent:
+		to = "an absent full JID"
+	case m.addressed != nil:
+		to = m.addressed.name
+	}
+	relation := "a stranger's"
+	switch {
+	case m.own():
+		relation = "own"
+	case m.known():
+		relation = "a contact's"
+	}
+	return fmt.Sprintf("%s (%s) to %s from %s %s", m.kind.name, typ, to, relation, m.from.name)
+}
+
+func (a *account) role(m *message) string {
+	if a == m.to {
+		return "recipient"
+	}
+	return "sender"
+}
+
+// String is for people; the payload is in the example.
+func (f form) String() string {
+	if f == (form{}) {
+		return "nothing"
+	}
+	s := f.how + " from " + f.from + " to " + f.to
+	for _, flag := range []struct {
+		on   bool
+		name string
+	}{{f.id, "stanza-id"}, {f.whose, "whose"}, {f.imng, "im-ng"}, {f.xmpp1, "xmpp-1"}, {f.reason != "", f.reason}} {
+		if flag.on {
+			s += " " + flag.name
+		}
+	}
+	return s + " type='" + f.typ + "' " + f.inner
+}
