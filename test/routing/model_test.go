@@ -31,6 +31,7 @@ type account struct {
 	bare    string
 	devices []*device
 	shows   []*account // who may see its presence
+	never   bool       // it wants no archive (XEP-0313 5)
 }
 
 func (d *device) full() string { return d.account.bare + "/" + d.name }
@@ -188,9 +189,9 @@ func (m *message) eligible() bool {
 	return m.is("chat") || m.is("normal") && k.body || k.im || k.invitation
 }
 
-// archived says whether a message that is routed is kept (R-ARCH-2).
-func (m *message) archived() bool {
-	return !m.kind.noStore && !m.kind.noPermanent && !m.kind.onlyChatState
+// archived says whether an account keeps a message that is routed (R-ARCH-2).
+func (m *message) archived(by *account) bool {
+	return !by.never && !m.kind.noStore && !m.kind.noPermanent && !m.kind.onlyChatState
 }
 
 // conversation delivers to all devices that conversations are for.
@@ -199,7 +200,7 @@ func (m *message) conversation(out *outcome) {
 		m.bounce(out, "service-unavailable") // R-CONV-7
 		return
 	}
-	archived := m.archived()
+	archived := m.archived(m.to)
 	copied := m.form(m.address())
 	copied.id, copied.whose = archived, !m.own() // R-ARCH-4, R-MINE-2
 	general := copied                            // as if sent to the bare JID
@@ -219,15 +220,19 @@ func (m *message) conversation(out *outcome) {
 	}
 	if len(out.forms) == 0 && m.is("chat", "normal") && !m.kind.noStore && !m.kind.onlyChatState { // R-CONV-6, XEP-0160 3, XEP-0334 4.2
 		f := wrapped(copied, "offline")
+		if f.inner == "" && !f.id && !f.whose {
+			f.how = "direct" // decided: an empty message isn't dated
+		}
 		out.offline = &f
 	}
 	if !m.own() && !m.is("groupchat") {
-		m.reflect(out, archived)
+		m.reflect(out)
 	}
 }
 
 // reflect is the sender's side.
-func (m *message) reflect(out *outcome, archived bool) {
+func (m *message) reflect(out *outcome) {
+	archived := m.archived(m.from.account)
 	f := m.form(m.address())
 	f.id = archived
 	for _, d := range m.from.account.devices {
@@ -292,7 +297,7 @@ func (m *message) mine(out *outcome) {
 // outside is a claim to another account: a conversation for the sender's side, refused by the recipient's.
 func (m *message) outside(out *outcome) {
 	if !m.is("groupchat") {
-		m.reflect(out, m.archived())
+		m.reflect(out)
 	}
 	switch {
 	case m.known():
@@ -304,13 +309,13 @@ func (m *message) outside(out *outcome) {
 
 func (m *message) claim(out *outcome) {
 	f := m.form(m.to.bare)
-	f.id = m.archived()
+	f.id = m.archived(m.to)
 	for _, d := range m.to.devices {
 		if d == m.from || d.profile.modern() || d.direct() {
 			out.forms[d] = f
 		}
 	}
-	if m.archived() {
+	if m.archived(m.to) {
 		out.archives[m.to] = wrapped(f, "archived")
 	}
 }

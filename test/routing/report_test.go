@@ -92,7 +92,7 @@ func (r *round) devices() string {
 	for _, d := range r.recipient.devices {
 		names = append(names, d.name)
 	}
-	return "[" + strings.Join(names, " ") + "]"
+	return "[" + strings.Join(names, " ") + "]" + r.variant.String()
 }
 
 // shown bounds the report: who has broken something wants the first lines, not a thousand.

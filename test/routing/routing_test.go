@@ -61,7 +61,9 @@ func TestRouting(t *testing.T) {
 					w := newWorld(t)
 					defer w.end()
 					for set := g; set < 1<<len(templates()); set += groups {
-						newRound(w, set, every, bad).run()
+						newRound(w, set, variant{every: every}, bad).run()
+						newRound(w, set, variant{every: every, never: true}, bad).run()
+						newRound(w, set, variant{every: every, away: true}, bad).run()
 					}
 				})
 			})
@@ -70,11 +72,28 @@ func TestRouting(t *testing.T) {
 	bad.report(t)
 }
 
+// variant is what else differs between rounds.
+type variant struct {
+	every bool // every sender sends everything
+	never bool // the recipient wants no archive
+	away  bool // the recipient's devices lost their connections before a batch is sent, and resume after it (R-SESS-3)
+}
+
+func (v variant) String() string {
+	switch {
+	case v.never:
+		return "n"
+	case v.away:
+		return "a"
+	}
+	return ""
+}
+
 // round is one set of devices of the recipient.
 type round struct {
 	w                           *world
 	set                         int
-	every                       bool // every sender sends everything
+	variant                     variant
 	bad                         *disagreements
 	recipient, friend, stranger *account
 	clients                     map[*device]*xmppclient.Client
@@ -91,11 +110,11 @@ type round struct {
 	orders   map[*device][]string           // the archive ids in the order in which an IM-NG device got them
 }
 
-func newRound(w *world, set int, every bool, bad *disagreements) *round {
-	r := &round{w: w, set: set, every: every, bad: bad, kinds: kinds(), clients: map[*device]*xmppclient.Client{},
+func newRound(w *world, set int, v variant, bad *disagreements) *round {
+	r := &round{w: w, set: set, variant: v, bad: bad, kinds: kinds(), clients: map[*device]*xmppclient.Client{},
 		sent: map[string]*message{}, archives: map[*account]map[key]form{}, offline: map[key]form{}, ids: map[*account]map[string]string{},
 		whose: map[string]string{}, owners: map[string]string{}, orders: map[*device][]string{}}
-	name := func(role string) string { return fmt.Sprintf("%s%d@localhost", role, set) }
+	name := func(role string) string { return fmt.Sprintf("%s%d%s@localhost", role, set, v) }
 	r.recipient, r.friend, r.stranger = w.account(name("r")), w.account(name("f")), w.account(name("s"))
 	w.befriend(r.recipient, r.friend)
 	var list []template
@@ -110,8 +129,12 @@ func newRound(w *world, set int, every bool, bad *disagreements) *round {
 	for _, a := range r.accounts() {
 		r.archives[a], r.ids[a] = map[key]form{}, map[string]string{}
 		for _, d := range a.devices {
-			r.clients[d] = w.login(d)
+			r.clients[d] = w.login(d, v.away && a == r.recipient)
 		}
+	}
+	if v.never {
+		r.recipient.never = true
+		w.neverArchive(r.recipient)
 	}
 	settle()
 	for _, c := range r.clients {
@@ -125,14 +148,19 @@ func (r *round) accounts() []*account { return []*account{r.recipient, r.friend,
 func (r *round) run() {
 	for _, a := range r.accounts() {
 		from := a.devices
-		if a != r.recipient {
+		switch {
+		case a != r.recipient:
 			from = from[:len(from)-onlookers]
+		case r.variant.away:
+			continue // it sends nothing then
 		}
 		for i, d := range from {
 			r.send(d, r.messages(d, i, len(from)))
 		}
 	}
-	r.feedback()
+	if !r.variant.away {
+		r.feedback()
+	}
 	for _, a := range r.accounts() {
 		r.checkArchive(a)
 	}
@@ -152,7 +180,7 @@ func (r *round) messages(from *device, i, n int) []*message {
 			targets := append([]*device{nil, nil}, r.recipient.devices...)
 			for j, target := range targets {
 				turn++
-				if !r.every && turn%n != i {
+				if !r.variant.every && turn%n != i {
 					continue
 				}
 				list = append(list, &message{typ: typ, from: from, to: r.recipient, addressed: target, absent: j == 1, kind: &r.kinds[k]})
@@ -208,13 +236,35 @@ func (r *round) send(from *device, list []*message) {
 			r.expect(m)
 			stanzas = append(stanzas, m.xml())
 		}
+		r.leave()
 		if err := r.clients[from].Send(stanzas...); err != nil {
 			r.w.t.Fatal(err)
 		}
 		settle()
+		r.comeBack()
 		for d, c := range r.clients {
 			r.check(d, c)
 		}
+	}
+}
+
+// leave breaks the connections of the recipient's devices, in rounds that are about that.
+func (r *round) leave() {
+	if r.variant.away {
+		for _, d := range r.recipient.devices {
+			r.clients[d].Cut()
+		}
+		settle()
+	}
+}
+
+// comeBack resumes their sessions.
+func (r *round) comeBack() {
+	if r.variant.away {
+		for _, d := range r.recipient.devices {
+			r.clients[d] = r.w.resume(d, r.clients[d])
+		}
+		settle()
 	}
 }
 
@@ -344,7 +394,7 @@ func (r *round) checkArchive(a *account) {
 // checkOffline lets a device come online that was never there.
 func (r *round) checkOffline() {
 	late := &device{name: "late", profile: classic, available: true, account: r.recipient}
-	r.clients[late] = r.w.login(late)
+	r.clients[late] = r.w.login(late, false)
 	settle()
 	r.expected = map[*device]map[key]form{late: r.offline}
 	r.check(late, r.clients[late])

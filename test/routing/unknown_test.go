@@ -16,7 +16,7 @@ func TestUnknownUser(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		defer w.end()
-		r := newRound(w, 1<<len(templates())-1, true, newDisagreements())
+		r := newRound(w, 1<<len(templates())-1, variant{every: true}, newDisagreements())
 		nobody := &account{bare: "n" + r.recipient.bare[1:]}
 		if len(nobody.bare) != len(r.recipient.bare) {
 			t.Fatal("the names differ in length")

@@ -187,24 +187,55 @@ func (w *world) befriend(a, b *account) {
 	}
 }
 
-// connect logs a session in, with nothing enabled.
-func (w *world) connect(bare, resource string) *xmppclient.Client {
+// dial authenticates a connection.
+func (w *world) dial(bare string) *xmppclient.Client {
 	near, far := net.Pipe()
 	w.srv.ServeConn(far, true)
 	c, err := xmppclient.Login(near, xmppclient.Config{Account: jid.MustParse(bare), Password: "secret", TLS: w.id.tls, Direct: true, Keys: w.id.cache})
-	if err == nil {
-		err = c.Bind(resource)
-	}
 	if err != nil {
-		w.t.Fatalf("%s/%s: %v", bare, resource, err)
+		w.t.Fatalf("%s: %v", bare, err)
 	}
 	w.open = append(w.open, c)
 	return c
 }
 
-// login brings a device online.
-func (w *world) login(d *device) *xmppclient.Client {
+// connect logs a session in, with nothing enabled.
+func (w *world) connect(bare, resource string) *xmppclient.Client {
+	c := w.dial(bare)
+	if err := c.Bind(resource); err != nil {
+		w.t.Fatalf("%s/%s: %v", bare, resource, err)
+	}
+	return c
+}
+
+// resume goes on with a session whose connection broke.
+func (w *world) resume(d *device, old *xmppclient.Client) *xmppclient.Client {
+	c := w.dial(d.account.bare)
+	if err := c.Resume(old, old.Handled()); err != nil {
+		w.t.Fatalf("%s: %v", d.full(), err)
+	}
+	return c
+}
+
+// neverArchive sets an account's preferences.
+func (w *world) neverArchive(a *account) {
+	c := w.connect(a.bare, "preferences")
+	if err := c.Send("<iq type='set' id='prefs'><prefs xmlns='urn:xmpp:mam:2' default='never'/></iq>"); err != nil {
+		w.t.Fatal(err)
+	}
+	settle()
+	w.forget(c)
+	c.Cut()
+}
+
+// login brings a device online, with stream management if it is to outlive its connection.
+func (w *world) login(d *device, managed bool) *xmppclient.Client {
 	c := w.connect(d.account.bare, d.name)
+	if managed {
+		if err := c.EnableSM(true); err != nil {
+			w.t.Fatal(err)
+		}
+	}
 	var stanzas []string
 	switch d.profile {
 	case carbons:
@@ -237,6 +268,7 @@ func messages(c *xmppclient.Client) ([]xmltree.Element, error) {
 	var list []xmltree.Element
 	for ev, _ := c.Take(); ev != nil; ev, _ = c.Take() {
 		switch {
+		case ev.Kind == stream.SMEnabled:
 		case ev.Kind != stream.Stanza && ev.Kind != stream.Answered:
 			return nil, fmt.Errorf("received %s", xmppclient.XML(ev))
 		case ev.Stanza.Kind == stanza.Message:
