@@ -262,7 +262,11 @@ func (r *round) leave() {
 func (r *round) comeBack() {
 	if r.variant.away {
 		for _, d := range r.recipient.devices {
-			r.clients[d] = r.w.resume(d, r.clients[d])
+			c, err := r.w.resume(d, r.clients[d])
+			if err != nil {
+				r.w.t.Fatalf("%s: %v", d.full(), err)
+			}
+			r.clients[d] = c
 		}
 		settle()
 	}

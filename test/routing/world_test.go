@@ -99,6 +99,7 @@ type world struct {
 	stop     context.CancelFunc
 	done     chan error
 	accounts map[string]store.AccountID
+	mu       sync.Mutex
 	open     []*xmppclient.Client
 }
 
@@ -188,33 +189,38 @@ func (w *world) befriend(a, b *account) {
 }
 
 // dial authenticates a connection.
-func (w *world) dial(bare string) *xmppclient.Client {
+func (w *world) dial(bare string) (*xmppclient.Client, error) {
 	near, far := net.Pipe()
 	w.srv.ServeConn(far, true)
 	c, err := xmppclient.Login(near, xmppclient.Config{Account: jid.MustParse(bare), Password: "secret", TLS: w.id.tls, Direct: true, Keys: w.id.cache})
 	if err != nil {
-		w.t.Fatalf("%s: %v", bare, err)
+		return nil, fmt.Errorf("%s: %w", bare, err)
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.open = append(w.open, c)
-	return c
+	return c, nil
 }
 
 // connect logs a session in, with nothing enabled.
 func (w *world) connect(bare, resource string) *xmppclient.Client {
-	c := w.dial(bare)
-	if err := c.Bind(resource); err != nil {
+	c, err := w.dial(bare)
+	if err == nil {
+		err = c.Bind(resource)
+	}
+	if err != nil {
 		w.t.Fatalf("%s/%s: %v", bare, resource, err)
 	}
 	return c
 }
 
 // resume goes on with a session whose connection broke.
-func (w *world) resume(d *device, old *xmppclient.Client) *xmppclient.Client {
-	c := w.dial(d.account.bare)
-	if err := c.Resume(old, old.Handled()); err != nil {
-		w.t.Fatalf("%s: %v", d.full(), err)
+func (w *world) resume(d *device, old *xmppclient.Client) (*xmppclient.Client, error) {
+	c, err := w.dial(d.account.bare)
+	if err != nil {
+		return nil, err
 	}
-	return c
+	return c, c.Resume(old, old.Handled())
 }
 
 // neverArchive sets an account's preferences.
@@ -268,7 +274,7 @@ func messages(c *xmppclient.Client) ([]xmltree.Element, error) {
 	var list []xmltree.Element
 	for ev, _ := c.Take(); ev != nil; ev, _ = c.Take() {
 		switch {
-		case ev.Kind == stream.SMEnabled:
+		case ev.Kind == stream.SMEnabled, ev.Kind == stream.SMResumed:
 		case ev.Kind != stream.Stanza && ev.Kind != stream.Answered:
 			return nil, fmt.Errorf("received %s", xmppclient.XML(ev))
 		case ev.Stanza.Kind == stanza.Message:
