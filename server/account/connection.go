@@ -10,6 +10,7 @@ import (
 	"carillon.im/server/store"
 	"carillon.im/sm"
 	"carillon.im/stanza"
+	"carillon.im/xep"
 	"carillon.im/xmltree"
 )
 
@@ -31,8 +32,13 @@ type Transport interface {
 // <a/> ever speaks of it, and Next gives nothing.
 type Session struct {
 	*session
-	t Transport
+	t       Transport
+	results []xep.SessionResult
 }
+
+// Results says what became of the parts of the session request that the session
+// was bound with, in the client's order. The caller doesn't change it.
+func (c *Session) Results() []xep.SessionResult { return c.results }
 
 // current reports whether the connection still has the session. mu is held.
 func (c *Session) current() bool { return c.transport == c.t && !c.ended }
@@ -269,10 +275,14 @@ type flushed struct {
 	answers int // bytes of answers, among all that left the queue
 	count   int
 	upTo    store.ArchiveID
+	cursor  store.ArchiveID // the newest archived message
 }
 
 func (f *flushed) note(t tag) {
 	f.answers += t.answer
+	if t.archived {
+		f.cursor = max(f.cursor, t.id)
+	}
 	if t.offline != 0 {
 		f.count++
 		f.upTo = max(f.upTo, t.offline)
@@ -283,6 +293,7 @@ func (f *flushed) note(t tag) {
 func (x *session) acknowledge(h uint32) (done flushed, err error) {
 	if err = x.out.Ack(h, done.note); err == nil {
 		x.answers -= done.answers
+		x.cursor = max(x.cursor, done.cursor)
 		x.makeRoom()
 	}
 	return done, err

@@ -27,6 +27,7 @@ import (
 
 	"carillon.im/jid"
 	"carillon.im/server/feature"
+	"carillon.im/server/route"
 	"carillon.im/server/store"
 	"carillon.im/stanza"
 	"carillon.im/xep"
@@ -164,9 +165,16 @@ func (h *Hub) post(bare jid.JID, ev event) { h.loop(bare).post(bare, ev) }
 type BindRequest struct {
 	Account   jid.JID // bare
 	Resource  string  // wanted; "": the server makes one
+	Client    string  // the installation's id (XEP-0388 2.3), "" if it has none: a session of the same gives way
 	Transport Transport
 	Conn      string // the connection's id, for logs
 	Address   netip.AddrPort
+	// Profile is how the session gets messages from its first moment on (XEP-0386
+	// 4). With a Request it is V2.
+	Profile route.Profile
+	// Request is an XMPP 2.0 session request, nil if the client made none. What
+	// became of its parts is Session.Results; their data follows in the stream.
+	Request *xep.SessionRequest
 }
 
 // Bind makes a session (RFC 6120 7). The error is a *stanza.Error, the
@@ -181,15 +189,35 @@ func (h *Hub) Bind(ctx context.Context, r BindRequest) (*Session, error) {
 	}
 	// The address outlives the stanza that it came in.
 	full = jid.MustParse(strings.Clone(full.String()))
-	x := &session{hub: h, jid: full, conn: r.Conn, address: r.Address, since: h.cfg.Now(), transport: r.Transport}
-	c := &Session{x, r.Transport}
-	refused, err := ask(ctx, h, full.Bare(), func(s *State, fx *effects) *stanza.Error { return s.bind(x, fx) })
+	x := &session{hub: h, jid: full, conn: r.Conn, address: r.Address, since: h.cfg.Now(), transport: r.Transport,
+		client: strings.Clone(r.Client)}
+	c := &Session{session: x, t: r.Transport}
+	var cursor store.ArchiveID
+	if r.Request != nil {
+		if cursor, err = h.readCursor(ctx, x); err != nil {
+			return nil, err
+		}
+	}
+	var plan syncPlan
+	refused, err := ask(ctx, h, full.Bare(), func(s *State, fx *effects) *stanza.Error {
+		// One event: before it nothing is sent to the session, and nothing of what
+		// comes behind it is missed.
+		x.profile = r.Profile
+		if err := s.bind(x, fx); err != nil || r.Request == nil {
+			return err
+		}
+		plan, c.results = s.begin(x, r.Request, cursor, fx)
+		return nil
+	})
 	switch {
 	case err != nil:
 		c.Close(r.Transport) // it may yet be bound: nobody would end it
 		return nil, err
 	case refused != nil:
 		return nil, refused
+	}
+	if plan.want != nil {
+		h.done.Go(func() { x.catchUpWith(h.ctx, plan) })
 	}
 	return c, nil
 }
@@ -234,7 +262,7 @@ func (h *Hub) Resume(ctx context.Context, r ResumeRequest) (*Session, Resumed, e
 		a.resumed, a.err = s.attach(x, &r, fx)
 		return a
 	})
-	c := &Session{x, r.Transport}
+	c := &Session{session: x, t: r.Transport}
 	if err != nil {
 		c.Detach(r.Transport) // it may yet be attached
 		return nil, Resumed{}, err

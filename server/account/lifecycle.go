@@ -23,6 +23,12 @@ func (s *State) bind(x *session, fx *effects) *stanza.Error {
 	if s.cfg.hub.closing.Load() {
 		return stanza.NewError(stanza.ResourceConstraint, "the server is stopping")
 	}
+	for _, old := range s.sessions {
+		if x.client != "" && old.client == x.client && old.jid != x.jid {
+			s.end(old, stanza.NewStreamError(stanza.StreamConflict, "the device has a new session"), fx) // S-6, XEP-0386 4
+			break                                                                                        // there is one at most
+		}
+	}
 	if old := s.session(x.jid.Resource()); old != nil {
 		s.end(old, stanza.NewStreamError(stanza.StreamConflict, "another session bound this resource"), fx)
 	} else if len(s.sessions) >= s.cfg.Limits.SessionsPerAccount && !s.makePlace(fx) {
@@ -32,6 +38,7 @@ func (s *State) bind(x *session, fx *effects) *stanza.Error {
 	x.serial = s.serial
 	s.sessions = append(s.sessions, x)
 	s.cfg.stats.Sessions.Add(1)
+	s.noteReachable(x)
 	s.noteSeen(x, true, fx)
 	return nil
 }
@@ -207,6 +214,7 @@ func (s *State) end(x *session, err *stanza.StreamError, fx *effects) {
 		return
 	}
 	s.goUnavailable(x, presence{typ: stanza.TypeUnavailable}, false, fx)
+	s.keepCursor(x, fx)
 	s.sessions = append(s.sessions[:i:i], s.sessions[i+1:]...)
 	delete(s.missed, x)
 	s.cfg.stats.Sessions.Add(-1)
@@ -350,6 +358,7 @@ type tick struct{}
 func (tick) apply(s *State, fx *effects) {
 	s.keepAgain(fx)
 	s.makeUpAll()
+	s.keepCursors(fx)
 	for i := 0; i < len(s.sessions); i++ {
 		x := s.sessions[i]
 		if x.detachedAt.IsZero() {

@@ -27,6 +27,7 @@ type session struct {
 	jid    jid.JID
 	since  time.Time
 	serial uint32 // of the account's sessions since the server's start, from 1
+	client string // the installation's id, "" if it has none
 
 	mu        sync.Mutex
 	conn      string
@@ -55,10 +56,12 @@ type session struct {
 	questions map[string]chan *stanza.Stanza
 	queried   bool            // has read the archive
 	catchUp   *catchUp        // nil: what comes is live
-	cursor    store.ArchiveID // up to which the device has everything (S-10)
+	unbroken  bool            // the device has all up to what it acknowledges (S-10)
+	cursor    store.ArchiveID // the newest archived message that it acknowledged
 
 	// Owned by the loop.
 	profile    route.Profile
+	cursorKept store.ArchiveID // on disk, or on its way there
 	available  bool
 	lost       bool // what it is owed was given up; it can't be resumed
 	priority   int8

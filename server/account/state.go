@@ -25,7 +25,8 @@ type State struct {
 	order    uint64 // messages decided so far
 	serial   uint32 // sessions bound so far
 	sent     sentLog
-	sessions []*session // in the order in which they were bound
+	cursors  map[string]store.ArchiveID // by installation: what was written since the account was loaded (S-10)
+	sessions []*session                 // in the order in which they were bound
 	lastUsed time.Time
 	missed   map[*session]*missed // sessions whose queue had no room for presence
 

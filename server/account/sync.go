@@ -55,36 +55,15 @@ type syncPlan struct {
 	start    time.Time
 	max      int
 	complete bool
+	// contiguous: it begins where the device stopped, by its own word or the
+	// server's cursor.
+	contiguous bool
 }
 
-// Begin carries out an XMPP 2.0 session request for a session that was bound a
-// moment ago and has been sent nothing: from now on it gets what a v2 session
-// gets. It says what became of each part; the parts' data follows in the
-// session's stream. The error is the context's or the store's, and the session
-// is then as it was.
-func (c *Session) Begin(ctx context.Context, r *xep.SessionRequest) ([]xep.SessionResult, error) {
-	x := c.session
-	type answer struct {
-		plan    syncPlan
-		results []xep.SessionResult
-	}
-	got, err := ask(ctx, x.hub, x.jid.Bare(), func(s *State, fx *effects) (a answer) {
-		if s.index(x) >= 0 {
-			a.plan, a.results = s.begin(x, r, fx)
-		}
-		return a
-	})
-	if err != nil {
-		return nil, err
-	}
-	if got.plan.want != nil {
-		x.hub.done.Go(func() { x.catchUpWith(x.hub.ctx, got.plan) })
-	}
-	return got.results, nil
-}
-
-// begin is Begin on the loop.
-func (s *State) begin(x *session, r *xep.SessionRequest, fx *effects) (plan syncPlan, results []xep.SessionResult) {
+// begin carries out an XMPP 2.0 session request for a session that has just been
+// bound: from now on it gets what a v2 session gets. It says what became of each
+// part; the parts' data follows in the session's stream.
+func (s *State) begin(x *session, r *xep.SessionRequest, cursor store.ArchiveID, fx *effects) (plan syncPlan, results []xep.SessionResult) {
 	x.profile = route.V2
 	s.noteReachable(x)
 	for i := range r.Parts {
@@ -99,8 +78,10 @@ func (s *State) begin(x *session, r *xep.SessionRequest, fx *effects) (plan sync
 		query := string(xmltree.AppendAttrValue([]byte("<query xmlns='"+nsRoster+"' ver='"), part.Ver)) + "'/>"
 		s.rosterIQ(&inbound{session: x, stanza: stanza.Build(stanza.IQ, stanza.TypeGet, xep.SyncQueryID, x.jid, s.jid, query)}, fx)
 	}
+	cursor = max(cursor, s.cursors[x.client])
+	x.cursorKept = cursor
 	if part := r.First(xep.SessionSync); part != nil {
-		plan = s.planSync(x, part.Sync, fx.now)
+		plan = s.planSync(cursor, part.Sync, fx.now)
 		x.mu.Lock()
 		x.catchUp = &catchUp{upTo: s.lastID}
 		x.mu.Unlock()
@@ -114,18 +95,20 @@ func (s *State) begin(x *session, r *xep.SessionRequest, fx *effects) (plan sync
 }
 
 // planSync decides where a catch-up starts (session.md, "The request").
-func (s *State) planSync(x *session, want *xep.Sync, now time.Time) syncPlan {
+func (s *State) planSync(cursor store.ArchiveID, want *xep.Sync, now time.Time) syncPlan {
 	p := syncPlan{account: s.id, want: want, start: want.Start, max: want.Max, complete: true}
 	switch {
 	case want.After != "":
 		id, ok := store.ParseArchiveID(want.After)
+		p.contiguous = true
 		if p.after = id; !ok || id > s.lastID {
 			p.after, p.complete = 0, false
 		}
 	case want.Last > 0:
 		p.start = now.Add(-want.Last)
 	case want.Start.IsZero():
-		p.after = x.cursor
+		p.contiguous = true
+		p.after = cursor
 	}
 	if p.after == 0 && p.start.IsZero() && p.max == 0 {
 		p.max = newDevice
@@ -164,6 +147,7 @@ func (x *session) sendArchived(ctx context.Context, p syncPlan) error {
 	if err := x.hub.limitSync(ctx, &q, &p, &done); err != nil {
 		return err
 	}
+	x.follow(p.contiguous && done.Complete)
 	head := xep.NewMAMResult(owner.bare, x.jid, xep.SyncQueryID)
 	for {
 		if err := x.sendRange(ctx, &q, &head, &done); err != nil {

@@ -32,7 +32,10 @@ type syncDevice struct {
 	smID     string
 	received uint32   // stanzas, by stream management's count
 	have     []string // archive ids in the order in which they came
+	kept     int      // how many of them it has acknowledged
+	client   string   // its installation's id; then it leaves it to the server where to go on
 	synced   bool     // the catch-up of this session is over
+	complete bool     // and nothing was left out
 	failed   string
 	pause    func(messages int) // until so many more were sent
 }
@@ -57,21 +60,29 @@ func (d *syncDevice) last() string {
 
 // connect binds anew and catches up from what the device has.
 func (d *syncDevice) connect() {
+	want := &xep.Sync{After: d.last()}
+	switch {
+	case d.client != "":
+		// What it didn't acknowledge it doesn't have.
+		want.After, d.have, want.Max = "", d.have[:d.kept], 1<<20
+	case want.After == "":
+		want.Start = testStart.Add(-time.Hour) // everything
+	}
+	d.bind(want)
+}
+
+func (d *syncDevice) bind(want *xep.Sync) {
 	t := &link{d}
-	s, err := d.w.hub.Bind(context.Background(), BindRequest{Account: jid.MustParse(bob), Resource: d.name, Transport: t})
+	s, err := d.w.hub.Bind(context.Background(), BindRequest{Account: jid.MustParse(bob), Resource: d.name, Client: d.client, Transport: t,
+		Request: &xep.SessionRequest{Parts: []xep.SessionAsk{{Part: xep.SessionSync, Sync: want}}}})
 	if err != nil {
 		d.failed = err.Error()
 		return
 	}
 	id, _, _, _ := s.EnableSM(true, 0)
 	d.session, d.smID, d.received, d.synced = s, id, 0, false
-	want := &xep.Sync{After: d.last()}
-	if want.After == "" {
-		want.Start = testStart.Add(-time.Hour) // everything
-	}
-	results, err := s.Begin(context.Background(), &xep.SessionRequest{Parts: []xep.SessionAsk{{Part: xep.SessionSync, Sync: want}}})
-	if err != nil || len(results) != 1 || results[0].Err != nil {
-		d.failed = fmt.Sprint("begin: ", results, err)
+	if results := s.Results(); len(results) != 1 || results[0].Err != nil {
+		d.failed = fmt.Sprint("session request: ", results)
 	}
 }
 
@@ -86,13 +97,16 @@ func (d *syncDevice) resume() {
 		d.connect()
 		return
 	}
-	d.session = s
+	d.session, d.kept = s, len(d.have) // its h said so
 }
 
 // read takes what is there, up to about limit bytes, and acknowledges it or not.
 func (d *syncDevice) read(limit int, ack bool) (any bool) {
 	buf, _ := d.session.Next(d.session.t, nil, limit)
 	if len(buf) == 0 {
+		if ack {
+			d.acknowledge()
+		}
 		return false
 	}
 	doc, err := xmltree.Parse([]byte("<s>"+string(buf)+"</s>"), stanza.NSClient, xmltree.Limits{MaxBytes: 64 << 20, MaxChildren: 1 << 20, MaxDepth: 32, MaxAttrs: 32})
@@ -108,11 +122,16 @@ func (d *syncDevice) read(limit int, ack bool) (any bool) {
 		d.note(el)
 	}
 	if ack {
-		if err := d.session.Ack(d.received); err != nil {
-			d.failed = err.Error()
-		}
+		d.acknowledge()
 	}
 	return true
+}
+
+func (d *syncDevice) acknowledge() {
+	if err := d.session.Ack(d.received); err != nil {
+		d.failed = err.Error()
+	}
+	d.kept = len(d.have)
 }
 
 func (d *syncDevice) note(el xmltree.Element) {
@@ -126,7 +145,7 @@ func (d *syncDevice) note(el xmltree.Element) {
 		if d.synced {
 			d.failed = "synced twice"
 		}
-		d.synced = true
+		d.synced, d.complete = true, el.Child(xep.NSXMPP2, "synced").Attr("complete") == "true"
 		return
 	}
 	if id == "" {
@@ -226,6 +245,10 @@ func noGap(t *testing.T, seed uint64, messages, senders, devices int) {
 				runtime.Gosched()
 			}
 		}
+		if i%2 == 1 {
+			d.client = fmt.Sprintf("00000000-0000-4000-8000-%012d", i)
+			w.knowClient(d.client)
+		}
 		list[i] = d
 		running.Go(func() {
 			d.connect()
@@ -289,4 +312,79 @@ func archiveIDs(t *testing.T, w *world) (ids []string) {
 		t.Fatal(err)
 	}
 	return ids
+}
+
+// knowClient makes one of bob's installations known, as its login does.
+func (w *world) knowClient(id string) {
+	w.t.Helper()
+	if err := w.store.Commit(context.Background(), store.ClientSeen{Account: w.id("bob"), ID: id, At: w.Now()}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// TestCursor is S-10: a device that names nothing goes on behind what it
+// acknowledged, over restarts of the account; what it never had stays missing
+// until it had it, whatever came live in between.
+func TestCursor(t *testing.T) {
+	w := newWorld(t, "alice bob")
+	a := w.bind("alice/r")
+	d := &syncDevice{w: w, name: "d", client: "00000000-0000-4000-8000-000000000001", wake: make(chan struct{}, 1)}
+	w.knowClient(d.client)
+	say := func(n int) {
+		for i := range n {
+			a.send(fmt.Sprintf("<message to='%s' type='chat' id='%d'><body>x</body></message>", bob, i))
+		}
+		w.settle()
+	}
+	stored := func() store.ArchiveID {
+		w.tick()
+		c, err := w.store.Client(context.Background(), w.id("bob"), d.client)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.Cursor
+	}
+	readAll := func(ack bool) {
+		waitFor(t, func() bool { d.read(1<<20, ack); return d.synced })
+		for d.read(1<<20, ack) {
+		}
+		if d.failed != "" {
+			t.Fatal(d.failed)
+		}
+	}
+	say(10)
+	d.connect()
+	readAll(true)
+	ids := archiveIDs(t, w)
+	if len(d.have) != 10 || stored().String() != ids[9] {
+		t.Fatalf("it has %d, its cursor is %v of %v", len(d.have), stored(), ids)
+	}
+	d.session.Close(d.session.t)
+	w.settle()
+	say(5)
+	d.connect()
+	readAll(false)
+	if len(d.have) != 15 || stored().String() != ids[9] {
+		t.Fatalf("unacknowledged: it has %d, its cursor is %v", len(d.have), stored())
+	}
+	d.session.Close(d.session.t)
+	w.settle()
+
+	// The newest two only: a hole, which neither they nor what is live closes.
+	d.have = nil
+	d.bind(&xep.Sync{Max: 2})
+	readAll(true)
+	say(1)
+	readAll(true)
+	if len(d.have) != 3 || d.complete || stored().String() != ids[9] {
+		t.Fatalf("with a hole: it has %d, complete %v, its cursor is %v", len(d.have), d.complete, stored())
+	}
+	d.session.Close(d.session.t)
+	w.settle()
+	d.kept = 0
+	d.connect()
+	readAll(true)
+	if len(d.have) != 6 || !d.complete || stored().String() != archiveIDs(t, w)[15] {
+		t.Fatalf("after the hole: it has %d, complete %v, its cursor is %v", len(d.have), d.complete, stored())
+	}
 }

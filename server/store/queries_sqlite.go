@@ -91,9 +91,9 @@ const (
 	qTokenDel  = `DELETE FROM token WHERE account = ?1 AND client = ?2`
 	qTokensDel = `DELETE FROM token WHERE account = ?`
 
-	qSavedPut = `INSERT INTO resumable (account, key, resource, client, ends, window, handled, acked, sent, up_to, state)
-		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT DO UPDATE SET
-		resource = ?3, client = ?4, ends = ?5, window = ?6, handled = ?7, acked = ?8, sent = ?9, up_to = ?10, state = ?11`
+	qSavedPut = `INSERT INTO resumable (account, key, resource, client, ends, window, handled, acked, sent, up_to, state, bytes)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT DO UPDATE SET
+		resource = ?3, client = ?4, ends = ?5, window = ?6, handled = ?7, acked = ?8, sent = ?9, up_to = ?10, state = ?11, bytes = ?12`
 	qSavedCount = `SELECT count(*) FROM resumable WHERE account = ?`
 	qSavedDel   = `DELETE FROM resumable WHERE account = ?1 AND key = ?2`
 	qSavedDelOf = `DELETE FROM resumable WHERE account = ?1 AND client = ?2`
@@ -101,7 +101,8 @@ const (
 	qQueueDel   = `DELETE FROM resumable_queue WHERE account = ?1 AND key = ?2`
 	qQueuePut   = `INSERT INTO resumable_queue (account, key, n, entry, tag, stanza) VALUES (?, ?, ?, ?, ?, ?)`
 	qQueueLast  = `SELECT max(n) FROM resumable_queue WHERE account = ?1 AND key = ?2`
-	qSavedHas   = `SELECT 1 FROM resumable WHERE account = ?1 AND key = ?2`
+	qSavedBytes = `SELECT bytes FROM resumable WHERE account = ?1 AND key = ?2`
+	qSavedGrow  = `UPDATE resumable SET bytes = ?3 WHERE account = ?1 AND key = ?2`
 
 	qStart  = `UPDATE starts SET n = n + 1`
 	qStarts = `SELECT n FROM starts`

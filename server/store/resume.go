@@ -13,6 +13,7 @@ import (
 const (
 	MaxSavedSessions = 256     // per account
 	MaxSavedQueue    = 16384   // stanzas of one session
+	MaxSavedBytes    = 4 << 20 // of them and their tags together; entries of the archive take none
 	MaxSavedState    = 1 << 20 // bytes of SavedSession.State
 )
 
@@ -33,7 +34,8 @@ type SavedSession struct {
 	Handled  uint32    // h of what the client sent (XEP-0198 4)
 	Acked    uint32    // the client's last h
 	Sent     int       // so many stanzas of Queue, from the first on, were sent
-	// UpTo is the newest archive id of the account when the session was saved: what of it the client is owed is in Queue.
+	// UpTo is the newest archive id that the account had handed to its sessions when this one was saved (not the newest it had given): what of the
+	// archive up to there the client is owed is in Queue.
 	UpTo  ArchiveID
 	State []byte // profile, presence, client state, interests and whatever else its owner wants back
 	Queue []QueuedStanza
@@ -55,7 +57,7 @@ type SessionSave struct {
 
 // SessionQueue appends to the queue of a saved session a stanza that it has not sent, in the unit whose commit the sender is told of: an exclusive
 // message, which has no other place to outlive the server, or the entry of a message whose way to this session can't be decided once more from the
-// archive. Where no such session is kept nothing happens. ErrTooBig beyond MaxSavedQueue.
+// archive. Where no such session is kept nothing happens. ErrTooBig beyond MaxSavedQueue and MaxSavedBytes.
 type SessionQueue struct {
 	Account AccountID
 	Key     ResumeKey
@@ -70,8 +72,12 @@ type SessionForget struct {
 
 func (o SessionSave) exec(t *tx) error {
 	x := &o.Session
-	if len(x.Queue) > MaxSavedQueue || len(x.State) > MaxSavedState {
-		return fmt.Errorf("session with %d stanzas and %d bytes: %w", len(x.Queue), len(x.State), ErrTooBig)
+	bytes := 0
+	for _, q := range x.Queue {
+		bytes += q.bytes()
+	}
+	if len(x.Queue) > MaxSavedQueue || bytes > MaxSavedBytes || len(x.State) > MaxSavedState {
+		return fmt.Errorf("session with %d stanzas of %d bytes and a state of %d: %w", len(x.Queue), bytes, len(x.State), ErrTooBig)
 	}
 	if x.Sent < 0 || x.Sent > len(x.Queue) || x.Window < 0 {
 		return fmt.Errorf("session that sent %d of %d stanzas: %w", x.Sent, len(x.Queue), ErrInvalid)
@@ -81,7 +87,7 @@ func (o SessionSave) exec(t *tx) error {
 		ends = x.Ends.UnixMicro()
 	}
 	err := t.run(qSavedPut, o.Account, x.Key[:], x.Resource, x.Client, ends, x.Window.Microseconds(), int64(x.Handled), int64(x.Acked),
-		x.Sent, x.UpTo, x.State)
+		x.Sent, x.UpTo, x.State, bytes)
 	if err != nil {
 		return err
 	}
@@ -102,7 +108,8 @@ func (o SessionSave) exec(t *tx) error {
 }
 
 func (o SessionQueue) exec(t *tx) error {
-	if _, kept, err := t.number(qSavedHas, o.Account, o.Key[:]); err != nil || !kept {
+	bytes, kept, err := t.number(qSavedBytes, o.Account, o.Key[:])
+	if err != nil || !kept {
 		return err
 	}
 	n := int64(0)
@@ -113,15 +120,19 @@ func (o SessionQueue) exec(t *tx) error {
 	if some {
 		n = last + 1
 	}
-	if n >= MaxSavedQueue {
-		return fmt.Errorf("session with %d stanzas: %w", n, ErrTooBig)
+	if bytes += int64(o.Stanza.bytes()); n >= MaxSavedQueue || bytes > MaxSavedBytes {
+		return fmt.Errorf("session with %d stanzas and %d bytes with another: %w", n, bytes, ErrTooBig)
+	}
+	if err := t.run(qSavedGrow, o.Account, o.Key[:], bytes); err != nil {
+		return err
 	}
 	return t.run(qQueuePut, o.Account, o.Key[:], n, o.Stanza.Entry, o.Stanza.Tag, o.Stanza.Stanza)
 }
 
 func (o SessionForget) exec(t *tx) error { return t.run(qSavedDel, o.Account, o.Key[:]) }
 
-func (q QueuedStanza) size() int { return opOverhead + len(q.Tag) + len(q.Stanza) }
+func (q QueuedStanza) bytes() int { return len(q.Tag) + len(q.Stanza) }
+func (q QueuedStanza) size() int  { return opOverhead + q.bytes() }
 
 func (o SessionSave) size() int {
 	n := opOverhead + len(o.Session.Resource) + len(o.Session.Client) + len(o.Session.State)

@@ -46,6 +46,7 @@ CREATE TABLE resumable (
     sent     INTEGER NOT NULL,                -- entries of the queue
     up_to    INTEGER NOT NULL,
     state    BLOB    NOT NULL,
+    bytes    INTEGER NOT NULL,                -- of the queue
     PRIMARY KEY (account, key)
 ) STRICT, WITHOUT ROWID;
 

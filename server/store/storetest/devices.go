@@ -266,6 +266,7 @@ func saved(t *testing.T, open Open) {
 		want    error
 	}{
 		"queue": {store.SavedSession{Queue: make([]store.QueuedStanza, store.MaxSavedQueue+1)}, store.ErrTooBig},
+		"bytes": {store.SavedSession{Queue: []store.QueuedStanza{{Stanza: make([]byte, store.MaxSavedBytes), Tag: []byte("x")}}}, store.ErrTooBig},
 		"state": {store.SavedSession{State: make([]byte, store.MaxSavedState+1)}, store.ErrTooBig},
 		"sent":  {store.SavedSession{Sent: 1}, store.ErrInvalid},
 	} {
@@ -274,6 +275,11 @@ func saved(t *testing.T, open Open) {
 	full := store.SavedSession{Key: store.NewResumeKey("full"), Queue: make([]store.QueuedStanza, store.MaxSavedQueue)}
 	commit(t, s, store.SessionSave{Account: b, Session: full})
 	wantError(t, "full queue", s.Commit(ctx, store.SessionQueue{Account: b, Key: full.Key}), store.ErrTooBig)
+
+	heavy := store.SavedSession{Key: store.NewResumeKey("heavy"), Queue: []store.QueuedStanza{{Stanza: make([]byte, store.MaxSavedBytes-3)}}}
+	two := store.SessionQueue{Account: b, Key: heavy.Key, Stanza: store.QueuedStanza{Stanza: []byte("x"), Tag: []byte("y")}}
+	commit(t, s, store.SessionSave{Account: b, Session: heavy}, two)
+	wantError(t, "full of bytes", s.Commit(ctx, two), store.ErrTooBig)
 
 	for i := range store.MaxSavedSessions - 1 {
 		commit(t, s, store.SessionSave{Account: a, Session: store.SavedSession{Key: store.NewResumeKey(fmt.Sprint(i))}})
