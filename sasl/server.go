@@ -2,6 +2,7 @@ package sasl
 
 import (
 	"errors"
+	"fmt"
 	"io"
 )
 
@@ -9,9 +10,13 @@ import (
 // and for an account without keys for the hash.
 var ErrUnknownUser = errors.New("sasl: unknown user")
 
-// ErrTLSUnique is in the *Error of an exchange whose client binds to tls-unique,
-// which TLS 1.3 doesn't have and we don't offer (RFC 9266 1).
-var ErrTLSUnique = errors.New("sasl: client binds to tls-unique")
+// ErrBindingType is in the *Error of an exchange whose client binds to a type of channel
+// binding that wasn't offered. It says nothing about the client's password.
+var ErrBindingType = errors.New("sasl: unsupported channel binding type")
+
+// ErrTLSUnique is the ErrBindingType of clients that bind to tls-unique, which TLS 1.3
+// doesn't have and we don't offer (RFC 9266 1).
+var ErrTLSUnique = fmt.Errorf("%w: tls-unique", ErrBindingType)
 
 // ServerConfig is what a server's exchanges need to know. Bindings and Advertised
 // belong to one connection, the rest to the server. Prepare, Lookup and Rand are

@@ -10,7 +10,11 @@ import (
 	"carillon.im/server/account"
 	"carillon.im/server/c2s"
 	"carillon.im/server/features/register"
+	"carillon.im/server/route"
 	"carillon.im/server/store"
+	"carillon.im/stanza"
+	"carillon.im/stream"
+	"carillon.im/xep"
 )
 
 func pid() int { return os.Getpid() }
@@ -40,7 +44,52 @@ func (a *accounts) Bind(ctx context.Context, r c2s.BindRequest) (c2s.Session, er
 	if err != nil {
 		return nil, err
 	}
+	if err := begin(ctx, x, r); err != nil {
+		x.Close(r.Transport) // nobody else would end it
+		return nil, err
+	}
 	return session{x}, nil
+}
+
+// begin sets what Bind 2 asks for before the session is told anything.
+func begin(ctx context.Context, x *account.Session, r c2s.BindRequest) error {
+	if r.Inactive {
+		x.SetActive(false)
+	}
+	switch r.Profile {
+	case c2s.Carbons:
+		return x.SetProfile(ctx, route.Carbons)
+	case c2s.IMNG:
+		return x.SetProfile(ctx, route.NG)
+	case c2s.Synced:
+		return x.SetProfile(ctx, route.V2)
+	}
+	return nil
+}
+
+// Archive implements c2s.Accounts.
+func (a *accounts) Archive(ctx context.Context, s c2s.Session) (*stream.Archive, error) {
+	owner := s.(session).Owner()
+	id, err := owner.StoreID(ctx)
+	if err != nil {
+		return nil, err
+	}
+	settled, err := owner.Settled(ctx)
+	if err != nil || settled == 0 {
+		return &stream.Archive{}, err
+	}
+	first, last, err := a.server.store.ArchiveBounds(ctx, store.AccountID(id), store.ArchiveID(settled))
+	if err != nil || last == 0 {
+		return &stream.Archive{}, err
+	}
+	return &stream.Archive{Start: edge(first), End: edge(last)}, nil
+}
+
+func edge(id store.ArchiveID) xep.MAMEdge { return xep.MAMEdge{ID: id.String(), Stamp: id.Time()} }
+
+// Sync implements c2s.Accounts: nothing of it is there yet, and so it isn't offered.
+func (a *accounts) Sync(context.Context, c2s.Session, *xep.SessionRequest, []xep.SessionResult) error {
+	return stanza.NewError(stanza.FeatureNotImplemented, "")
 }
 
 // Resume implements c2s.Accounts.

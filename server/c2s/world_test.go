@@ -25,6 +25,7 @@ import (
 	"carillon.im/sasl"
 	"carillon.im/stanza"
 	"carillon.im/stream"
+	"carillon.im/xep"
 	"carillon.im/xmltree"
 )
 
@@ -39,8 +40,12 @@ type hub struct {
 	sessions map[jid.JID]*session
 	byID     map[string]*session
 	lookups  int
-	fail     error // of Bind
-	panics   string
+	fail     error // of Bind, Sync and AddKeys
+	requests []BindRequest
+	clients  clients
+
+	noArchive bool
+	panics    string
 }
 
 func (h *hub) Keys(_ context.Context, bare jid.JID, hash sasl.Hash) (sasl.Keys, error) {
@@ -68,7 +73,10 @@ func (h *hub) Bind(_ context.Context, req BindRequest) (Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if h.sessions[full] != nil {
+	h.requests = append(h.requests, req)
+	if old := h.sessions[full]; old != nil && req.Inline {
+		old.t.End(stanza.NewStreamError(stanza.StreamConflict, ""))
+	} else if old != nil {
 		return nil, stanza.NewError(stanza.Conflict, "")
 	}
 	s := &session{hub: h, jid: full, t: req.Transport}
@@ -92,6 +100,43 @@ func (h *hub) Resume(_ context.Context, req ResumeRequest) (Session, Resumed, er
 		old.End(stanza.NewStreamError(stanza.StreamConflict, ""))
 	}
 	return s, Resumed{H: s.received}, nil
+}
+
+func (h *hub) Archive(_ context.Context, s Session) (*stream.Archive, error) {
+	if h.noArchive {
+		return nil, errors.New("no archive")
+	}
+	at := time.Date(2020, 4, 20, 14, 34, 21, 0, time.UTC)
+	return &stream.Archive{Start: xep.MAMEdge{ID: "YWxwaGEg", Stamp: at}, End: xep.MAMEdge{ID: "b21lZ2Eg", Stamp: at}}, nil
+}
+
+// Sync accepts everything but rooms, and sends what says that it did.
+func (h *hub) Sync(_ context.Context, s Session, req *xep.SessionRequest, results []xep.SessionResult) error {
+	if h.fail != nil {
+		return h.fail
+	}
+	for i := range results {
+		if results[i].Err == nil && results[i].Part == xep.SessionJoin {
+			results[i].Err = stanza.NewError(stanza.ItemNotFound, "")
+		}
+	}
+	if req.First(xep.SessionSync) != nil {
+		s.(*session).push([]byte("<message><synced xmlns='" + xep.NSXMPP2 + "'/></message>"))
+	}
+	return nil
+}
+
+func (h *hub) AddKeys(_ context.Context, bare jid.JID, k sasl.Keys) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.fail != nil {
+		return h.fail
+	}
+	if _, ok := h.keys[bare][k.Hash]; ok {
+		return errors.New("there are keys already")
+	}
+	h.keys[bare][k.Hash] = k
+	return nil
 }
 
 func (h *hub) session(full string) *session {
