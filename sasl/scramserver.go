@@ -97,7 +97,9 @@ func (s *scramServer) checkBinding(gs2 *gs2Header) error {
 		}
 	default:
 		if s.plus {
-			return malformed("-PLUS without channel binding")
+			e := malformed("-PLUS without channel binding")
+			e.Err = ErrBindingType
+			return e
 		}
 	}
 	return nil

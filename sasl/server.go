@@ -11,7 +11,8 @@ import (
 var ErrUnknownUser = errors.New("sasl: unknown user")
 
 // ErrBindingType is in the *Error of an exchange whose client binds to a type of channel
-// binding that wasn't offered. It says nothing about the client's password.
+// binding that wasn't offered, or to none with a mechanism that needs one. It says
+// nothing about the client's password.
 var ErrBindingType = errors.New("sasl: unsupported channel binding type")
 
 // ErrTLSUnique is the ErrBindingType of clients that bind to tls-unique, which TLS 1.3

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"math/big"
 	"net"
 	"os"
@@ -360,8 +361,8 @@ var testKeys = sync.OnceValue(func() map[sasl.Hash]sasl.Keys {
 func newWorld(t testing.TB, change func(*Config)) *world {
 	t.Helper()
 	h := &hub{sessions: map[jid.JID]*session{}, byID: map[string]*session{}, keys: map[jid.JID]map[sasl.Hash]sasl.Keys{
-		jid.MustParse("alice@" + domain): testKeys(),
-		jid.MustParse("queen@" + domain): testKeys(),
+		jid.MustParse("alice@" + domain): maps.Clone(testKeys()),
+		jid.MustParse("queen@" + domain): maps.Clone(testKeys()),
 	}}
 	w := &world{hub: h, log: &logged{}}
 	cfg := Config{
