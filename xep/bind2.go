@@ -85,6 +85,7 @@ func ParseBind2(el xmltree.Element) *Bind2 {
 // is written.
 func AppendBind2(dst []byte, b *Bind2) []byte {
 	dst = append(dst, "<bind xmlns='"+NSBind2+"'>"...)
+	content := len(dst)
 	if b.Tag != "" {
 		dst = appendElement(dst, "", "tag", b.Tag)
 	}
@@ -106,5 +107,5 @@ func AppendBind2(dst []byte, b *Bind2) []byte {
 	if b.Session != nil {
 		dst = AppendSessionRequest(dst, b.Session)
 	}
-	return append(dst, "</bind>"...)
+	return appendEnd(dst, content, "bind")
 }

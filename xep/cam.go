@@ -32,10 +32,11 @@ type Client struct {
 // access without restrictions: there is nothing else yet.
 func AppendClients(dst []byte, clients []Client) []byte {
 	dst = append(dst, "<clients xmlns='"+NSCAM+"'>"...)
+	content := len(dst)
 	for i := range clients {
 		dst = appendClient(dst, &clients[i])
 	}
-	return append(dst, "</clients>"...)
+	return appendEnd(dst, content, "clients")
 }
 
 func appendClient(dst []byte, c *Client) []byte {
@@ -51,13 +52,14 @@ func appendClient(dst []byte, c *Client) []byte {
 	dst = AppendDateTime(append(dst, "><first-seen>"...), c.FirstSeen)
 	dst = AppendDateTime(append(dst, "</first-seen><last-seen>"...), c.LastSeen)
 	dst = append(dst, "</last-seen><auth>"...)
+	content := len(dst)
 	if c.Password {
 		dst = append(dst, "<password/>"...)
 	}
 	if c.Fast {
 		dst = append(dst, "<fast/>"...)
 	}
-	dst = append(dst, "</auth><permission status='unrestricted'/>"...)
+	dst = append(appendEnd(dst, content, "auth"), "<permission status='unrestricted'/>"...)
 	if c.Software != "" || c.Device != "" {
 		dst = append(dst, "<user-agent>"...)
 		if c.Software != "" {

@@ -76,13 +76,14 @@ func AppendUserAgent(dst []byte, ua UserAgent) []byte {
 		return dst
 	}
 	dst = append(appendOptAttr(append(dst, "<user-agent"...), "id", ua.ID), '>')
+	content := len(dst)
 	if ua.Software != "" {
 		dst = appendElement(dst, "", "software", ua.Software)
 	}
 	if ua.Device != "" {
 		dst = appendElement(dst, "", "device", ua.Device)
 	}
-	return append(dst, "</user-agent>"...)
+	return appendEnd(dst, content, "user-agent")
 }
 
 // AppendSCRAMSalt appends what a client needs to make the SaltedPassword of an
