@@ -54,8 +54,27 @@ func (c *Client) TaskData(out, inner []byte) []byte {
 	return append(out, "</task-data>"...)
 }
 
+// ParseTasks lists the tasks of <continue/>, the Element of AuthContinue.
+func ParseTasks(el xmltree.Element) []string {
+	var tasks []string
+	for t := range el.Child(NSSASL2, "tasks").Children() {
+		if t.Is(NSSASL2, "task") && len(tasks) < maxOffered {
+			tasks = append(tasks, strings.TrimSpace(t.Text()))
+		}
+	}
+	return tasks
+}
+
 // extensible reads what the server says in SASL2.
 func (c *Client) extensible(el xmltree.Element) Event {
+	ev := c.parseSASL2(el)
+	if ev.Kind != Failed {
+		ev.Element = el
+	}
+	return ev
+}
+
+func (c *Client) parseSASL2(el xmltree.Element) Event {
 	switch el.Local() {
 	case "failure":
 		return parseSASLFailure(el)
@@ -66,19 +85,13 @@ func (c *Client) extensible(el xmltree.Element) Event {
 		}
 		return Event{Kind: AuthResponse, Data: data}
 	case "task-data":
-		return Event{Kind: TaskData, Element: el}
+		return Event{Kind: TaskData}
 	case "continue":
 		data, ok := additional(el)
 		if !ok {
 			return failed(stanza.StreamBadFormat, "SASL: additional data")
 		}
-		ev := Event{Kind: AuthContinue, Data: data}
-		for t := range el.Child(NSSASL2, "tasks").Children() {
-			if t.Is(NSSASL2, "task") && len(ev.Tasks) < maxUpgrades {
-				ev.Tasks = append(ev.Tasks, strings.TrimSpace(t.Text()))
-			}
-		}
-		return ev
+		return Event{Kind: AuthContinue, Data: data}
 	case "success":
 		return c.welcome(el)
 	}

@@ -344,10 +344,10 @@ func TestClientSASL2(t *testing.T) {
 	login := &Login{Upgrades: []string{"UPGR-SCRAM-SHA-512"}, Resume: &Resume{ID: "gone", H: 3}, Bind: &xep.Bind2{Carbons: true}}
 	p.want(p.say(p.client.Authenticate(nil, "SCRAM-SHA-1", nil, login)), AuthResponse)
 	ev = p.want(p.say(p.client.Respond(nil, []byte("task"))), AuthContinue)[0]
-	if string(ev.Data) != "proof" || strings.Join(ev.Tasks, " ") != "UPGR-SCRAM-SHA-512" {
+	if string(ev.Data) != "proof" || strings.Join(ParseTasks(ev.Element), " ") != "UPGR-SCRAM-SHA-512" {
 		t.Error(ev)
 	}
-	ev = p.want(p.say(p.client.BeginTask(nil, ev.Tasks[0])), TaskData)[0]
+	ev = p.want(p.say(p.client.BeginTask(nil, "UPGR-SCRAM-SHA-512")), TaskData)[0]
 	if ev.Element.Child("urn:x", "salt").IsZero() {
 		t.Error(ev.Element.Raw())
 	}

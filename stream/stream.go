@@ -113,11 +113,12 @@ const (
 	Features
 	// AuthSuccess: a client was let in; Data is the server's last SASL message.
 	// After Auth the client opens a new stream with Open. After Authenticate the
-	// stream goes on, and JID and Welcome say how.
+	// stream goes on, JID and Welcome say how, and Element is <success/> with what
+	// this package doesn't know.
 	AuthSuccess
 	// AuthContinue: the exchange of a client of SASL2 went well, Data is the server's
-	// last SASL message, and one of Tasks is to be done before it is let in. Follow
-	// with BeginTask or Abort.
+	// last SASL message, and one of the tasks that ParseTasks finds in Element is to
+	// be done before it is let in. Follow with BeginTask or Abort.
 	AuthContinue
 	// AuthFailure: a client was refused; Name is the SASL condition, Text the
 	// server's explanation.
@@ -151,7 +152,6 @@ type Event struct {
 	Data      []byte
 	Login     *Login
 	Welcome   *Welcome
-	Tasks     []string
 	From      jid.JID
 	JID       jid.JID
 }

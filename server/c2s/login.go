@@ -115,7 +115,11 @@ func (s *Server) authenticated(c *conn) {
 	s.Metrics.Logins.Add(1)
 	s.guard.succeeded(l.account, c.address(), time.Now())
 	c.mechanism = l.mechanism
-	c.log(slog.LevelDebug, "authenticated", slog.String("mechanism", l.mechanism))
+	attrs := []slog.Attr{slog.String("mechanism", l.mechanism)}
+	if l.request != nil { // the stream doesn't know it yet
+		attrs = append(attrs, slog.String("account", l.account.String()))
+	}
+	c.log(slog.LevelDebug, "authenticated", attrs...)
 }
 
 // checkAuthzid: who is authenticated acts as itself (RFC 6120 6.3.8).

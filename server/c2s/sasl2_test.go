@@ -67,7 +67,7 @@ func (u *user) sasl2(mechanism, name, secret string, l *stream.Login, header boo
 				}
 			}
 			if ev.Kind == stream.AuthContinue {
-				u.upgrade(ev.Tasks, secret)
+				u.upgrade(stream.ParseTasks(ev.Element), secret)
 				continue
 			}
 			u.full = ev.JID
@@ -467,7 +467,7 @@ func TestUpgrade(t *testing.T) {
 				t.Fatal(err)
 			}
 			u.write(u.mach.Respond(nil, final))
-			u.write(u.mach.BeginTask(nil, u.want(stream.AuthContinue).Tasks[0]))
+			u.write(u.mach.BeginTask(nil, stream.ParseTasks(u.want(stream.AuthContinue).Element)[0]))
 			u.want(stream.TaskData)
 			u.write(u.mach.TaskData(nil, []byte(tt.data)))
 			if ev := u.want(stream.AuthFailure); ev.Name != tt.want {
