@@ -67,6 +67,7 @@ func core() feature.Feature {
 			{XEP: "0440", Version: "1.0.0"},
 			{XEP: "0474", Version: "0.5.0"},
 			{XEP: "0478", Version: "0.2.0"},
+			{XEP: "0509", Version: "0.2.0"},
 		},
 		Disco: []feature.Disco{
 			{Scope: feature.Server, Vars: []string{"msgoffline"}},

@@ -33,6 +33,9 @@ func (c *Client) Authenticate(out []byte, mechanism string, initial []byte, l *L
 		out = append(out, "<upgrade xmlns='"+xep.NSSASLUpgrade+"'>"...)
 		out = append(xmltree.AppendText(out, task), "</upgrade>"...)
 	}
+	if l.Version != "" {
+		out = xep.AppendConfigVersion(out, l.Version)
+	}
 	if l.Resume != nil {
 		out = c.Resume(out, l.Resume.ID, l.Resume.H)
 	}

@@ -1,6 +1,9 @@
 package stream
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
 	"strconv"
 
 	"carillon.im/stanza"
@@ -108,6 +111,7 @@ var offers = [...]offer{
 	{in(stateAuthed), (*Server).offerBind},
 	{in(stateBound), (*Server).offerManagement},
 	{in(stateAuthed, stateBound), (*Server).offerExtra},
+	{in(stateSecure), (*Server).offerVersion}, // the last: it is of all before
 }
 
 // appendFeatures writes the features of the state (RFC 6120 4.3.2).
@@ -119,6 +123,14 @@ func (s *Server) appendFeatures(out []byte) []byte {
 		}
 	}
 	return append(out, "</stream:features>"...)
+}
+
+// offerVersion names what was offered, for a client that will log in without
+// waiting for it the next time (XEP-0509 2.1).
+func (s *Server) offerVersion(out []byte) []byte {
+	sum := sha256.Sum256(out[bytes.LastIndex(out, []byte("<stream:features>")):])
+	s.nego.version = base64.RawURLEncoding.EncodeToString(sum[:12])
+	return xep.AppendConfigVersion(out, s.nego.version)
 }
 
 // RFC 7590 3.1: nothing is offered before TLS but TLS.

@@ -26,6 +26,7 @@ type Offered struct {
 	Resume    bool     // XEP-0198 9.2
 	Inline    []string // what Bind 2 can begin: namespaces
 	Upgrades  []string // XEP-0480
+	Version   string   // of all this (XEP-0509), "" if the server doesn't say
 	EarlyData bool     // XEP-0484 3.1: tokens may be sent in TLS's early data
 }
 
@@ -66,6 +67,7 @@ func ParseFeatures(el xmltree.Element) Offered {
 	fast := inline.Child(xep.NSFast, "fast")
 	texts(&o.Tokens, fast, xep.NSFast, "mechanism")
 	o.EarlyData, _ = xep.ParseBool(fast.Attr("tls-0rtt"))
+	o.Version, _ = xep.ParseConfigVersion(el)
 	return o
 }
 

@@ -23,6 +23,7 @@ type Login struct {
 	Fast     *xep.Fast  // XEP-0484: the login is by token; nil otherwise
 	TokenFor string     // XEP-0484: the mechanism for which a token is wanted, "" for none
 	Upgrades []string   // XEP-0480: tasks
+	Version  string     // XEP-0509: of the features that a client has in mind; it is compared before anything else
 	Resume   *Resume    // XEP-0198 9.2: nil: nothing to resume
 	Bind     *xep.Bind2 // XEP-0386: nil: no resource is wanted
 }
@@ -81,6 +82,11 @@ func (s *Server) takeAuthenticate(el xmltree.Element, out []byte) (Event, []byte
 	}
 	if ev, ok := s.countAuth(); !ok {
 		return ev, out
+	}
+	// XEP-0509 2.2: not a failed login, and nobody but the stream is told of it.
+	if version, ok := xep.ParseConfigVersion(el); ok && version != n.version {
+		out = append(out, "<failure xmlns='"+NSSASL2+"'><"+string(sasl.Aborted)+" xmlns='"+NSSASL+"'/>"...)
+		return Event{}, append(out, xep.ConfigVersionMismatch+"</failure>"...)
 	}
 	mechanism := el.Attr("mechanism")
 	token := slices.Contains(n.offer.Tokens, mechanism)

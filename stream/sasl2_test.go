@@ -109,6 +109,7 @@ func TestServerSASL2(t *testing.T) {
 	profiles := streamError("policy-violation", "two profiles of SASL on one stream")
 	already := streamError("policy-violation", "authenticated already")
 	noExchange := sasl2Failure("malformed-request", "no exchange is running")
+	mismatch := "<failure xmlns='urn:xmpp:sasl:2'><aborted xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/><config-version-mismatch xmlns='urn:xmpp:iap:0'/></failure>"
 	fast := "<fast xmlns='urn:xmpp:fast:0'/>"
 	message := "<message xmlns='jabber:client'/>"
 	conflict := func(space string) string {
@@ -170,6 +171,14 @@ func TestServerSASL2(t *testing.T) {
 			"<challenge xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>d2h5</challenge>" + profiles},
 		{"classic again when let in", "secure", authenticate(scram, initialOK) + auth, success2(proofData, "", "") + authedFeatures + already},
 		{"before TLS", "plain", authenticate(scram, initialOK), sasl2Failure("encryption-required", "") + streamError("policy-violation", "TLS is required")},
+
+		// XEP-0509.
+		{"features known", "secure", authenticate(scram, initialOK+"<config-version xmlns='urn:xmpp:iap:0' scheme='opaque' value='"+version+"'/>"), success2(proofData, "", "") + authedFeatures},
+		{"features of another day", "secure", authenticate(scram, initialOK+"<config-version xmlns='urn:xmpp:iap:0' value='Tm9uLW1hdGNoaW5n'/>") + authenticate(scram, initialOK),
+			mismatch + success2(proofData, "", "") + authedFeatures},
+		{"no features", "secure", authenticate("PLAIN", initialOK+"<config-version xmlns='urn:xmpp:iap:0' value=''/>"), mismatch},
+		{"too often", "secure", strings.Repeat(authenticate(scram, "<config-version xmlns='urn:xmpp:iap:0' value='x'/>"), 6),
+			strings.Repeat(mismatch, 5) + streamError("policy-violation", "too many attempts to authenticate")},
 
 		// FAST, XEP-0484.
 		{"token", "secure", authenticate(token, initialOK+agent+fast), success2(proofData, "", "") + authedFeatures},
@@ -317,6 +326,9 @@ func TestClientPipelines(t *testing.T) {
 		t.Errorf("%+v", o)
 	}
 	got := p.server.login
+	if o.Version == "" {
+		t.Error("no version")
+	}
 	if got.Agent != l.Agent || *got.Fast != *l.Fast || got.TokenFor != l.TokenFor || got.Bind.Tag != "desk" || *got.Bind.SM != *l.Bind.SM ||
 		!got.Bind.IMNG || got.Bind.CSI != xep.CSIInactive || len(got.Bind.Session.Parts) != 1 || *got.Bind.Session.Parts[0].Sync != *l.Bind.Session.Parts[0].Sync {
 		t.Errorf("the server understood %+v, %+v", got, got.Bind)

@@ -79,6 +79,7 @@ type negotiating struct {
 	from      jid.JID // the header's 'from', bare
 	offer     Offer
 	space     string // the profile of SASL that the client uses: NSSASL or NSSASL2
+	version   string // of what was offered (XEP-0509)
 	mechanism string // of the exchange that is running
 	login     *Login // of SASL2's exchange
 	task      string // of SASL2, to be done

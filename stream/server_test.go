@@ -1,6 +1,8 @@
 package stream
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"strconv"
 	"strings"
@@ -154,21 +156,30 @@ const (
 	bind    = "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>balcony</resource></bind></iq>"
 	bindEnd = "</bind></iq>"
 
-	plainFeatures  = "<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls></stream:features>"
-	secureFeatures = "<stream:features><sasl-channel-binding xmlns='urn:xmpp:sasl-cb:0'><channel-binding type='tls-exporter'/></sasl-channel-binding>" +
+	plainFeatures = "<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls></stream:features>"
+	secureOffers  = "<stream:features><sasl-channel-binding xmlns='urn:xmpp:sasl-cb:0'><channel-binding type='tls-exporter'/></sasl-channel-binding>" +
 		"<authentication xmlns='urn:xmpp:sasl:2'><mechanism>SCRAM-SHA-1-PLUS</mechanism><mechanism>SCRAM-SHA-1</mechanism><inline>" +
 		"<bind xmlns='urn:xmpp:bind:0'><inline><feature var='urn:xmpp:carbons:2'/><feature var='urn:xmpp:sm:3'/></inline></bind><sm xmlns='urn:xmpp:sm:3'/>" +
 		"<fast xmlns='urn:xmpp:fast:0'><mechanism>HT-SHA-256-EXPR</mechanism><mechanism>HT-SHA-256-NONE</mechanism></fast></inline>" +
 		"<upgrade xmlns='urn:xmpp:sasl:upgrade:0'>UPGR-SCRAM-SHA-256</upgrade><upgrade xmlns='urn:xmpp:sasl:upgrade:0'>UPGR-SCRAM-SHA-512</upgrade></authentication>" +
 		"<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>SCRAM-SHA-1-PLUS</mechanism><mechanism>SCRAM-SHA-1</mechanism></mechanisms>" +
 		"<register xmlns='http://jabber.org/features/iq-register'/>" +
-		"<limits xmlns='urn:xmpp:stream-limits:0'><max-bytes>2000</max-bytes><idle-seconds>30</idle-seconds></limits></stream:features>"
+		"<limits xmlns='urn:xmpp:stream-limits:0'><max-bytes>2000</max-bytes><idle-seconds>30</idle-seconds></limits>"
 	authedFeatures = "<stream:features><limits xmlns='urn:xmpp:stream-limits:0'><max-bytes>4000</max-bytes><idle-seconds>300</idle-seconds></limits>" +
 		"<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/><session xmlns='urn:ietf:params:xml:ns:xmpp-session'><optional/></session><sm xmlns='urn:xmpp:sm:3'/>" +
 		"<csi xmlns='urn:xmpp:csi:0'/></stream:features>"
 	success = "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>cHJvb2Y=</success>"
 	bound   = "<iq id='b' type='result'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><jid>romeo@verona.lit/balcony</jid></bind></iq>"
 	end     = "</stream:stream>"
+)
+
+// version is XEP-0509's name of what is offered.
+var (
+	version = func() string {
+		sum := sha256.Sum256([]byte(secureOffers))
+		return base64.RawURLEncoding.EncodeToString(sum[:12])
+	}()
+	secureFeatures = secureOffers + "<config-version xmlns='urn:xmpp:iap:0' scheme='opaque' value='" + version + "'/></stream:features>"
 )
 
 func head(id int, attrs ...string) string {

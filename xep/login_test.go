@@ -107,6 +107,25 @@ func TestSCRAMUpgrade(t *testing.T) {
 	}
 }
 
+// XEP-0509, examples 1 and 2.
+func TestConfigVersion(t *testing.T) {
+	same(t, AppendConfigVersion(nil, "V2VsbCwgb2YgY291cnNl"), "<config-version xmlns='urn:xmpp:iap:0' scheme='opaque' value='V2VsbCwgb2YgY291cnNl'/>")
+	for in, want := range map[string]string{
+		"": "no", "<config-version xmlns='urn:xmpp:iap:0' value='a'/>": "a",
+		"<config-version xmlns='urn:xmpp:iap:0' scheme='opaque' value='Tm9uLW1hdGNoaW5n'/>": "Tm9uLW1hdGNoaW5n",
+		"<config-version xmlns='urn:xmpp:iap:0'/>":                                          "",
+		"<config-version xmlns='urn:xmpp:iap:0' value='" + strings.Repeat("x", 257) + "'/>": "",
+	} {
+		got, ok := ParseConfigVersion(parse(t, "<authenticate xmlns='urn:xmpp:sasl:2'>"+in+"</authenticate>"))
+		if !ok {
+			got += "no"
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", in, got, want)
+		}
+	}
+}
+
 func TestStreamManagement(t *testing.T) {
 	for in, want := range map[string]string{
 		"":                        "{false 0s}",

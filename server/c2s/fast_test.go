@@ -114,15 +114,45 @@ func TestFastFallsBack(t *testing.T) {
 		if ev := u.sasl2(sasl.HTSHA256None, "alice", "stale", by(phone, 1), true); ev.Name != "not-authorized" {
 			t.Fatal(ev.Kind, ev.Name)
 		}
+		// The client checks XEP-0474's hash of what it was offered: the mechanisms of
+		// tokens are not in it.
+		u.offers = sasl.Advertised{Mechanisms: u.offered.Mechanisms, Bindings: u.offered.Bindings}
 		l := on(phone)
-		l.TokenFor = sasl.HTSHA256None
-		ev := u.sasl2("SCRAM-SHA-256", "alice", "rabbit", l, false)
+		l.TokenFor, l.Version = sasl.HTSHA256None, u.offered.Version
+		ev := u.sasl2("SCRAM-SHA-256-PLUS", "alice", "rabbit", l, false)
 		if ev.Kind != stream.AuthSuccess || ev.Welcome.Token == nil {
 			t.Fatalf("%+v", ev)
 		}
 		u.want(stream.Features)
 		u.ping()
 		u.close()
+	})
+}
+
+// XEP-0509: who logs in with another day's features in mind is told so, and it is no
+// failed login.
+func TestPipelinedWithStaleFeatures(t *testing.T) {
+	in(t, func(c *Config) { c.Limits.AddressFailures = Rate{Burst: 1, Every: time.Hour} }, func(t *testing.T, w *world) {
+		u := w.secured(t)
+		l := on(phone)
+		l.Version = "yesterday"
+		ev := u.sasl2("SCRAM-SHA-256", "alice", "rabbit", l, true)
+		if ev.Kind != stream.AuthFailure || ev.Name != "aborted" || ev.Element.Child(xep.NSIAP, "config-version-mismatch").IsZero() {
+			t.Fatalf("%+v", ev)
+		}
+		l.Version = u.offered.Version
+		if ev = u.sasl2("SCRAM-SHA-256", "alice", "rabbit", l, false); ev.Kind != stream.AuthSuccess {
+			t.Fatal(ev.Name)
+		}
+		u.conn.Close()
+		u = w.secured(t)
+		if ev = u.sasl2("SCRAM-SHA-256", "alice", "rabbit", l, true); ev.Kind != stream.AuthSuccess {
+			t.Error("the features changed:", ev.Name)
+		}
+		u.conn.Close()
+		if got := w.lines("login failed"); len(got) != 0 {
+			t.Error(got)
+		}
 	})
 }
 
