@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -200,7 +201,7 @@ func (k *Keys) check(h Hash) error {
 // so that asking twice tells nothing. The salt is all that gets out of them; an
 // exchange with them fails even if a proof should match.
 func dummyKeys(secret []byte, h Hash, authcid string, iterations int) Keys {
-	made := SHA512.hmac(secret, h.String()+"\x00"+authcid)
+	made := SHA512.hmac(secret, h.String()+"\x00"+strconv.Itoa(iterations)+"\x00"+authcid)
 	return Keys{h, iterations, made[:SaltSize], made[:h.Size()], made[:h.Size()]}
 }
 

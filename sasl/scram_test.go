@@ -524,3 +524,28 @@ func BenchmarkServer(b *testing.B) {
 type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
+
+// TestUnknownIterations: a name that nobody has seems to have the iterations that
+// Lookup says, and with others another salt, as after a new password.
+func TestUnknownIterations(t *testing.T) {
+	first := func(iterations int) (salt, count string) {
+		cfg := serverConfig(nil)
+		cfg.Lookup = func(string, Hash) (Keys, error) { return Keys{}, &UnknownUser{iterations} }
+		s, err := NewServer(ScramSHA256, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, _, err := s.Next([]byte("n,,n=nobody,r=abc"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fields := strings.Split(string(out), ",")
+		return fields[1], fields[2]
+	}
+	salt, count := first(4096)
+	again, _ := first(4096)
+	other, most := first(20000)
+	if count != "i=4096" || most != "i=20000" || salt != again || salt == other {
+		t.Errorf("%s %s, then %s, then %s %s", salt, count, again, other, most)
+	}
+}

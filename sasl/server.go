@@ -10,6 +10,17 @@ import (
 // and for an account without keys for the hash.
 var ErrUnknownUser = errors.New("sasl: unknown user")
 
+// UnknownUser is ErrUnknownUser with the iterations that the name is to seem to
+// have. The same name must get the same number, unless it is to look as if its
+// password had changed.
+type UnknownUser struct{ Iterations int }
+
+// Error makes *UnknownUser a Go error.
+func (*UnknownUser) Error() string { return ErrUnknownUser.Error() }
+
+// Is makes an *UnknownUser an ErrUnknownUser.
+func (*UnknownUser) Is(target error) bool { return target == ErrUnknownUser }
+
 // ErrBindingType is in the *Error of an exchange whose client binds to a type of channel
 // binding that wasn't offered, or to none with a mechanism that needs one. It says
 // nothing about the client's password.
@@ -30,7 +41,7 @@ type ServerConfig struct {
 	Prepare func(authcid string) (string, error)
 
 	// Lookup returns the stored keys of a user, by prepared name, or
-	// ErrUnknownUser. Any other error is answered temporary-auth-failure. Whether
+	// ErrUnknownUser, which may come as an *UnknownUser. Any other error is answered temporary-auth-failure. Whether
 	// an account may be used at all is better asked after done, when it is told to
 	// its owner only.
 	Lookup func(username string, h Hash) (Keys, error)
@@ -39,8 +50,7 @@ type ServerConfig struct {
 	// for as long as the accounts live and on every node.
 	DummySecret []byte
 
-	// Iterations is what unknown users seem to have, and so has to be what most
-	// users have.
+	// Iterations is what unknown users seem to have, unless Lookup says otherwise.
 	Iterations int
 
 	// Advertised is what this stream offered. It decides which mechanisms may be
@@ -88,8 +98,12 @@ func (cfg *ServerConfig) keys(authcid string, h Hash) (username string, k Keys, 
 	if err != nil || username == "" {
 		return authcid, dummyKeys(cfg.DummySecret, h, authcid, cfg.Iterations), false, nil
 	}
-	dummy := dummyKeys(cfg.DummySecret, h, username, cfg.Iterations)
 	k, err = cfg.Lookup(username, h)
+	iterations := cfg.Iterations
+	if u, ok := errors.AsType[*UnknownUser](err); ok {
+		iterations = u.Iterations
+	}
+	dummy := dummyKeys(cfg.DummySecret, h, username, iterations)
 	if errors.Is(err, ErrUnknownUser) {
 		return username, dummy, false, nil
 	}

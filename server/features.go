@@ -1,8 +1,11 @@
 package server
 
 import (
+	"maps"
+	"slices"
 	"time"
 
+	"carillon.im/jid"
 	"carillon.im/server/config"
 	"carillon.im/server/feature"
 	"carillon.im/server/features/blocking"
@@ -11,6 +14,7 @@ import (
 	"carillon.im/server/features/csi"
 	"carillon.im/server/features/disco"
 	"carillon.im/server/features/entitytime"
+	"carillon.im/server/features/imng"
 	"carillon.im/server/features/lastactivity"
 	"carillon.im/server/features/mam"
 	"carillon.im/server/features/ping"
@@ -19,6 +23,7 @@ import (
 	"carillon.im/server/features/vcard"
 	"carillon.im/server/features/version"
 	"carillon.im/server/store"
+	"carillon.im/xep"
 )
 
 // Bounds of what an account may keep beside its messages.
@@ -37,6 +42,8 @@ func features(cfg config.Config, s *store.Store, known *caps.Cache, accounts reg
 		entitytime.New(now),
 		lastactivity.New(now, now()),
 		carbons.New(),
+		imng.New(),
+		mine(),
 		csi.New(),
 		blocking.New(cfg.Limits.BlockItems),
 		private.New(s, private.Limits{Items: privateItems, Bytes: privateBytes}),
@@ -45,7 +52,29 @@ func features(cfg config.Config, s *store.Store, known *caps.Cache, accounts reg
 		register.New(accounts),
 		known.Feature(),
 	}
-	return append(list, disco.New("carillon", "https://carillon.im", list...))
+	return append(list, disco.New("carillon", "https://carillon.im", services(cfg), list...))
+}
+
+// services are the components, for who looks for what there is (XEP-0030 4).
+func services(cfg config.Config) []xep.DiscoItem {
+	var items []xep.DiscoItem
+	for _, domain := range slices.Sorted(maps.Keys(cfg.Components)) {
+		if j, err := jid.New("", domain, ""); err == nil { // Check has seen to that
+			items = append(items, xep.DiscoItem{JID: j})
+		}
+	}
+	return items
+}
+
+// mine declares XEP-0259, which is routing's: the account's owner asks and
+// routes the claims. Some copies of the text have another namespace (R-MINE-1).
+func mine() feature.Feature {
+	vars := []string{xep.NSMine, xep.NSMineOCR}
+	return feature.Feature{
+		Name:  "mine",
+		Specs: []feature.Spec{{XEP: "0259", Version: "0.1", Note: "accounts; rooms not yet"}},
+		Disco: []feature.Disco{{Scope: feature.Server, Vars: vars}, {Scope: feature.Account, Vars: vars}},
+	}
 }
 
 // core declares what the stream, the account's owner and routing do without a
@@ -54,6 +83,7 @@ func core() feature.Feature {
 	return feature.Feature{
 		Name: "core",
 		Specs: []feature.Spec{
+			{XEP: "0114", Version: "1.6", Note: "the accept side"},
 			{XEP: "0160", Version: "1.0.1"},
 			{XEP: "0198", Version: "1.6.3", Note: "resumption within the server's life"},
 			{XEP: "0203", Version: "2.0"},
@@ -67,6 +97,7 @@ func core() feature.Feature {
 			{XEP: "0440", Version: "1.0.0"},
 			{XEP: "0474", Version: "0.5.0"},
 			{XEP: "0478", Version: "0.2.0"},
+			{XEP: "0484", Version: "0.2.0"},
 			{XEP: "0509", Version: "0.2.0"},
 		},
 		Disco: []feature.Disco{

@@ -3,7 +3,26 @@ package server
 import (
 	"carillon.im/sasl"
 	"carillon.im/server/c2s"
+	"carillon.im/server/component"
 )
+
+// components is what /metrics shows of the components.
+type components struct {
+	Connected  int64  `help:"components connected"`
+	Accepted   uint64 `help:"connections accepted"`
+	Refused    uint64 `help:"connections closed at once because of a limit"`
+	Failures   uint64 `help:"handshakes that failed"`
+	StanzasIn  uint64 `help:"stanzas received"`
+	StanzasOut uint64 `help:"stanzas sent"`
+	Returned   uint64 `help:"stanzas that a lost connection left unsent"`
+	Full       uint64 `help:"stanzas refused because too much waited for a component"`
+	Panics     uint64 `help:"panics recovered; each is a bug"`
+}
+
+func componentCounters(m *component.Metrics) components {
+	return components{Connected: m.Connected.Load(), Accepted: m.Accepted.Load(), Refused: m.Refused.Load(), Failures: m.Failures.Load(),
+		StanzasIn: m.StanzasIn.Load(), StanzasOut: m.StanzasOut.Load(), Returned: m.Returned.Load(), Full: m.Full.Load(), Panics: m.Panics.Load()}
+}
 
 // clients is what /metrics shows of the client connections.
 type clients struct {

@@ -21,6 +21,7 @@ import (
 	"carillon.im/server/admin"
 	"carillon.im/server/c2s"
 	"carillon.im/server/cert"
+	"carillon.im/server/component"
 	"carillon.im/server/config"
 	"carillon.im/server/feature"
 	"carillon.im/server/features/caps"
@@ -38,9 +39,12 @@ type Server struct {
 	set     *feature.Set
 	hub     *account.Hub
 	c2s     *c2s.Server
+	border  *component.Server
 	host    *admin.Host
 	control *admin.Control
 	pages   *http.Server
+
+	disguise disguise
 
 	listeners []listener
 	ready     chan struct{}
@@ -101,15 +105,23 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 	if err != nil {
 		return nil, err
 	}
+	s.disguise.secret, s.disguise.without = secret, cfg.Auth.Iterations
+	if err = s.disguise.refresh(ctx, s.store); err != nil {
+		return nil, err
+	}
 	users := &accounts{server: s}
 	s.caps = caps.New(caps.Options{})
 	declared := features(cfg, s.store, s.caps, users, opt.Release, opt.Now)
 	if s.set, err = feature.NewSet(declared...); err != nil {
 		return nil, err
 	}
+	if s.border, err = newComponents(cfg, log, s.receive); err != nil {
+		return nil, err
+	}
 	s.hub = account.New(account.Config{
+		Borders: s.borderTo,
 		Domains: cfg.Domains, Store: s.store, Features: s.set, Log: log, Now: opt.Now, Rand: rand.Reader,
-		Loops: loops(), ArchiveDefault: cfg.Archive.Default, RefuseStrangers: cfg.Strangers,
+		Start: s.store.Starts(), Loops: loops(), ArchiveDefault: cfg.Archive.Default, RefuseStrangers: cfg.Strangers,
 		Limits: account.Limits{
 			OutboxBytes: cfg.Limits.OutboxBytes, SessionsPerAccount: cfg.Limits.SessionsPerAccount,
 			OfflineMessages: cfg.Limits.OfflineMessages, RosterItems: cfg.Limits.RosterItems, BlockItems: cfg.Limits.BlockItems,
@@ -158,7 +170,7 @@ func (s *Server) newC2S(users *accounts, secret []byte) (*c2s.Server, error) {
 		registrar = register.Registrar{Accounts: users}
 	}
 	return c2s.New(c2s.Config{
-		Domains: domains, Registrar: registrar, Accounts: users, Credentials: users, Certificate: s.certs.GetCertificate,
+		Domains: domains, Registrar: registrar, Accounts: users, Credentials: users, Clients: &devices{s}, Sync: true, Certificate: s.certs.GetCertificate,
 		DummySecret: secret, Iterations: s.cfg.Auth.Iterations, AllowPlain: s.cfg.Auth.Plain, StrictBinding: s.cfg.Auth.StrictChannelBinding,
 		Features: []byte(s.set.StreamFeatures()), Limits: clientLimits(s.cfg.Limits), Log: s.log, Rand: rand.Reader,
 	})
@@ -191,10 +203,13 @@ func per(span time.Duration, n int) c2s.Rate {
 // listen opens the listeners, so that an address in use fails the start.
 func (s *Server) listen(ctx context.Context) error {
 	var lc net.ListenConfig
-	for _, l := range []listener{{key: "c2s"}, {key: "c2s_tls", direct: true}} {
+	for _, l := range []listener{{key: "c2s"}, {key: "c2s_tls", direct: true}, {key: "component"}} {
 		addr := s.cfg.C2S
-		if l.direct {
+		switch {
+		case l.direct:
 			addr = s.cfg.C2STLS
+		case l.key == "component":
+			addr = s.cfg.Component
 		}
 		if addr == config.Off {
 			continue
@@ -229,6 +244,7 @@ func (s *Server) sources() []admin.Source {
 	return []admin.Source{
 		{Prefix: "carillon_store", Read: func() any { return s.store.Stats() }},
 		{Prefix: "carillon_accounts", Read: func() any { return s.hub.Counters() }},
+		{Prefix: "carillon_component", Read: func() any { return componentCounters(&s.border.Metrics) }},
 		{Prefix: "carillon_c2s", Read: func() any { return clientCounters(&s.c2s.Metrics) }},
 	}
 }
@@ -276,9 +292,12 @@ func (s *Server) Run(ctx context.Context) error {
 	for _, l := range s.listeners {
 		running.Go(func() {
 			var err error
-			if l.key == "http" {
+			switch l.key {
+			case "http":
 				err = s.pages.Serve(l.net)
-			} else {
+			case "component":
+				err = s.border.Serve(l.net)
+			default:
 				err = s.c2s.Serve(serving, l.net, l.direct)
 			}
 			if err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
@@ -329,6 +348,11 @@ func (s *Server) close(ctx context.Context) {
 			s.log.Warn("connections", "error", err)
 		}
 	}
+	if s.border != nil {
+		if err := s.border.Close(ctx); err != nil {
+			s.log.Warn("components", "error", err)
+		}
+	}
 	if s.caps != nil {
 		s.caps.Close()
 	}
@@ -340,7 +364,8 @@ func (s *Server) close(ctx context.Context) {
 }
 
 // maintain does what is due now and then: it deletes messages that are older
-// than the operator keeps them, and hands memory back after a rush.
+// than the operator keeps them, counts passwords by their iterations, and hands
+// memory back after a rush.
 func (s *Server) maintain(ctx context.Context) {
 	ticker := time.NewTicker(maintainEvery)
 	defer ticker.Stop()
@@ -351,6 +376,9 @@ func (s *Server) maintain(ctx context.Context) {
 			memory.round()
 			if round%purgeRounds == 0 {
 				s.purge(ctx)
+				if err := s.disguise.refresh(ctx, s.store); err != nil && ctx.Err() == nil {
+					s.log.Warn("passwords could not be counted", "error", err)
+				}
 			}
 		case <-ctx.Done():
 			return

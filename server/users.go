@@ -12,7 +12,6 @@ import (
 	"carillon.im/server/features/register"
 	"carillon.im/server/route"
 	"carillon.im/server/store"
-	"carillon.im/stanza"
 	"carillon.im/stream"
 	"carillon.im/xep"
 )
@@ -38,38 +37,42 @@ func (x session) Next(t c2s.Transport, dst []byte, limit int) ([]byte, bool) {
 }
 
 // Bind implements c2s.Accounts.
-func (a *accounts) Bind(ctx context.Context, r c2s.BindRequest) (c2s.Session, error) {
+func (a *accounts) Bind(ctx context.Context, r c2s.BindRequest) (c2s.Session, c2s.Bound, error) {
 	x, err := a.server.hub.Bind(ctx, account.BindRequest{
-		Account: r.Account, Resource: r.Resource, Transport: r.Transport, Conn: r.Conn, Address: r.Address})
+		Account: r.Account, Resource: r.Resource, Client: r.Client, Transport: r.Transport, Conn: r.Conn, Address: r.Address,
+		Profile: profile(r.Profile), Request: r.Session})
 	if err != nil {
-		return nil, err
+		return nil, c2s.Bound{}, err
 	}
-	if err := begin(ctx, x, r); err != nil {
-		x.Close(r.Transport) // nobody else would end it
-		return nil, err
+	if !r.Inline {
+		return session{x}, c2s.Bound{}, nil
 	}
-	return session{x}, nil
-}
-
-// begin sets what Bind 2 asks for before the session is told anything.
-func begin(ctx context.Context, x *account.Session, r c2s.BindRequest) error {
 	if r.Inactive {
 		x.SetActive(false)
 	}
-	switch r.Profile {
-	case c2s.Carbons:
-		return x.SetProfile(ctx, route.Carbons)
-	case c2s.IMNG:
-		return x.SetProfile(ctx, route.NG)
-	case c2s.Synced:
-		return x.SetProfile(ctx, route.V2)
+	b := c2s.Bound{Results: x.Results()}
+	if b.Archive, err = a.archive(ctx, x); err != nil {
+		// It spares the client a question, no more.
+		a.server.log.Error("an archive's bounds can't be read", "account", r.Account, "error", err)
 	}
-	return nil
+	return session{x}, b, nil
 }
 
-// Archive implements c2s.Accounts.
-func (a *accounts) Archive(ctx context.Context, s c2s.Session) (*stream.Archive, error) {
-	owner := s.(session).Owner()
+func profile(p c2s.Profile) route.Profile {
+	switch p {
+	case c2s.Carbons:
+		return route.Carbons
+	case c2s.IMNG:
+		return route.NG
+	case c2s.Synced:
+		return route.V2
+	}
+	return route.Classic
+}
+
+// archive is what the session's archive holds.
+func (a *accounts) archive(ctx context.Context, x *account.Session) (*stream.Archive, error) {
+	owner := x.Owner()
 	id, err := owner.StoreID(ctx)
 	if err != nil {
 		return nil, err
@@ -79,18 +82,16 @@ func (a *accounts) Archive(ctx context.Context, s c2s.Session) (*stream.Archive,
 		return &stream.Archive{}, err
 	}
 	first, last, err := a.server.store.ArchiveBounds(ctx, store.AccountID(id), store.ArchiveID(settled))
-	if err != nil || last == 0 {
-		return &stream.Archive{}, err
+	if err != nil {
+		return nil, err
+	}
+	if last == 0 {
+		return &stream.Archive{}, nil
 	}
 	return &stream.Archive{Start: edge(first), End: edge(last)}, nil
 }
 
 func edge(id store.ArchiveID) xep.MAMEdge { return xep.MAMEdge{ID: id.String(), Stamp: id.Time()} }
-
-// Sync implements c2s.Accounts: nothing of it is there yet, and so it isn't offered.
-func (a *accounts) Sync(context.Context, c2s.Session, *xep.SessionRequest, []xep.SessionResult) error {
-	return stanza.NewError(stanza.FeatureNotImplemented, "")
-}
 
 // Resume implements c2s.Accounts.
 func (a *accounts) Resume(ctx context.Context, r c2s.ResumeRequest) (c2s.Session, c2s.Resumed, error) {
@@ -110,7 +111,7 @@ func (a *accounts) Resume(ctx context.Context, r c2s.ResumeRequest) (c2s.Session
 func (a *accounts) Keys(ctx context.Context, bare jid.JID, h sasl.Hash) (sasl.Keys, error) {
 	keys, _, err := a.server.store.Keys(ctx, bare, h)
 	if errors.Is(err, store.ErrNotFound) {
-		err = sasl.ErrUnknownUser
+		err = &sasl.UnknownUser{Iterations: a.server.disguise.iterations(bare)}
 	}
 	return keys, err
 }

@@ -225,6 +225,11 @@ func (st *Stanza) Child(space, local string) xmltree.Element {
 	return st.root.Child(space, local)
 }
 
+// Thread is the text of a message's first <thread/>, which names its
+// conversation (RFC 6121 5.2.5); "" if it has none. The value is opaque: spaces
+// count.
+func (st *Stanza) Thread() string { return st.Child(NSClient, "thread").Text() }
+
 // ContentSpace is the namespace of the stanza's own elements as received,
 // NSClient or NSServer.
 func (st *Stanza) ContentSpace() string { return st.root.Space() }

@@ -188,6 +188,10 @@ func scanError(err error) Event {
 	return failed(stanza.StreamNotWellFormed, syn.Msg)
 }
 
+// ScanError is the stream error for what an xmltree.Scanner refuses, for streams
+// that aren't of clients.
+func ScanError(err error) *stanza.StreamError { return scanError(err).Err }
+
 // header is the attributes of a stream's opening tag (RFC 6120 4.7).
 type header struct {
 	from, to, id, lang string

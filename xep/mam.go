@@ -16,10 +16,20 @@ const (
 	NSMAMExtended = "urn:xmpp:mam:2#extended"
 )
 
+// NSThread is our namespace of the archive's filter by conversation thread;
+// MAMThread is the name of its field, in Clark notation (XEP-0313 4.1.5). Its
+// value is compared byte for byte with the text of the first <thread/> of each
+// message (RFC 6121 5.2.5).
+const (
+	NSThread  = "urn:xmpp:tmp:thread:0"
+	MAMThread = "{" + NSThread + "}thread"
+)
+
 // Bounds of a query. Its id is repeated in every result.
 const (
 	MaxMAMQueryID = 256 // bytes
 	MaxMAMIDs     = 256
+	MaxMAMThread  = 1023 // bytes
 	MaxMAMPrefs   = 1000 // JIDs in both lists of <prefs/> together
 )
 
@@ -30,6 +40,7 @@ type MAMQuery struct {
 	Start, End time.Time
 	BeforeID   string
 	AfterID    string
+	Thread     string
 	IDs        []string // nil: no such filter
 	Page       RSM
 	Flip       bool // <flip-page/>: newest first
@@ -37,7 +48,7 @@ type MAMQuery struct {
 
 // ParseMAMQuery reads the <query/> of a set. Its errors are bad-request for
 // what is malformed, feature-not-implemented for a form field that this server
-// doesn't know (4.1.5) and item-not-found for a node: an account's archive has
+// doesn't know (4.1.5), policy-violation for too many ids or too long a thread, and item-not-found for a node: an account's archive has
 // none (6.1.3).
 func ParseMAMQuery(el xmltree.Element) (MAMQuery, error) {
 	q := MAMQuery{ID: el.Attr("queryid"), Page: NoRSM()}
@@ -126,6 +137,11 @@ func (q *MAMQuery) parseField(f Field) (err error) {
 		q.BeforeID = value
 	case "after-id":
 		q.AfterID = value
+	case MAMThread:
+		if len(value) > MaxMAMThread {
+			return stanza.NewError(stanza.PolicyViolation, "the archive cannot be searched for so long a thread")
+		}
+		q.Thread = value
 	default:
 		return stanza.NewError(stanza.FeatureNotImplemented, "the form has a field that is not supported") // XEP-0313 4.1.5
 	}
@@ -142,6 +158,7 @@ const MAMForm = "<query xmlns='" + NSMAM + "'><x xmlns='" + NSForm + "' type='fo
 	"<field type='text-single' var='before-id'/>" +
 	"<field type='text-single' var='after-id'/>" +
 	"<field type='list-multi' var='ids'><validate xmlns='http://jabber.org/protocol/xdata-validate' datatype='xs:string'><open/></validate></field>" +
+	"<field type='text-single' var='" + MAMThread + "'/>" +
 	"</x></query>"
 
 // MAMResult writes the results of one query: the part that is the same in all

@@ -24,10 +24,12 @@ func TestMAMQuery(t *testing.T) {
 		mamForm(field("with", "juliet@capulet.lit")):                                                                                 {Page: NoRSM(), With: jid.MustParse("juliet@capulet.lit")},                          // ex. 6
 		mamForm(field("start", "2010-06-07T00:00:00Z") + field("end", "2010-07-07T13:23:54Z")):                                       {Page: NoRSM(), Start: at("2010-06-07T00:00:00Z"), End: at("2010-07-07T13:23:54Z")}, // ex. 7
 		mamForm(field("after-id", "28482-98726-73623") + field("before-id", "09af3-cc343-b409f")):                                    {Page: NoRSM(), AfterID: "28482-98726-73623", BeforeID: "09af3-cc343-b409f"},        // ex. 10
-		mamForm(field("ids", "28482-98726-73623")):                                                                                   {Page: NoRSM(), IDs: []string{"28482-98726-73623"}},                                 // ex. 11
-		mamForm(field("start", "2010-08-07T00:00:00Z")) + `<set xmlns='http://jabber.org/protocol/rsm'><max>10</max></set>`:          {Page: RSM{Max: 10}, Start: at("2010-08-07T00:00:00Z")},                             // ex. 18
-		mamForm(field("start", "2010-08-07T00:00:00Z")) + `<set xmlns='http://jabber.org/protocol/rsm'><max>10</max><before/></set>`: {Page: RSM{Max: 10, Last: true}, Start: at("2010-08-07T00:00:00Z")},                 // ex. 23
-		`<set xmlns='http://jabber.org/protocol/rsm'><max>10</max><after>09af3-cc343-b409f</after></set><flip-page/>`:                {Page: RSM{Max: 10, After: "09af3-cc343-b409f"}, Flip: true},                        // ex. 24
+		mamForm(field("{urn:xmpp:tmp:thread:0}thread", " e0ffe42b ")):                                                                {Page: NoRSM(), Thread: " e0ffe42b "},
+		mamForm(field("{urn:xmpp:tmp:thread:0}thread", "")):                                                                          {Page: NoRSM()},
+		mamForm(field("ids", "28482-98726-73623")):                                                                                   {Page: NoRSM(), IDs: []string{"28482-98726-73623"}},                 // ex. 11
+		mamForm(field("start", "2010-08-07T00:00:00Z")) + `<set xmlns='http://jabber.org/protocol/rsm'><max>10</max></set>`:          {Page: RSM{Max: 10}, Start: at("2010-08-07T00:00:00Z")},             // ex. 18
+		mamForm(field("start", "2010-08-07T00:00:00Z")) + `<set xmlns='http://jabber.org/protocol/rsm'><max>10</max><before/></set>`: {Page: RSM{Max: 10, Last: true}, Start: at("2010-08-07T00:00:00Z")}, // ex. 23
+		`<set xmlns='http://jabber.org/protocol/rsm'><max>10</max><after>09af3-cc343-b409f</after></set><flip-page/>`:                {Page: RSM{Max: 10, After: "09af3-cc343-b409f"}, Flip: true},        // ex. 24
 	} {
 		got, err := ParseMAMQuery(parse(t, "<query xmlns='urn:xmpp:mam:2'>"+inner+"</query>"))
 		if err != nil || !reflect.DeepEqual(got, want) {
@@ -38,10 +40,12 @@ func TestMAMQuery(t *testing.T) {
 		t.Error(err)
 	}
 	for inner, want := range map[string]string{
-		mamForm(field("{http://example.com/}free-text-search", "love")):               "feature-not-implemented",
-		mamForm(field("with", "@")):                                                   "bad-request",
-		mamForm(field("start", "x")):                                                  "bad-request",
-		mamForm(field("end", "x")):                                                    "bad-request",
+		mamForm(field("{http://example.com/}free-text-search", "love")):                                "feature-not-implemented",
+		mamForm(field("{urn:xmpp:tmp:thread:0}thread", strings.Repeat("x", MaxMAMThread+1))):           "policy-violation",
+		mamForm("<field var='{urn:xmpp:tmp:thread:0}thread'><value>a</value><value>b</value></field>"): "bad-request",
+		mamForm(field("with", "@")):  "bad-request",
+		mamForm(field("start", "x")): "bad-request",
+		mamForm(field("end", "x")):   "bad-request",
 		mamForm("<field var='with'><value>a.lit</value><value>b.lit</value></field>"): "bad-request",
 		`<x xmlns='jabber:x:data' type='cancel'/>`:                                    "bad-request",
 		`<set xmlns='http://jabber.org/protocol/rsm'><index>1</index></set>`:          "feature-not-implemented",

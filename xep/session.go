@@ -10,9 +10,6 @@ import (
 	"carillon.im/xmltree"
 )
 
-// NSXMPP2 is the namespace of XMPP 2.0's session request (docs/ext).
-const NSXMPP2 = "urn:xmpp:tmp:xmpp-2:0"
-
 // Bounds of a session request.
 const (
 	MaxSessionParts = 128     // further ones are refused, each by itself, up to twice as many, and then ignored

@@ -122,11 +122,12 @@ func TestWritten(t *testing.T) {
 		"0313 ex. 26": {AppendMAMMetadata(nil, MAMEdge{"YWxwaGEg", at("2008-08-22T21:09:04Z")}, MAMEdge{"b21lZ2Eg", at("2020-04-20T14:34:21Z")}),
 			`<metadata xmlns='urn:xmpp:mam:2'><start id='YWxwaGEg' timestamp='2008-08-22T21:09:04Z' /><end id='b21lZ2Eg' timestamp='2020-04-20T14:34:21Z' /></metadata>`},
 		"0313 empty": {AppendMAMMetadata(nil, MAMEdge{}, MAMEdge{}), `<metadata xmlns='urn:xmpp:mam:2'/>`},
-		"0313 ex. 15": {[]byte(MAMForm), `<query xmlns='urn:xmpp:mam:2'><x xmlns='jabber:x:data' type='form'>
+		"0313 ex. 15 and ours": {[]byte(MAMForm), `<query xmlns='urn:xmpp:mam:2'><x xmlns='jabber:x:data' type='form'>
 			<field type='hidden' var='FORM_TYPE'><value>urn:xmpp:mam:2</value></field>
 			<field type='jid-single' var='with'/><field type='text-single' var='start'/><field type='text-single' var='end'/>
 			<field type='text-single' var='before-id'/><field type='text-single' var='after-id'/>
-			<field type='list-multi' var='ids'><validate xmlns="http://jabber.org/protocol/xdata-validate" datatype="xs:string"><open/></validate></field></x></query>`},
+			<field type='list-multi' var='ids'><validate xmlns="http://jabber.org/protocol/xdata-validate" datatype="xs:string"><open/></validate></field>
+			<field type='text-single' var='{urn:xmpp:tmp:thread:0}thread'/></x></query>`},
 		"0359 ex. 1": {AppendStanzaID(nil, juliet, "28482-98726-73623"), `<stanza-id xmlns='urn:xmpp:sid:0' by='juliet@capulet.lit' id='28482-98726-73623'/>`},
 		"0441 ex. 2": {AppendMAMPrefs(nil, MAMPrefs{Default: "roster"}), `<prefs xmlns='urn:xmpp:mam:2' default='roster'><always/><never/></prefs>`},
 		"0478 ex. 1": {AppendStreamLimits(nil, 10000, 1800),

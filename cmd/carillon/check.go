@@ -1,14 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -85,6 +88,7 @@ func (p *program) checkCommand() *cobra.Command {
 		k.running = err == nil
 		k.checkData()
 		k.checkCertificates()
+		k.checkComponents()
 		k.checkPorts()
 		k.checkFiles()
 		k.checkDNS()
@@ -232,6 +236,29 @@ func certOptions(c config.Config) cert.Options {
 		o.Pairs[domain] = cert.Pair(pair)
 	}
 	return o
+}
+
+// checkComponents looks at the files with the components' secrets.
+func (k *checker) checkComponents() {
+	const about = "component"
+	for _, domain := range slices.Sorted(maps.Keys(k.c.Components)) {
+		file := k.c.Components[domain].SecretFile
+		if file == "" {
+			continue
+		}
+		info, err := os.Stat(file)
+		secret, unreadable := os.ReadFile(file)
+		switch {
+		case err != nil || unreadable != nil:
+			k.add(failure, about, domain+": "+errors.Join(err, unreadable).Error(), "make it readable for the user that the server runs as")
+		case len(bytes.TrimSpace(secret)) == 0:
+			k.add(failure, about, domain+": "+file+" is empty", "write the secret into it that the component has")
+		case info.Mode().Perm()&0o004 != 0:
+			k.add(warning, about, fmt.Sprintf("others may read the secret %s (mode %04o)", file, info.Mode().Perm()), "chmod o-r "+shellQuote(file))
+		default:
+			k.add(fine, about, domain+": secret in "+file, "")
+		}
+	}
 }
 
 func (k *checker) checkPorts() {

@@ -153,6 +153,9 @@ func listenerFlag(c config.Config, err error) string {
 		_, failed, _ := net.SplitHostPort(op.Addr.String())
 		for _, l := range c.Listeners() {
 			if _, port, _ := net.SplitHostPort(l.Address); port == failed && port != "" {
+				if l.Key == "component" {
+					return "--set component=HOST:PORT"
+				}
 				return "--" + strings.ReplaceAll(l.Key, "_", "-")
 			}
 		}

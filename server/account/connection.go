@@ -10,6 +10,7 @@ import (
 	"carillon.im/server/store"
 	"carillon.im/sm"
 	"carillon.im/stanza"
+	"carillon.im/xep"
 	"carillon.im/xmltree"
 )
 
@@ -31,8 +32,13 @@ type Transport interface {
 // <a/> ever speaks of it, and Next gives nothing.
 type Session struct {
 	*session
-	t Transport
+	t       Transport
+	results []xep.SessionResult
 }
+
+// Results says what became of the parts of the session request that the session
+// was bound with, in the client's order. The caller doesn't change it.
+func (c *Session) Results() []xep.SessionResult { return c.results }
 
 // current reports whether the connection still has the session. mu is held.
 func (c *Session) current() bool { return c.transport == c.t && !c.ended }
@@ -166,7 +172,7 @@ func (c *Session) answer(ctx context.Context, st *stanza.Stanza, scope feature.S
 	if st.To.IsZero() {
 		st.To = c.jid.Bare()
 	}
-	reply := c.hub.answerIQ(ctx, c.session, st, scope)
+	reply := c.hub.answerIQ(ctx, c.session, st, scope).AppendTo(nil)
 	if err := c.spacious(ctx); err != nil {
 		return err
 	}
@@ -183,10 +189,7 @@ func (c *Session) spacious(ctx context.Context) error {
 			c.mu.Unlock()
 			return nil
 		}
-		if c.room == nil {
-			c.room = make(chan struct{})
-		}
-		wait := c.room
+		wait := c.nextRoom()
 		c.mu.Unlock()
 		select {
 		case <-wait:
@@ -272,10 +275,14 @@ type flushed struct {
 	answers int // bytes of answers, among all that left the queue
 	count   int
 	upTo    store.ArchiveID
+	cursor  store.ArchiveID // the newest archived message
 }
 
 func (f *flushed) note(t tag) {
 	f.answers += t.answer
+	if t.archived {
+		f.cursor = max(f.cursor, t.id)
+	}
 	if t.offline != 0 {
 		f.count++
 		f.upTo = max(f.upTo, t.offline)
@@ -286,6 +293,7 @@ func (f *flushed) note(t tag) {
 func (x *session) acknowledge(h uint32) (done flushed, err error) {
 	if err = x.out.Ack(h, done.note); err == nil {
 		x.answers -= done.answers
+		x.cursor = max(x.cursor, done.cursor)
 		x.makeRoom()
 	}
 	return done, err

@@ -23,15 +23,18 @@ type event interface {
 type effects struct {
 	now  time.Time
 	list []effect
+	held bool // they wait for their turn in the account's order already
 }
 
 type effectKind uint8
 
 const (
 	fxDeliver effectKind = iota + 1 // data to session
+	fxShow                          // data, the presence of a contact, to session
 	fxHandled                       // stanza number of session is handled
 	fxPost                          // event to another account's owner
 	fxRoute                         // arrive to whoever answers for its address
+	fxLeave                         // arrive to another domain, now that it is committed
 	fxCommit                        // ops, then tell the entries
 	fxFail                          // tell the entries that there is no commit, and why
 	fxDo                            // call do; it must not block
@@ -44,6 +47,7 @@ type effect struct {
 	data    []byte
 	tag     tag
 	number  uint64
+	gone    bool // unavailable presence
 
 	to   jid.JID
 	ev   event
@@ -61,6 +65,11 @@ type commit struct {
 
 func (fx *effects) deliver(s *session, data []byte, t tag) {
 	fx.list = append(fx.list, effect{kind: fxDeliver, session: s, data: data, tag: t})
+}
+
+// show is deliver for presence that the session can do without for a while.
+func (fx *effects) show(s *session, data []byte, t tag, gone bool) {
+	fx.list = append(fx.list, effect{kind: fxShow, session: s, data: data, tag: t, gone: gone})
 }
 
 func (fx *effects) handled(s *session, number uint64) {
@@ -105,13 +114,16 @@ type entry struct {
 	shows  bool
 	// recounts: once it is committed the account's numbers are read anew.
 	recounts bool
+	// answered: the sender was told already that the message goes no further.
+	answered bool
+	settles  []jid.JID // contacts of whom nothing is certain before the commit
 	err      error
 }
 
 // later runs fill's effects in the account's order: now if nothing is
 // pending, else behind what is. fill itself runs now, on the state as it is.
 func (s *State) later(fx *effects, fill func(fx *effects)) {
-	if len(s.pending) == 0 {
+	if len(s.pending) == 0 || fx.held {
 		fill(fx)
 		return
 	}
@@ -121,7 +133,7 @@ func (s *State) later(fx *effects, fill func(fx *effects)) {
 // show is later for what tells a session of the account's data. If a change
 // that waits ahead of it turns out not to be on disk, failed runs instead.
 func (s *State) show(fx *effects, failed func(*effects, error), fill func(fx *effects)) {
-	if len(s.pending) == 0 {
+	if len(s.pending) == 0 || fx.held {
 		fill(fx)
 		return
 	}
@@ -134,7 +146,7 @@ func (s *State) hold(now time.Time, fill func(fx *effects)) *entry {
 }
 
 func (s *State) queue(e *entry, now time.Time, fill func(fx *effects)) *entry {
-	sub := effects{now: now}
+	sub := effects{now: now, held: true}
 	fill(&sub)
 	e.owner, e.then = s.jid, sub.list
 	s.pending = append(s.pending, e)
@@ -155,6 +167,7 @@ func (s *State) release(fx *effects) {
 		}
 		switch {
 		case e.err == nil:
+			s.settled(e)
 			fx.list = append(fx.list, e.then...)
 			if e.recounts {
 				s.distrust(errRecount)
@@ -203,6 +216,7 @@ type inbound struct {
 type arrive struct {
 	stanza *stanza.Stanza
 	msg    route.Message // of a message
+	intent route.Intent  // of a message, as its sender's side classified it
 	// ops and origin come with a message from a local account: its archive
 	// entry, committed together with the recipient's, and the place in the
 	// sender's order that waits for it.

@@ -222,7 +222,8 @@ func TestWaitingIsBounded(t *testing.T) {
 	})
 }
 
-// peek is what there is to read, now.
+// peek is what there is to read, now; of a session with stream management,
+// whose queue keeps what is read.
 func (c *client) peek() string {
 	c.Session.session.mu.Lock()
 	defer c.Session.session.mu.Unlock()

@@ -18,6 +18,8 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,8 +27,10 @@ import (
 
 	"carillon.im/jid"
 	"carillon.im/server/feature"
+	"carillon.im/server/route"
 	"carillon.im/server/store"
 	"carillon.im/stanza"
+	"carillon.im/xep"
 )
 
 // Config is what a Hub is made of. All fields without "optional" are needed.
@@ -46,6 +50,13 @@ type Config struct {
 	// RefuseStrangers is R-EXCL-3: who may not see an account's presence can't
 	// find out its resources.
 	RefuseStrangers bool
+	// Borders finds the way to another domain, nil if there is none. It is called
+	// for each stanza that leaves and may be called concurrently. Optional.
+	Borders func(domain string) Border
+
+	// Start is the number of this start of the server over the same data, never
+	// given twice: what makes ids unique for ever that are kept nowhere.
+	Start uint64
 
 	hub               *Hub
 	stats             *Stats
@@ -78,17 +89,20 @@ type Stats struct {
 
 // Hub is all accounts of a server. Its methods may be called concurrently.
 type Hub struct {
-	cfg      Config
-	features *feature.Set
-	stats    Stats
-	loops    []*loop
-	seed     maphash.Seed
-	reads    chan struct{} // bounds concurrent reads of the store
-	closing  atomic.Bool   // what clients still send is dropped, uncounted
-	ctx      context.Context
-	stop     context.CancelFunc
-	stopped  <-chan struct{} // ctx's: the loops end
-	done     sync.WaitGroup
+	cfg       Config
+	features  *feature.Set
+	stats     Stats
+	loops     []*loop
+	seed      maphash.Seed
+	started   time.Time
+	whoseOpen string        // the start of a <whose/>, up to what is the account's own
+	reads     chan struct{} // bounds concurrent reads of the store
+	entered   atomic.Uint64 // stanzas from outside
+	closing   atomic.Bool   // what clients still send is dropped, uncounted
+	ctx       context.Context
+	stop      context.CancelFunc
+	stopped   <-chan struct{} // ctx's: the loops end
+	done      sync.WaitGroup
 }
 
 // errStopped is what calls get once the loops have ended.
@@ -100,6 +114,8 @@ func New(cfg Config) *Hub {
 	h := &Hub{cfg: cfg, features: cfg.Features, seed: maphash.MakeSeed(), reads: make(chan struct{}, 16),
 		ctx: ctx, stop: stop, stopped: ctx.Done()}
 	h.cfg.hub, h.cfg.stats = h, &h.stats
+	h.started = cfg.Now()
+	h.whoseOpen = "<whose xmlns='" + xep.NSMine + "' id='" + strconv.FormatUint(cfg.Start, 36) + "-"
 	h.cfg.domains = map[string]bool{}
 	for _, d := range cfg.Domains {
 		h.cfg.domains[d] = true
@@ -149,9 +165,16 @@ func (h *Hub) post(bare jid.JID, ev event) { h.loop(bare).post(bare, ev) }
 type BindRequest struct {
 	Account   jid.JID // bare
 	Resource  string  // wanted; "": the server makes one
+	Client    string  // the installation's id (XEP-0388 2.3), "" if it has none: a session of the same gives way
 	Transport Transport
 	Conn      string // the connection's id, for logs
 	Address   netip.AddrPort
+	// Profile is how the session gets messages from its first moment on (XEP-0386
+	// 4). With a Request it is V2.
+	Profile route.Profile
+	// Request is an XMPP 2.0 session request, nil if the client made none. What
+	// became of its parts is Session.Results; their data follows in the stream.
+	Request *xep.SessionRequest
 }
 
 // Bind makes a session (RFC 6120 7). The error is a *stanza.Error, the
@@ -166,15 +189,35 @@ func (h *Hub) Bind(ctx context.Context, r BindRequest) (*Session, error) {
 	}
 	// The address outlives the stanza that it came in.
 	full = jid.MustParse(strings.Clone(full.String()))
-	x := &session{hub: h, jid: full, conn: r.Conn, address: r.Address, since: h.cfg.Now(), transport: r.Transport}
-	c := &Session{x, r.Transport}
-	refused, err := ask(ctx, h, full.Bare(), func(s *State, fx *effects) *stanza.Error { return s.bind(x, fx) })
+	x := &session{hub: h, jid: full, conn: r.Conn, address: r.Address, since: h.cfg.Now(), transport: r.Transport,
+		client: strings.Clone(r.Client)}
+	c := &Session{session: x, t: r.Transport}
+	var cursor store.ArchiveID
+	if r.Request != nil {
+		if cursor, err = h.readCursor(ctx, x); err != nil {
+			return nil, err
+		}
+	}
+	var plan syncPlan
+	refused, err := ask(ctx, h, full.Bare(), func(s *State, fx *effects) *stanza.Error {
+		// One event: before it nothing is sent to the session, and nothing of what
+		// comes behind it is missed.
+		x.profile = r.Profile
+		if err := s.bind(x, fx); err != nil || r.Request == nil {
+			return err
+		}
+		plan, c.results = s.begin(x, r.Request, cursor, fx)
+		return nil
+	})
 	switch {
 	case err != nil:
 		c.Close(r.Transport) // it may yet be bound: nobody would end it
 		return nil, err
 	case refused != nil:
 		return nil, refused
+	}
+	if plan.want != nil {
+		h.done.Go(func() { x.catchUpWith(h.ctx, plan) })
 	}
 	return c, nil
 }
@@ -219,7 +262,7 @@ func (h *Hub) Resume(ctx context.Context, r ResumeRequest) (*Session, Resumed, e
 		a.resumed, a.err = s.attach(x, &r, fx)
 		return a
 	})
-	c := &Session{x, r.Transport}
+	c := &Session{session: x, t: r.Transport}
 	if err != nil {
 		c.Detach(r.Transport) // it may yet be attached
 		return nil, Resumed{}, err
@@ -227,14 +270,26 @@ func (h *Hub) Resume(ctx context.Context, r ResumeRequest) (*Session, Resumed, e
 	return c, got.resumed, got.err
 }
 
-// AccountRemoved ends the sessions of an account that was removed, tells its
-// contacts as far as they are known still, and forgets it.
+// AccountRemoved ends the sessions of an account that was removed from the
+// store, tells its contacts, and forgets it.
 func (h *Hub) AccountRemoved(ctx context.Context, bare jid.JID) error {
 	_, err := ask(ctx, h, bare, func(s *State, fx *effects) struct{} {
 		s.remove(fx)
 		return struct{}{}
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	// The store has ended the subscriptions on disk, and memory follows. What is
+	// just being read may be from before.
+	h.everywhere(func(l *loop) {
+		for j, s := range l.states {
+			if _, known := s.roster[bare]; known || s.load != loaded || s.stale != nil {
+				h.post(j, &contactRemoved{bare})
+			}
+		}
+	})
+	return nil
 }
 
 // Sessions describes an account's sessions.
@@ -307,6 +362,15 @@ func (h *Hub) readAccount(ctx context.Context, bare jid.JID) *accountLoaded {
 	}
 	if ev.hash, ev.err = h.value(ctx, ev.data.ID, "vcard", "photo-hash"); ev.err == nil {
 		ev.last, ev.err = h.value(ctx, ev.data.ID, "last", "unavailable")
+	}
+	// What was sent before is remembered while the server runs.
+	since := h.started.Add(-againFor)
+	if last := ev.data.LastArchiveID.Time(); ev.err == nil && last.After(since) && last.Before(h.started) {
+		_, ev.err = h.cfg.Store.Archive(ctx, store.ArchiveQuery{Account: ev.data.ID, Start: since, Max: maxSent, Backward: true},
+			func(m store.ArchivedMessage) error {
+				ev.sent = append(ev.sent, slices.Clone(m.Stanza))
+				return nil
+			})
 	}
 	return ev
 }

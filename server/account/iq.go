@@ -71,7 +71,7 @@ func (ev *arrive) apply(s *State, fx *effects) {
 	case stanza.Presence:
 		st := ev.stanza
 		if st.Type == stanza.TypeProbe {
-			s.answerProbe(st.From, st.To, fx)
+			(&probeArrives{st.From, st.To}).apply(s, fx)
 			return
 		}
 		s.receivePresence(&presenceArrives{presence: presenceOf(st, st.Inner()), from: st.From, to: st.To}, fx)
@@ -82,28 +82,37 @@ func (ev *arrive) apply(s *State, fx *effects) {
 
 // answerIQ answers a request to the server, the asker's account or another
 // account's bare JID from the feature table. It runs on the asking
-// connection's goroutine, so a slow answer holds up its asker alone. The
-// result is the encoded reply, nil if there is none to give.
-func (h *Hub) answerIQ(ctx context.Context, x *session, st *stanza.Stanza, scope feature.Scope) []byte {
+// connection's goroutine, so a slow answer holds up its asker alone. x is nil
+// for an asker from outside.
+func (h *Hub) answerIQ(ctx context.Context, x *session, st *stanza.Stanza, scope feature.Scope) *stanza.Stanza {
 	reply, err := h.handleIQ(ctx, x, st, scope)
 	if err == nil {
-		return st.Reply(reply).AppendTo(nil)
+		return st.Reply(reply)
 	}
 	e, told := stanza.AsError(err)
 	if !told {
 		e = storeError(err)
 		if ctx.Err() == nil {
-			h.cfg.Log.Error("request failed", "account", st.From.Bare(), "conn", x.connID(), "stanza", st.ID, "payload", st.Payload().Space(), "error", err)
+			h.cfg.Log.Error("request failed", "account", st.From.Bare(), "stanza", st.ID, "payload", st.Payload().Space(), "error", err)
 		}
 	}
-	return st.ErrorReply(e).AppendTo(nil)
+	return st.ErrorReply(e)
 }
 
 func (h *Hub) handleIQ(ctx context.Context, x *session, st *stanza.Stanza, scope feature.Scope) (string, error) {
-	q := &feature.Query{IQ: st, Payload: st.Payload(), Scope: scope, Owner: &accountRef{h, x.jid.Bare()}, Session: x}
+	if scope == feature.Contact && st.Type == stanza.TypeSet && isRoster(st) {
+		// RFC 6121 2.1.5, 2.3.3; a get, for which no error is given there, is
+		// answered as what the server doesn't do for strangers. Both before
+		// anybody looks whether there is such an account.
+		return "", stanza.NewError(stanza.Forbidden, "")
+	}
+	q := &feature.Query{IQ: st, Payload: st.Payload(), Scope: scope, Owner: &accountRef{h, st.From.Bare()}}
+	if x != nil {
+		q.Session = x
+	}
 	if scope == feature.Contact {
 		q.Owner = &accountRef{h, st.To.Bare()}
-		if err := h.mayAsk(ctx, x.jid, st.To.Bare()); err != nil {
+		if err := h.mayAsk(ctx, st.From, st.To.Bare()); err != nil {
 			return "", err
 		}
 	}
@@ -118,12 +127,14 @@ func (h *Hub) handleIQ(ctx context.Context, x *session, st *stanza.Stanza, scope
 // mayAsk refuses a request between accounts of which one blocks the other
 // (XEP-0191 3).
 func (h *Hub) mayAsk(ctx context.Context, from, to jid.JID) error {
-	own, err := (&accountRef{h, from.Bare()}).Relation(ctx, to)
-	if err != nil {
-		return err
-	}
-	if own.Blocked {
-		return blockedError()
+	if h.cfg.local(from.Domain()) {
+		own, err := (&accountRef{h, from.Bare()}).Relation(ctx, to)
+		if err != nil {
+			return err
+		}
+		if own.Blocked {
+			return blockedError()
+		}
 	}
 	their, err := (&accountRef{h, to}).Relation(ctx, from)
 	if err != nil {

@@ -23,13 +23,22 @@ func (s *State) bind(x *session, fx *effects) *stanza.Error {
 	if s.cfg.hub.closing.Load() {
 		return stanza.NewError(stanza.ResourceConstraint, "the server is stopping")
 	}
+	for _, old := range s.sessions {
+		if x.client != "" && old.client == x.client && old.jid != x.jid {
+			s.end(old, stanza.NewStreamError(stanza.StreamConflict, "the device has a new session"), fx) // S-6, XEP-0386 4
+			break                                                                                        // there is one at most
+		}
+	}
 	if old := s.session(x.jid.Resource()); old != nil {
 		s.end(old, stanza.NewStreamError(stanza.StreamConflict, "another session bound this resource"), fx)
 	} else if len(s.sessions) >= s.cfg.Limits.SessionsPerAccount && !s.makePlace(fx) {
 		return stanza.NewError(stanza.ResourceConstraint, "the account has too many sessions")
 	}
+	s.serial++
+	x.serial = s.serial
 	s.sessions = append(s.sessions, x)
 	s.cfg.stats.Sessions.Add(1)
+	s.noteReachable(x)
 	s.noteSeen(x, true, fx)
 	return nil
 }
@@ -145,6 +154,9 @@ func (ev *detached) apply(s *State, fx *effects) {
 	switch {
 	case !current:
 	case ev.closed || !resumable:
+		if ev.closed {
+			s.sent.closed(x.serial)
+		}
 		s.end(x, nil, fx)
 	default:
 		x.detachedAt = fx.now
@@ -170,6 +182,7 @@ func (ev *overflowed) apply(s *State, fx *effects) {
 		return
 	}
 	x.lost, x.detachedAt = true, fx.now
+	delete(s.missed, x)
 	s.abandonFlush(x)
 	tr, rest := x.giveUp()
 	if tr != nil {
@@ -201,7 +214,9 @@ func (s *State) end(x *session, err *stanza.StreamError, fx *effects) {
 		return
 	}
 	s.goUnavailable(x, presence{typ: stanza.TypeUnavailable}, false, fx)
+	s.keepCursor(x, fx)
 	s.sessions = append(s.sessions[:i:i], s.sessions[i+1:]...)
+	delete(s.missed, x)
 	s.cfg.stats.Sessions.Add(-1)
 	s.abandonFlush(x)
 	tr, rest := x.giveUp()
@@ -342,6 +357,8 @@ type tick struct{}
 
 func (tick) apply(s *State, fx *effects) {
 	s.keepAgain(fx)
+	s.keepCursors(fx)
+	s.makeUpAll()
 	for i := 0; i < len(s.sessions); i++ {
 		x := s.sessions[i]
 		if x.detachedAt.IsZero() {
@@ -366,10 +383,14 @@ func errRemoved() *stanza.StreamError {
 	return stanza.NewStreamError(stanza.StreamNotAuthorized, "the account was removed")
 }
 
-// remove forgets an account that is no longer in the store. Its contacts'
-// subscriptions end: whoever gets the name later inherits nothing.
+// remove forgets an account that is no longer in the store. Contacts elsewhere
+// are told, as far as memory knows them; those on this server are told by
+// contactRemoved.
 func (s *State) remove(fx *effects) {
 	for j, c := range s.roster {
+		if s.cfg.local(j.Domain()) {
+			continue
+		}
 		if c.To || c.PendingOut {
 			s.postPresence(presence{typ: stanza.TypeUnsubscribe}, s.jid, j, fx)
 		}
@@ -379,8 +400,39 @@ func (s *State) remove(fx *effects) {
 	}
 	s.load = missing
 	s.endAll(errRemoved(), fx)
-	s.roster, s.blocked = nil, nil
+	s.roster, s.blocked, s.unsure = nil, nil, nil
 	s.offline, s.unkept, s.uncleared = 0, nil, 0
+}
+
+// contactRemoved: a contact's account is no more. Its subscriptions, in both
+// directions, end with it, so that whoever gets the name later inherits none.
+type contactRemoved struct{ contact jid.JID }
+
+func (ev *contactRemoved) apply(s *State, fx *effects) {
+	j := ev.contact
+	c := s.roster[j]
+	if c == nil {
+		return
+	}
+	var told []string
+	if c.From || c.PendingIn {
+		told = append(told, stanza.TypeUnsubscribe)
+	}
+	if c.To || c.PendingOut {
+		told = append(told, stanza.TypeUnsubscribed)
+	}
+	nothing := func(*effects, error) {}
+	s.changeSubscription(j, c, subscriptionChange{}, nil, fx, nothing, func(push, fx *effects) {
+		for _, typ := range told {
+			data := presence{typ: typ}.encode(j, s.jid)
+			for _, x := range s.sessions {
+				if x.available || x.interested(nsRoster) {
+					fx.deliver(x, data, tag{})
+				}
+			}
+		}
+		fx.list = append(fx.list, push.list...)
+	})
 }
 
 // endAll ends all sessions of an account that was removed.

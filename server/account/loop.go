@@ -214,7 +214,11 @@ func (l *loop) abandon(s *State) {
 			continue
 		}
 		for j, c := range s.roster {
-			if c.From && l.hub.cfg.local(j.Domain()) && j.Local() != "" {
+			switch {
+			case !c.From:
+			case !l.hub.cfg.local(j.Domain()):
+				l.hub.outside(stanza.Build(stanza.Presence, gone.typ, "", x.jid, j, ""))
+			case j.Local() != "":
 				l.hub.post(j, &presenceArrives{presence: gone, from: x.jid, to: j})
 			}
 		}
@@ -239,12 +243,23 @@ func (l *loop) carryOut(e *effect) {
 		if !e.session.deliver(e.data, e.tag) && e.tag.kind != tagOther {
 			l.hub.post(e.session.jid.Bare(), &undelivered{session: e.session, data: e.data, tag: e.tag})
 		}
+	case fxShow:
+		if s := l.states[e.session.jid.Bare()]; s != nil {
+			s.showContact(e.session, e.data, e.tag, e.gone)
+		}
 	case fxHandled:
 		e.session.handled(e.number)
 	case fxPost:
 		l.hub.post(e.to, e.ev)
 	case fxRoute:
 		l.route(e.ev.(*arrive))
+	case fxLeave:
+		a := e.ev.(*arrive)
+		if b := l.hub.cfg.border(a.stanza.To.Domain()); b != nil {
+			l.cross(b, a)
+		} else {
+			l.noWay(a)
+		}
 	case fxCommit:
 		l.commit(e.unit)
 	case fxFail:
@@ -279,7 +294,8 @@ func (l *loop) route(a *arrive) {
 	case l.hub.cfg.local(to.Domain()):
 		l.toServer(a)
 	default:
-		l.bounce(a, stanza.NewError(stanza.RemoteServerNotFound, "this server doesn't talk to other servers yet"))
+		l.leave(a)
+		return
 	}
 	l.commit(commit{ops: a.ops, entries: [2]*entry{a.origin}})
 }

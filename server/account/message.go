@@ -9,6 +9,7 @@ import (
 	"carillon.im/server/route"
 	"carillon.im/server/store"
 	"carillon.im/stanza"
+	"carillon.im/xep"
 	"carillon.im/xmltree"
 )
 
@@ -29,19 +30,21 @@ func (s *State) sendMessage(ev *inbound, fx *effects) {
 		// RFC 6121 8.1.1.1: without 'to' it is for the own bare JID.
 		st.To = s.jid
 	}
-	msg := route.Inspect(st)
+	st, msg := route.Enter(st, ev.session.origin())
+	ev.stanza = st
 	if st.To.Bare() == s.jid {
 		s.ownMessage(ev, msg, fx)
 		return
 	}
 	d := s.decide(route.Facts{Message: msg, Side: route.Sending, Sender: s.index(ev.session), Addressed: -1,
-		Blocked: s.blocks(st.To), Unarchived: s.unarchived(st.To)})
+		Blocked: s.blocks(st.To), Unarchived: s.unarchived(st.To), Again: s.sentBefore(st, ev.session, fx.now)})
 	s.observe(st, d)
 	if d.Refused() {
 		s.refuse(ev, d, fx)
 		return
 	}
-	out := &arrive{stanza: st, msg: msg}
+	s.noteSent(st, ev.session, d, fx.now)
+	out := &arrive{stanza: st, msg: msg, intent: d.Intent}
 	c := s.newCopy(st, d, fx.now)
 	out.ops, _ = s.keep(d, c, nil)
 	out.origin = s.hold(fx.now, func(fx *effects) {
@@ -49,6 +52,10 @@ func (s *State) sendMessage(ev *inbound, fx *effects) {
 		fx.handled(ev.session, ev.number)
 	})
 	out.origin.failed = func(fx *effects, err error) {
+		if out.origin.answered {
+			fx.handled(ev.session, ev.number)
+			return
+		}
 		s.tellFailure(ev, err, fx)
 	}
 	fx.route(out)
@@ -59,12 +66,13 @@ func (s *State) sendMessage(ev *inbound, fx *effects) {
 func (s *State) ownMessage(ev *inbound, msg route.Message, fx *effects) {
 	st := ev.stanza
 	d := s.decide(route.Facts{Message: msg, Side: route.Own, Sender: s.index(ev.session), Addressed: s.addressed(st.To),
-		Unarchived: s.unarchived(st.To), OfflineFull: s.offlineFull()})
+		Unarchived: s.unarchived(st.To), OfflineFull: s.offlineFull(), Again: s.sentBefore(st, ev.session, fx.now)})
 	s.observe(st, d)
 	if d.Refused() {
 		s.refuse(ev, d, fx)
 		return
 	}
+	s.noteSent(st, ev.session, d, fx.now)
 	c := s.newCopy(st, d, fx.now)
 	ops, undo := s.keep(d, c, nil)
 	e := s.hold(fx.now, func(fx *effects) {
@@ -85,15 +93,20 @@ func (s *State) receiveMessage(ev *arrive, fx *effects) {
 	if !f.Unknown {
 		f.Addressed = s.addressed(st.To)
 		f.Blocked = s.blocks(st.From)
-		f.Stranger = s.cfg.RefuseStrangers && s.stranger(st.From)
+		f.Known = !s.stranger(st.From)
+		f.Stranger = s.cfg.RefuseStrangers && !f.Known
 		f.Unarchived = s.unarchived(st.From)
 		f.OfflineFull = s.offlineFull()
+		s.answersSent(st, &f)
 	}
 	d := s.decide(f)
 	s.observe(st, d)
 	ops := ev.ops
 	if d.Reply != route.Silence {
 		// The answer is on its way before the sender's server acknowledges.
+		if ev.origin != nil {
+			ev.origin.answered = true
+		}
 		s.answer(st, replyError(d.Reply), fx)
 	}
 	if d.Refused() {
@@ -127,13 +140,13 @@ func (s *State) keep(d *route.Decision, c *copies, ops []store.Op) (_ []store.Op
 		if peer.Bare() == s.jid {
 			peer = c.stanza.To
 		}
-		ops = append(ops, store.ArchiveAppend{Account: s.id, ID: c.id, Peer: peer, Stanza: c.encoded()})
+		ops = append(ops, store.ArchiveAppend{Account: s.id, ID: c.id, Peer: peer, Thread: c.stanza.Thread(), Stanza: c.archivedForm()})
 	}
 	if !d.Offline {
 		return ops, func() {}
 	}
 	s.offline++
-	return append(ops, store.OfflineAppend{Account: s.id, ID: c.id, Stanza: c.encoded()}), func() { s.offline-- }
+	return append(ops, store.OfflineAppend{Account: s.id, ID: c.id, Stanza: c.form(false, route.NoTag)}), func() { s.offline-- }
 }
 
 // decide asks route.Decide about the account's sessions. The decision is valid
@@ -185,6 +198,9 @@ func (s *State) stranger(from jid.JID) bool {
 	if c := s.roster[bare]; c != nil && c.From {
 		return false
 	}
+	if b := s.cfg.border(bare.Domain()); b != nil && b.Own() {
+		return false
+	}
 	for _, x := range s.sessions {
 		for j := range x.directed {
 			if j.Bare() == bare {
@@ -200,7 +216,7 @@ func (s *State) offlineFull() bool { return s.offline >= s.cfg.Limits.OfflineMes
 // deliver turns a decision's lines into deliveries.
 func (s *State) deliver(d *route.Decision, c *copies, fx *effects) {
 	msg := &s.facts.Message
-	other := tag{id: c.id, order: s.order}
+	other := tag{id: c.id, order: s.order, archived: c.archived}
 	if msg.Marks.Any(route.OnlyChatState) {
 		other.wait, other.from = waitChatState, c.stanza.From
 	}
@@ -216,7 +232,12 @@ func (s *State) deliver(d *route.Decision, c *copies, fx *effects) {
 		x := s.sessions[i]
 		switch l.Form {
 		case route.Direct:
-			fx.deliver(x, c.encoded(), direct)
+			fx.deliver(x, c.form(false, l.Tag), direct)
+		case route.DirectBare:
+			fx.deliver(x, c.form(true, l.Tag), direct)
+		case route.Reflected:
+			other.from = c.stanza.To
+			fx.deliver(x, c.form(c.toBare, l.Tag), other)
 		case route.CarbonReceived:
 			fx.deliver(x, c.carbon(x, "received"), carbon)
 		case route.CarbonSent:
@@ -260,8 +281,11 @@ func (s *State) tellError(ev *inbound, e *stanza.Error, fx *effects) {
 
 // replyError is the stanza error for a decision's reply.
 func replyError(r route.Reply) *stanza.Error {
-	if r == route.NotAcceptable {
+	switch r {
+	case route.NotAcceptable:
 		return blockedError()
+	case route.BadRequest:
+		return stanza.NewError(stanza.BadRequest, "this isn't how a message is claimed (XEP-0259)")
 	}
 	return stanza.NewError(stanza.ServiceUnavailable, "")
 }
@@ -271,39 +295,72 @@ func replyError(r route.Reply) *stanza.Error {
 type copies struct {
 	state    *State
 	stanza   *stanza.Stanza
-	id       store.ArchiveID // its place in this account's order; 0 if it is kept nowhere
+	id       store.ArchiveID // its place in this account's order; 0 if it needs none
 	archived bool
-	data     []byte
+	whose    bool
+	toBare   bool // it is archived with 'to' the bare JID (R-CONV-3)
+	inner    string
+	forms    [2 * tags][]byte
 }
 
+// tags is how many values a route.Tag has.
+const tags = 3
+
 func (s *State) newCopy(st *stanza.Stanza, d *route.Decision, now time.Time) *copies {
-	c := &copies{state: s, stanza: st, archived: d.Archive}
-	if d.Archive || d.Offline {
+	c := &copies{state: s, stanza: st, archived: d.Archive, whose: d.Whose}
+	c.toBare = s.facts.Message.Full && s.facts.Side != route.Sending && d.Intent == route.Conversation
+	if d.Archive || d.Offline || d.Whose {
 		c.id = s.nextID(now)
 	}
 	return c
 }
 
-// encoded is the message as it is archived and handed to devices: with this
-// account's stanza-id if it is in the archive, and without any that claims to
-// be (R-ARCH-4).
-func (c *copies) encoded() []byte {
-	if c.data != nil {
-		return c.data
+// archivedForm is the message as it is archived, and reflected (R-REFL-1).
+func (c *copies) archivedForm() []byte { return c.form(c.toBare, route.NoTag) }
+
+// form is the message as devices get it, addressed as it was or to the bare
+// JID: with this account's stanza-id if it is in the archive, and without any
+// that claims to be (R-ARCH-4); with what a claim names it by (R-MINE-2).
+func (c *copies) form(toBare bool, t route.Tag) []byte {
+	if !c.stanza.To.IsFull() {
+		toBare = false // it is
 	}
-	by := c.state.jid.String()
-	inner := c.stanza.InnerWithout(func(el xmltree.Element) bool {
-		return el.Local() == "stanza-id" && el.Space() == nsStanzaID && sameBare(el.Attr("by"), by)
-	})
-	buf := make([]byte, 0, 192+len(inner)+len(c.stanza.From.String())+len(c.stanza.To.String())+len(c.stanza.ID)+len(by))
-	if !c.archived {
-		c.data = c.stanza.AppendWith(buf, inner)
-		return c.data
+	slot := int(t)
+	if toBare {
+		slot += tags
 	}
-	var id [16]byte
-	c.data = c.stanza.AppendWith(buf, inner, c.state.stanzaIDOpen(), string(c.id.Append(id[:0])), "'/>")
-	return c.data
+	if c.forms[slot] == nil {
+		c.forms[slot] = c.encode(toBare, t)
+	}
+	return c.forms[slot]
 }
+
+func (c *copies) encode(toBare bool, t route.Tag) []byte {
+	own := c.state.jid.String()
+	if c.inner == "" {
+		c.inner = c.stanza.InnerWithout(func(el xmltree.Element) bool {
+			return el.Local() == "stanza-id" && el.Space() == nsStanzaID && sameBare(el.Attr("by"), own)
+		})
+	}
+	st := *c.stanza
+	if toBare {
+		st.To = st.To.Bare()
+	}
+	var extra [7]string
+	var id [16]byte
+	n := 0
+	if c.archived {
+		n += copy(extra[n:], []string{c.state.stanzaIDOpen(), string(c.id.Append(id[:0])), "'/>"})
+	}
+	if c.whose {
+		n += copy(extra[n:], []string{c.state.cfg.hub.whoseOpen, string(c.id.Append(id[:0])), "'/>"})
+	}
+	tag := tagElement(t)
+	buf := make([]byte, 0, 256+len(c.inner)+len(st.From.String())+len(st.To.String())+len(st.ID)+len(own))
+	return st.AppendWith(buf, c.inner, append(extra[:n], tag)...)
+}
+
+func tagElement(t route.Tag) string { return [tags]string{"", xep.IMNG, xep.XMPP1}[t] }
 
 // stanzaIDOpen is the start of the account's <stanza-id/>, up to the id.
 func (s *State) stanzaIDOpen() string {
@@ -324,7 +381,7 @@ func sameBare(by, own string) bool {
 
 // carbon wraps the message for a device (XEP-0280 7 and 8).
 func (c *copies) carbon(x *session, direction string) []byte {
-	inner := c.encoded()
+	inner := c.form(false, route.NoTag)
 	wrap := stanza.Stanza{Kind: stanza.Message, Type: c.stanza.Type, From: c.state.jid, To: x.jid}
 	dst := wrap.AppendOpen(make([]byte, 0, len(inner)+320))
 	dst = append(dst, "><"...)
@@ -344,11 +401,14 @@ func appendMessage(dst, message []byte) []byte {
 	return append(dst, message[len(open):]...)
 }
 
-// newArrive makes the event for a stanza on its way to an account.
+// newArrive makes the event for a stanza of the server's own on its way to an
+// account.
 func newArrive(st *stanza.Stanza) *arrive {
 	a := &arrive{stanza: st}
 	if st.Kind == stanza.Message {
 		a.msg = route.Inspect(st)
+		a.msg.Marks |= route.Modern
+		a.intent = route.Feedback
 	}
 	return a
 }
@@ -376,7 +436,11 @@ func (s *State) observe(st *stanza.Stanza, d *route.Decision) {
 		attrs = append(attrs, slog.String("refused_rule", d.ReplyRule.String()))
 	}
 	for i, l := range d.Lines {
-		attrs = append(attrs, slog.Group(s.sessions[i].jid.Resource(), slog.String("form", l.Form.String()), slog.String("rule", l.Rule.String())))
+		line := []any{slog.String("form", l.Form.String()), slog.String("rule", l.Rule.String())}
+		if l.Tag != route.NoTag {
+			line = append(line, slog.String("tag", l.Tag.String()))
+		}
+		attrs = append(attrs, slog.Group(s.sessions[i].jid.Resource(), line...))
 	}
 	s.cfg.Log.LogAttrs(ctx, slog.LevelDebug, "message routed", attrs...)
 }

@@ -39,10 +39,13 @@ func (ev *presenceArrives) refuse(e *stanza.Error, fx *effects) {
 	fx.route(newArrive(st.ErrorReply(e)))
 }
 
-// probeArrives asks for the account's presence (RFC 6121 4.3).
-type probeArrives struct{ from jid.JID }
+// probeArrives asks for the account's presence (RFC 6121 4.3), or for that of
+// one of its resources.
+type probeArrives struct{ from, to jid.JID }
 
-func (ev *probeArrives) apply(s *State, fx *effects) { s.answerProbe(ev.from, s.jid, fx) }
+func (ev *probeArrives) apply(s *State, fx *effects) {
+	s.whenSure(ev.from.Bare(), fx, func(s *State, fx *effects) { s.answerProbe(ev.from, ev.to, fx) })
+}
 
 // sendPresence is presence from one of the account's sessions.
 func (s *State) sendPresence(ev *inbound, fx *effects) {
@@ -60,7 +63,7 @@ func (s *State) sendPresence(ev *inbound, fx *effects) {
 		}
 	case stanza.TypeError:
 		if !st.To.IsZero() && !s.blocks(st.To) {
-			fx.route(&arrive{stanza: st})
+			s.later(fx, func(fx *effects) { fx.route(&arrive{stanza: st}) })
 		}
 	case stanza.TypeProbe:
 		// RFC 6121 4.3: probes are the servers' own; a client's is answered by
@@ -136,12 +139,31 @@ func avatarElement(hash string) string {
 // sendToWatchers sends presence to all who may see it: contacts with a
 // subscription, and the account's own resources (RFC 6121 4.2.2).
 func (s *State) sendToWatchers(p presence, from jid.JID, fx *effects) {
+	s.sendToContacts(p, from, fx)
+	s.sendToOwn(p, from, fx)
+}
+
+// sendToContacts sends presence to the contacts that have a subscription.
+func (s *State) sendToContacts(p presence, from jid.JID, fx *effects) {
 	for j, c := range s.roster {
-		if c.From && !s.blocks(j) {
+		if c.From && s.unsure[j] == nil && !s.blocks(j) {
 			s.postPresence(p, from, j, fx)
 		}
 	}
-	s.sendToOwn(p, from, fx)
+	for j := range s.unsure {
+		s.whenSure(j, fx, func(s *State, fx *effects) {
+			// What is so by then, for newer presence may have gone out meanwhile.
+			now := p
+			if x := s.session(from.Resource()); x != nil && x.available {
+				now = x.presence
+			} else if p.typ != stanza.TypeUnavailable {
+				return // and that was told as it happened
+			}
+			if s.watched(j) {
+				s.postPresence(now, from, j, fx)
+			}
+		})
+	}
 }
 
 // sendToOwn sends presence to the account's available resources, the sending
@@ -170,14 +192,40 @@ func (s *State) postPresence(p presence, from, to jid.JID, fx *effects) {
 	}
 	st := stanza.Build(stanza.Presence, p.typ, p.id, from, to, p.inner)
 	st.Lang = p.lang
-	fx.route(&arrive{stanza: st})
+	// In the order in which the user sent it and messages (RFC 6120 10.1).
+	s.later(fx, func(fx *effects) { fx.route(&arrive{stanza: st}) })
 }
 
 // initialPresence is what a session's first presence brings it: the presence
 // of the other resources and of the contacts, and the subscription requests
 // that wait for an answer (RFC 6121 4.2.2, 4.3.1, 3.1.3).
 func (s *State) initialPresence(x *session, fx *effects) {
-	s.show(fx, nil, func(fx *effects) {
+	s.showOwn(x, fx)
+	ask := func(s *State, j jid.JID, fx *effects) {
+		if c := s.roster[j]; c != nil && c.To && !s.blocks(j) {
+			s.probe(j, fx)
+		}
+	}
+	for j := range s.roster {
+		if s.unsure[j] == nil {
+			ask(s, j, fx)
+		}
+	}
+	for j := range s.unsure {
+		s.whenSure(j, fx, func(s *State, fx *effects) { ask(s, j, fx) })
+	}
+}
+
+// showOwn sends a session what the account itself has for it.
+func (s *State) showOwn(x *session, fx *effects) {
+	again := func(fx *effects, _ error) { // once the account is read anew
+		fx.post(s.jid, &onceSure{s.jid, func(s *State, fx *effects) {
+			if s.index(x) >= 0 && x.available {
+				s.showOwn(x, fx)
+			}
+		}})
+	}
+	s.show(fx, again, func(fx *effects) {
 		for _, y := range s.sessions {
 			if y != x && y.available {
 				fx.deliver(x, y.presence.encode(y.jid, x.jid), tag{wait: waitPresence, from: y.jid})
@@ -189,21 +237,17 @@ func (s *State) initialPresence(x *session, fx *effects) {
 			}
 		}
 	})
-	for j, c := range s.roster {
-		if c.To && !s.blocks(j) {
-			s.probe(j, fx)
-		}
-	}
 }
 
 func (s *State) probe(to jid.JID, fx *effects) {
 	if s.cfg.local(to.Domain()) {
 		if to.Local() != "" {
-			fx.post(to, &probeArrives{from: s.jid})
+			fx.post(to, &probeArrives{from: s.jid, to: to})
 		}
 		return
 	}
-	fx.route(&arrive{stanza: stanza.Build(stanza.Presence, stanza.TypeProbe, "", s.jid, to, "")})
+	st := stanza.Build(stanza.Presence, stanza.TypeProbe, "", s.jid, to, "")
+	s.later(fx, func(fx *effects) { fx.route(&arrive{stanza: st}) })
 }
 
 // answerProbe is RFC 6121 4.3.2. Somebody blocked gets no answer (XEP-0191
@@ -295,19 +339,9 @@ func (s *State) direct(ev *inbound, fx *effects) {
 // server's (RFC 6121 4.5). Whoever had directed presence of it is told too
 // (4.6.3).
 func (s *State) goUnavailable(x *session, p presence, asked bool, fx *effects) {
-	watches := func(j jid.JID) bool {
-		c := s.roster[j]
-		return x.available && c != nil && c.From
-	}
-	if x.available {
-		for j, c := range s.roster {
-			if c.From && !s.blocks(j) {
-				s.postPresence(p, x.jid, j, fx)
-			}
-		}
-	}
 	for j := range x.directed {
-		if !watches(j.Bare()) && !s.blocks(j) {
+		told := x.available && s.watched(j.Bare()) && s.unsure[j.Bare()] == nil
+		if !told && !s.blocks(j) {
 			s.postPresence(p, x.jid, j, fx)
 		}
 	}
@@ -317,6 +351,7 @@ func (s *State) goUnavailable(x *session, p presence, asked bool, fx *effects) {
 	}
 	x.available, x.presence, x.priority, x.caps = false, presence{}, 0, ""
 	s.noteReachable(x)
+	s.sendToContacts(p, x.jid, fx)
 	if asked { // RFC 6121 4.5.2: also to the resource itself
 		data := p.encode(x.jid, s.jid)
 		s.later(fx, func(fx *effects) { fx.deliver(x, data, tag{}) })
@@ -356,7 +391,7 @@ func (s *State) receivePresence(ev *presenceArrives, fx *effects) {
 		// An error to the account answers what the account sent: a subscription
 		// stanza, or a probe.
 		c := s.roster[ev.from.Bare()]
-		s.deliverPresence(ev, ev.to.Resource() == "" && c != nil && (c.To || c.PendingOut), fx)
+		s.deliverPresence(ev, ev.to.Resource() == "" && c != nil, fx)
 	default:
 		s.receiveSubscription(ev, fx)
 	}
@@ -370,9 +405,15 @@ func (s *State) deliverPresence(ev *presenceArrives, all bool, fx *effects) {
 	if ev.typ != stanza.TypeError {
 		t.wait = waitPresence
 	}
+	c := s.roster[ev.from.Bare()]
+	again := all && c != nil && c.To && ev.typ != stanza.TypeError // it answers probes
 	s.later(fx, func(fx *effects) {
 		for _, x := range s.sessions {
-			if all && x.available || ev.to == x.jid {
+			switch {
+			case !(all && x.available || ev.to == x.jid):
+			case again:
+				fx.show(x, data, t, ev.typ == stanza.TypeUnavailable)
+			default:
 				fx.deliver(x, data, t)
 			}
 		}
@@ -423,13 +464,25 @@ func (s *State) sendSubscription(ev *inbound, fx *effects) *stanza.Error {
 
 // showOrHide sends the contact the user's presence, or that it is gone.
 func (s *State) showOrHide(change subscriptionChange, to jid.JID, fx *effects) {
+	if change.ShowPresence {
+		fx.post(s.jid, &onceSure{to, func(s *State, fx *effects) { s.showAll(to, fx) }})
+		return
+	}
 	for _, x := range s.sessions {
-		switch {
-		case !x.available:
-		case change.ShowPresence:
-			s.postPresence(x.presence, x.jid, to, fx)
-		case change.HidePresence:
+		if change.HidePresence && x.available {
 			s.postPresence(presence{typ: stanza.TypeUnavailable}, x.jid, to, fx)
+		}
+	}
+}
+
+// showAll sends a contact that may see it the presence of all resources.
+func (s *State) showAll(to jid.JID, fx *effects) {
+	if !s.watched(to) {
+		return
+	}
+	for _, x := range s.sessions {
+		if x.available {
+			s.postPresence(x.presence, x.jid, to, fx)
 		}
 	}
 }
@@ -451,6 +504,7 @@ func (s *State) receiveSubscription(ev *presenceArrives, fx *effects) {
 			return // appendix A.3: no state, nothing to deliver
 		}
 		c = &contact{}
+		from = jid.MustParse(strings.Clone(from.String())) // it outlives the stanza
 	}
 	change := c.inbound(ev.typ)
 	if change.Next.PendingIn && !c.PendingIn && s.requestsFull() {
@@ -495,7 +549,7 @@ func (s *State) receiveSubscription(ev *presenceArrives, fx *effects) {
 // is called if it can't be committed.
 func (s *State) changeSubscription(j jid.JID, c *contact, change subscriptionChange, request []byte, fx *effects,
 	failed func(*effects, error), then func(push, fx *effects)) {
-	before := c.subscription
+	before, watched := c.subscription, s.watched(j)
 	if change.Next == before {
 		s.show(fx, failed, func(fx *effects) { then(&effects{}, fx) })
 		s.forgetEmpty(j, c)
@@ -515,7 +569,7 @@ func (s *State) changeSubscription(j jid.JID, c *contact, change subscriptionCha
 	// it (RFC 6121 3.1.3).
 	shown := before
 	shown.PendingIn = c.PendingIn
-	push := effects{now: fx.now}
+	push := effects{now: fx.now, held: true}
 	if shown != c.subscription {
 		item := s.list(j, c)
 		ops = append(ops, store.RosterPut{Account: s.id, Item: item, Version: item.Version})
@@ -528,6 +582,9 @@ func (s *State) changeSubscription(j jid.JID, c *contact, change subscriptionCha
 	}
 	fx.commit(ops, e)
 	s.forgetEmpty(j, c)
+	if before.To != c.To || watched != s.watched(j) {
+		s.doubt(j, e)
+	}
 }
 
 // forgetEmpty drops a contact that is neither in the roster nor pending.

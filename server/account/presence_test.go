@@ -231,8 +231,13 @@ func TestRoster(t *testing.T) {
 		set("bad", item)
 		a.expect("id='bad' type='error' … " + want)
 	}
-	a.send("<iq type='get' id='o' to='bob@h.example'><query xmlns='jabber:iq:roster'/></iq>")
-	a.expect("id='o' type='error' … service-unavailable")
+	// Somebody else's roster: whether there is such an account makes no difference.
+	for _, to := range []string{bob, "nobody@h.example"} {
+		a.send("<iq type='get' id='o' to='" + to + "'><query xmlns='jabber:iq:roster'/></iq>")
+		a.expect("from='" + to + "' … id='o' type='error' … service-unavailable")
+		a.send("<iq type='set' id='o' to='" + to + "'><query xmlns='jabber:iq:roster'><item jid='x@x.example'/></query></iq>")
+		a.expect("from='" + to + "' … id='o' type='error' … <forbidden xmlns") // RFC 6121 2.3.3
+	}
 	w.forget()
 	a.Close(a)
 	a2.Close(a2)

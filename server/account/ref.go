@@ -132,6 +132,7 @@ func (s *State) update(u feature.Update, fx *effects, result chan<- error) {
 	ops := s.updateOps(&u)
 	block := slices.DeleteFunc(slices.Clone(u.Block), func(j jid.JID) bool { _, is := s.blocked[j]; return is })
 	unblock := slices.DeleteFunc(slices.Clone(u.Unblock), func(j jid.JID) bool { _, is := s.blocked[j]; return !is })
+	was := s.watchers(len(block)+len(unblock) > 0)
 	for _, j := range u.Block {
 		s.blocked[j] = struct{}{}
 	}
@@ -158,6 +159,26 @@ func (s *State) update(u feature.Update, fx *effects, result chan<- error) {
 		fx.call(func() { result <- err })
 	}
 	fx.commit(ops, e)
+	for j, saw := range was {
+		if saw != s.watched(j) {
+			s.doubt(j, e)
+		}
+	}
+}
+
+// watchers tells of each contact with a subscription whether it may see the
+// account's presence; of none unless they are asked for.
+func (s *State) watchers(wanted bool) map[jid.JID]bool {
+	if !wanted {
+		return nil
+	}
+	was := map[jid.JID]bool{}
+	for j, c := range s.roster {
+		if c.From {
+			was[j] = s.watched(j)
+		}
+	}
+	return was
 }
 
 func (s *State) updateOps(u *feature.Update) []store.Op {
@@ -277,6 +298,9 @@ func (x *session) SetProfile(ctx context.Context, p route.Profile) error {
 	refused, err := ask(ctx, x.hub, x.jid.Bare(), func(s *State, _ *effects) *stanza.Error {
 		if p == route.Carbons && x.profile > route.Carbons || p > route.Carbons && x.profile == route.Carbons {
 			return stanza.NewError(stanza.Conflict, "the session takes messages another way already")
+		}
+		if p == route.NG && x.profile == route.V2 {
+			return nil // it gets all that IM-NG would give it
 		}
 		x.profile = p
 		if s.index(x) >= 0 {

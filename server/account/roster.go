@@ -24,8 +24,6 @@ const (
 	maxRosterBytes = 1 << 20
 )
 
-// rosterFull and requestsFull bound the contacts that are listed, and the
-// requests of strangers apart: those can't use up the user's places.
 // rosterBytes is how many bytes people have typed into the roster, but for one
 // contact.
 func (s *State) rosterBytes(except jid.JID) int {
@@ -46,7 +44,8 @@ func itemBytes(name string, groups []string) int {
 	return n
 }
 
-// rosterFull reports whether no contact can be added.
+// rosterFull and requestsFull bound the contacts that are listed, and the
+// requests of strangers apart: those can't use up the user's places.
 func (s *State) rosterFull() bool {
 	n := 0
 	for _, c := range s.roster {
@@ -231,13 +230,14 @@ func (s *State) rosterSet(ev *inbound, fx *effects) *stanza.Error {
 
 // commitThen commits a change that a session asked for; if that fails, the
 // session is told and the account's data is read anew.
-func (s *State) commitThen(ev *inbound, ops []store.Op, fx *effects, then func(*effects)) {
+func (s *State) commitThen(ev *inbound, ops []store.Op, fx *effects, then func(*effects)) *entry {
 	e := s.hold(fx.now, then)
 	e.failed = func(fx *effects, err error) {
 		s.distrust(err)
 		s.tellError(ev, storeError(err), fx)
 	}
 	fx.commit(ops, e)
+	return e
 }
 
 // removeContact is RFC 6121 2.5: subscriptions in both directions end with it.
@@ -255,7 +255,7 @@ func (s *State) removeContact(ev *inbound, j jid.JID, c *contact, result []byte,
 	if sub.PendingIn {
 		ops = append(ops, store.RequestDelete{Account: s.id, From: j})
 	}
-	s.commitThen(ev, ops, fx, func(fx *effects) {
+	e := s.commitThen(ev, ops, fx, func(fx *effects) {
 		s.pushRoster(tomb, true, fx)
 		fx.deliver(ev.session, result, tag{})
 		if sub.To || sub.PendingOut {
@@ -266,6 +266,9 @@ func (s *State) removeContact(ev *inbound, j jid.JID, c *contact, result []byte,
 			s.postPresence(presence{typ: stanza.TypeUnsubscribed}, s.jid, j, fx)
 		}
 	})
+	if sub.To || sub.From {
+		s.doubt(j, e)
+	}
 }
 
 // parseRosterSet reads the one item of a roster set (RFC 6121 2.1.5, 2.3.3).

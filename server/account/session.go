@@ -23,9 +23,11 @@ import (
 // account delivers. What they share is under mu; the fields below "owned by
 // the loop" are the loop's alone.
 type session struct {
-	hub   *Hub
-	jid   jid.JID
-	since time.Time
+	hub    *Hub
+	jid    jid.JID
+	since  time.Time
+	serial uint32 // of the account's sessions since the server's start, from 1
+	client string // the installation's id, "" if it has none
 
 	mu        sync.Mutex
 	conn      string
@@ -52,10 +54,14 @@ type session struct {
 	room      chan struct{} // closed when the queue has shrunk; nil if nobody waits
 	credit    chan struct{} // likewise, when received stanzas are done
 	questions map[string]chan *stanza.Stanza
-	queried   bool // has read the archive
+	queried   bool            // has read the archive
+	catchUp   *catchUp        // nil: what comes is live
+	unbroken  bool            // the device has all up to what it acknowledges (S-10)
+	cursor    store.ArchiveID // the newest archived message that it acknowledged
 
 	// Owned by the loop.
 	profile    route.Profile
+	cursorKept store.ArchiveID // on disk, or on its way there
 	available  bool
 	lost       bool // what it is owed was given up; it can't be resumed
 	priority   int8
@@ -75,9 +81,11 @@ type tag struct {
 	answer  int             // its bytes, if the client asked for it
 	failure bool            // says that a stanza wasn't kept: leaves before the <a/> that counts it
 	id      store.ArchiveID // of a message that has one
-	offline store.ArchiveID // of a message from the offline store
-	order   uint64          // of a conversation message, in the account's order
-	from    jid.JID         // of what may wait: the next of the same kind replaces it
+	// archived: the message is in the archive, under id.
+	archived bool
+	offline  store.ArchiveID // of a message from the offline store
+	order    uint64          // of a conversation message, in the account's order
+	from     jid.JID         // of what may wait: the next of the same kind replaces it
 }
 
 // span is a part of an account's order, both ends included.
@@ -124,6 +132,9 @@ func (x *session) Owner() feature.AccountRef { return &accountRef{x.hub, x.jid.B
 // handled notes that a received stanza is done, and answers the client's
 // requests for acknowledgement that waited for it.
 func (x *session) handled(number uint64) {
+	if number == 0 {
+		return // the server's own, on behalf of the client
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if !x.in.Done(number) {
@@ -166,6 +177,9 @@ func (x *session) deliver(data []byte, t tag) bool {
 	switch {
 	case x.ended || x.overflow:
 		return false
+	case x.catchUp != nil && t.archived:
+		x.catchUp.take(data, t, x.hub.cfg.Limits.OutboxBytes/4)
+		return true
 	case x.inactive && t.wait != waitNot && x.holdBack(data, t):
 	default:
 		x.flushHeld()
@@ -244,10 +258,7 @@ func (x *session) Flush(ctx context.Context) error {
 			x.mu.Unlock()
 			return nil
 		}
-		if x.room == nil {
-			x.room = make(chan struct{})
-		}
-		wait := x.room
+		wait := x.nextRoom()
 		x.mu.Unlock()
 		select {
 		case <-wait:
@@ -295,10 +306,7 @@ func (x *session) sendSome(stanzas [][]byte) (rest [][]byte, wait <-chan struct{
 		// until it has.
 		return nil, nil, ErrEnded
 	}
-	if x.room == nil {
-		x.room = make(chan struct{})
-	}
-	return stanzas, x.room, nil
+	return stanzas, x.nextRoom(), nil
 }
 
 // wakeSenders wakes who waits for the queue to shrink. mu is held.

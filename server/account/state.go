@@ -21,16 +21,21 @@ type State struct {
 
 	waiting  []event // until the account is loaded
 	pending  []*entry
-	stale    error      // not nil: memory says what the disk doesn't; why
-	order    uint64     // messages decided so far
-	sessions []*session // in the order in which they were bound
+	stale    error  // not nil: memory says what the disk doesn't; why
+	order    uint64 // messages decided so far
+	serial   uint32 // sessions bound so far
+	sent     sentLog
+	cursors  map[string]store.ArchiveID // by installation: what was written since the account was loaded (S-10)
+	sessions []*session                 // in the order in which they were bound
 	lastUsed time.Time
+	missed   map[*session]*missed // sessions whose queue had no room for presence
 
 	roster        map[jid.JID]*contact
 	rosterVersion int64
 	rosterFloor   int64
 	removed       []store.RosterItem
 	blocked       map[jid.JID]struct{}
+	unsure        map[jid.JID]*entry // contacts whose right to see, or the user's, waits for this commit
 	archive       archivePrefs
 	lastID        store.ArchiveID
 	offline       int                   // messages in the offline store, or on their way there
@@ -183,8 +188,9 @@ func (s *State) startLoad(fx *effects) {
 // accountLoaded is the answer of the store to a load.
 type accountLoaded struct {
 	data store.AccountData
-	hash []byte // the vCard photo's, nil if there is no entry
-	last []byte // when the last session ended, nil if there is no entry
+	hash []byte   // the vCard photo's, nil if there is no entry
+	last []byte   // when the last session ended, nil if there is no entry
+	sent [][]byte // what was sent shortly before the server was started
 	err  error
 }
 
@@ -201,7 +207,7 @@ func (ev *accountLoaded) apply(s *State, fx *effects) {
 		// or tick tries again.
 		s.load = notLoaded
 		for _, w := range waiting {
-			if !s.fail(w, fx, ev.err) {
+			if lasting(w) || !s.fail(w, fx, ev.err) {
 				s.waiting = append(s.waiting, w)
 			}
 		}
@@ -243,6 +249,7 @@ func (s *State) fill(ev *accountLoaded) {
 		}
 		c.PendingIn, c.request = true, r.Stanza
 	}
+	s.unsure = nil
 	s.rosterVersion, s.rosterFloor, s.removed = d.RosterVersion, d.RosterFloor, d.Removed
 	s.blocked = make(map[jid.JID]struct{}, len(d.Blocked))
 	for _, j := range d.Blocked {
@@ -258,6 +265,25 @@ func (s *State) fill(ev *accountLoaded) {
 		}
 	}
 	s.lastSeen, s.lastStatus = decodeLast(ev.last)
+	if len(s.sent.list) == 0 {
+		s.refill(ev.sent)
+	}
+}
+
+// lasting: an answer to a subscription request, or the end of a subscription,
+// is sent once, and an error for it tells nobody what to do. It is better late
+// than refused.
+func lasting(ev event) bool {
+	typ := ""
+	switch ev := ev.(type) {
+	case *presenceArrives:
+		typ = ev.typ
+	case *arrive:
+		if ev.stanza.Kind == stanza.Presence {
+			typ = ev.stanza.Type
+		}
+	}
+	return typ == stanza.TypeSubscribed || typ == stanza.TypeUnsubscribe || typ == stanza.TypeUnsubscribed
 }
 
 // fail answers an event that can't be looked at, because the account's data
@@ -265,17 +291,18 @@ func (s *State) fill(ev *accountLoaded) {
 func (s *State) fail(ev event, fx *effects, err error) bool {
 	switch ev := ev.(type) {
 	case *arrive:
-		if ev.origin != nil {
+		switch {
+		case ev.origin != nil:
 			fx.fail(ev.origin, err)
-		} else if r := ev.stanza.ErrorReply(storeError(err)); r != nil && ev.stanza.Kind != stanza.Presence {
-			fx.route(newArrive(r))
+		case ev.stanza.Kind != stanza.Presence || ev.stanza.Type == stanza.TypeSubscribe || lasting(ev):
+			s.answer(ev.stanza, storeError(err), fx)
 		}
 	case *inbound:
 		s.tellFailure(ev, err, fx)
 	case *call:
 		fx.call(func() { ev.answer(err) })
 	case *presenceArrives:
-		if ev.typ == stanza.TypeSubscribe {
+		if ev.typ == stanza.TypeSubscribe || lasting(ev) {
 			ev.refuse(storeError(err), fx)
 		}
 	case *probeArrives:

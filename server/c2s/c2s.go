@@ -47,25 +47,14 @@ const LevelTrace = slog.Level(-8)
 
 // Accounts is what connections need of the accounts.
 type Accounts interface {
-	// Bind makes a session for an authenticated client. The error is a
-	// *stanza.Error that the client is told, any other becomes
-	// internal-server-error.
-	Bind(ctx context.Context, req BindRequest) (Session, error)
+	// Bind makes a session for an authenticated client, with all that the request
+	// asks for, in one moment of the account's order. The error is a *stanza.Error
+	// that the client is told, any other becomes internal-server-error.
+	Bind(ctx context.Context, req BindRequest) (Session, Bound, error)
 
 	// Resume attaches the client to a session that it had (XEP-0198 5). The error
 	// is a *ResumeError, or a *stanza.StreamError that ends the stream; any other becomes internal-server-error.
 	Resume(ctx context.Context, req ResumeRequest) (Session, Resumed, error)
-
-	// Archive says what a session's archive holds at this moment, for who binds with
-	// Bind 2 (XEP-0386 3.2); nil to say nothing.
-	Archive(ctx context.Context, s Session) (*stream.Archive, error)
-
-	// Sync begins what a session that was just bound with the profile Synced asks
-	// for, and puts the error of each part that is refused into results, which has
-	// an entry for each part of the request, in its order; what was malformed has an
-	// error there already. It is called before the session is asked for anything to
-	// send. An error is that of all parts. Config.Sync switches it on.
-	Sync(ctx context.Context, s Session, req *xep.SessionRequest, results []xep.SessionResult) error
 }
 
 // Profile is how a session wants its messages, of what Bind 2 can begin.
@@ -88,10 +77,22 @@ type BindRequest struct {
 	Address   netip.AddrPort
 
 	// Of Bind 2 (XEP-0386); zero in the classic way.
-	Inline   bool    // it is Bind 2: what is kept offline comes from the archive
-	Client   string  // the id of the user agent, whose other sessions end; "" if it has none
-	Profile  Profile // from the beginning
-	Inactive bool    // XEP-0352, from the beginning
+	Inline   bool                // it is Bind 2: what is kept offline comes from the archive
+	Client   string              // the id of the user agent, whose other sessions end; "" if it has none
+	Profile  Profile             // from the beginning; Synced if there is a Session
+	Inactive bool                // XEP-0352, from the beginning
+	Session  *xep.SessionRequest // XMPP 2.0's request, nil for none; only with Config.Sync
+}
+
+// Bound is what a client of Bind 2 is told of its session; zero in the classic way.
+type Bound struct {
+	// Archive is what the archive holds at this moment (XEP-0386 3.2); nil: nothing
+	// is said.
+	Archive *stream.Archive
+
+	// Results are what became of each part of BindRequest.Session, in its order. What
+	// was malformed has its error there already.
+	Results []xep.SessionResult
 }
 
 // ResumeRequest asks for a session that was there before.
@@ -152,7 +153,8 @@ type Clients interface {
 	// never used. The one in use stays valid until the new one is used.
 	IssueToken(ctx context.Context, bare jid.JID, client string, t Token) error
 
-	// ClientSeen notes a login of a client.
+	// ClientSeen notes a login of a client. It comes before the IssueToken of the same
+	// login.
 	ClientSeen(ctx context.Context, bare jid.JID, seen Client) error
 }
 
@@ -163,6 +165,7 @@ var ErrTokenUsed = errors.New("c2s: the token was replayed, replaced or revoked"
 type Token struct {
 	Secret    string
 	Mechanism string
+	Issued    time.Time
 	Expiry    time.Time // whole seconds
 }
 
@@ -176,12 +179,15 @@ type TokenUse struct {
 	Token      Token
 	Count      uint64 // the client's count of its attempts, 0 if it doesn't count
 	Invalidate bool
+	At         time.Time
 }
 
 // Client is what a login tells of a client.
 type Client struct {
 	ID, Software, Device string
-	ByToken              bool // it logged in with a token, not with the password
+	Mechanism            string
+	ByToken              bool   // it logged in with a token, not with the password
+	Tag, Resource        string // that it bound, or has again; "" for none
 	At                   time.Time
 	Address              netip.AddrPort
 }
@@ -265,7 +271,7 @@ type Config struct {
 	// use when it is older than TokenAge, 0 for a day.
 	TokenLife, TokenAge time.Duration
 
-	// Sync offers XMPP 2.0's session request: Accounts.Sync works.
+	// Sync offers XMPP 2.0's session request.
 	Sync bool
 
 	// Certificate chooses the certificate of a handshake. A client that sends no

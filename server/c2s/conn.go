@@ -305,7 +305,7 @@ func (c *conn) negotiate(ev *stream.Event, out []byte) ([]byte, error) {
 
 // bind asks the accounts for a session.
 func (c *conn) bind(ev *stream.Event, out []byte) []byte {
-	sess, err := c.srv.cfg.Accounts.Bind(c.srv.ctx, BindRequest{
+	sess, _, err := c.srv.cfg.Accounts.Bind(c.srv.ctx, BindRequest{
 		Account: c.mach.Account(), Resource: ev.Name, Transport: c, Conn: c.ID(), Address: c.addr,
 	})
 	if err != nil {

@@ -97,7 +97,7 @@ func TestFast(t *testing.T) {
 			}
 		}
 		seen := w.hub.clients.seen
-		if c := seen[0]; c.ID != phone || c.Software != "Rabbit" || c.Device != "watch" || c.ByToken || c.At.IsZero() {
+		if c := seen[0]; c.ID != phone || c.Software != "Rabbit" || c.Device != "watch" || c.ByToken || c.At.IsZero() || c.Mechanism != "SCRAM-SHA-256" || c.Resource == "" {
 			t.Errorf("%+v", c)
 		}
 		if !seen[1].ByToken {

@@ -85,11 +85,12 @@ func (c *conn) useToken(secret string) error {
 	}
 	l.token = &l.tokens[i]
 	// XEP-0484 4.2. Only the token's owner learns that it has expired.
-	if now := time.Now(); !now.Before(l.token.Expiry) {
+	now := time.Now()
+	if !now.Before(l.token.Expiry) {
 		return &sasl.Error{Condition: sasl.CredentialsExpired}
 	}
 	err := c.srv.cfg.Clients.UseToken(c.srv.ctx, l.account, l.request.Agent.ID, TokenUse{
-		Token: *l.token, Count: l.request.Fast.Count, Invalidate: l.request.Fast.Invalidate,
+		Token: *l.token, Count: l.request.Fast.Count, Invalidate: l.request.Fast.Invalidate, At: now,
 	})
 	if errors.Is(err, ErrTokenUsed) {
 		return &sasl.Error{Condition: sasl.NotAuthorized, Err: err}
@@ -160,15 +161,6 @@ func (c *conn) welcome(out, answer []byte) []byte {
 	l := c.login
 	s, r := c.srv, l.request
 	s.authenticated(c)
-	if s.cfg.Clients != nil && r.Agent.ID != "" {
-		err := s.cfg.Clients.ClientSeen(s.ctx, l.account, Client{
-			ID: r.Agent.ID, Software: r.Agent.Software, Device: r.Agent.Device,
-			ByToken: l.token != nil, At: time.Now(), Address: c.addr,
-		})
-		if err != nil {
-			c.log(slog.LevelError, "noting a client", slog.Any("error", err))
-		}
-	}
 	w := &stream.Welcome{}
 	sess, broken := c.resumeInline(w)
 	if broken != nil {
@@ -178,6 +170,7 @@ func (c *conn) welcome(out, answer []byte) []byte {
 	if sess == nil && r.Bind != nil {
 		sess = c.bindInline(w)
 	}
+	c.seen(sess)
 	w.Token = c.issueToken()
 	out = c.mach.Welcome(out, answer, l.account, w)
 	if sess == nil {
@@ -186,6 +179,28 @@ func (c *conn) welcome(out, answer []byte) []byte {
 	}
 	c.attach(sess, out, w.Resumed || w.Bound.SM != nil, w.Resumed)
 	return nil
+}
+
+// seen notes the login of a client that says which one it is.
+func (c *conn) seen(sess Session) {
+	s, l := c.srv, c.login
+	r := l.request
+	if s.cfg.Clients == nil || r.Agent.ID == "" {
+		return
+	}
+	one := Client{
+		ID: r.Agent.ID, Software: r.Agent.Software, Device: r.Agent.Device,
+		Mechanism: l.mechanism, ByToken: l.token != nil, At: time.Now(), Address: c.addr,
+	}
+	if r.Bind != nil {
+		one.Tag = r.Bind.Tag
+	}
+	if sess != nil {
+		one.Resource = sess.JID().Resource()
+	}
+	if err := s.cfg.Clients.ClientSeen(s.ctx, l.account, one); err != nil {
+		c.log(slog.LevelError, "noting a client", slog.Any("error", err))
+	}
 }
 
 // resumeInline tries the session that the client wants back; nil if there is none.
@@ -221,13 +236,13 @@ func (c *conn) bindInline(w *stream.Welcome) Session {
 	}
 	switch {
 	case b.Session != nil && s.cfg.Sync:
-		req.Profile = Synced
+		req.Profile, req.Session = Synced, b.Session
 	case b.IMNG:
 		req.Profile = IMNG
 	case b.Carbons:
 		req.Profile = Carbons
 	}
-	sess, err := s.cfg.Accounts.Bind(s.ctx, req)
+	sess, got, err := s.cfg.Accounts.Bind(s.ctx, req)
 	if err != nil {
 		e := c.asError("binding a resource", err)
 		c.log(slog.LevelInfo, "no session", slog.String("wanted", l.account.String()), slog.String("condition", string(e.Condition)))
@@ -235,19 +250,28 @@ func (c *conn) bindInline(w *stream.Welcome) Session {
 	}
 	s.Metrics.Bound.Add(1)
 	w.Full = sess.JID()
-	w.Bound = &stream.Bound{Carbons: b.Carbons, IMNG: b.IMNG, Refused: b.Refused}
-	if archive, err := s.cfg.Accounts.Archive(s.ctx, sess); err != nil {
-		c.log(slog.LevelError, "reading an archive's bounds", slog.Any("error", err))
-	} else {
-		w.Bound.Archive = archive
-	}
+	w.Bound = &stream.Bound{Carbons: b.Carbons, IMNG: b.IMNG, Refused: b.Refused, Archive: got.Archive, Session: got.Results}
 	if b.SM != nil {
 		w.Bound.SM, w.Bound.SMFailed = enableInline(sess, b.SM)
 	}
-	if b.Session != nil {
-		w.Bound.Session = c.sync(sess, b.Session)
+	if b.Session != nil && !s.cfg.Sync {
+		w.Bound.Session = refused(b.Session)
 	}
 	return sess
+}
+
+// refused answers a session request where there is no such thing.
+func refused(req *xep.SessionRequest) []xep.SessionResult {
+	results := make([]xep.SessionResult, 0, len(req.Parts))
+	for i := range req.Parts {
+		ask := &req.Parts[i]
+		r := xep.SessionResult{Part: ask.Part, Room: ask.RoomText, Err: ask.Err}
+		if r.Err == nil {
+			r.Err = stanza.NewError(stanza.FeatureNotImplemented, "")
+		}
+		results = append(results, r)
+	}
+	return results
 }
 
 // enableInline begins stream management. Nobody asks the session for anything to
@@ -263,38 +287,12 @@ func enableInline(sess Session, e *xep.SMEnable) (*xep.SMEnabled, *xep.SMFailed)
 	return &xep.SMEnabled{ID: id, Resume: resumable, Max: window}, nil
 }
 
-// sync hands on XMPP 2.0's request, and answers each of its parts.
-func (c *conn) sync(sess Session, req *xep.SessionRequest) []xep.SessionResult {
-	results := make([]xep.SessionResult, 0, len(req.Parts))
-	for i := range req.Parts {
-		ask := &req.Parts[i]
-		r := xep.SessionResult{Part: ask.Part, Err: ask.Err}
-		if ask.Part == xep.SessionJoin {
-			r.Room = ask.RoomText
-		}
-		results = append(results, r)
-	}
-	refuse := func(e *stanza.Error) {
-		for i := range results {
-			if results[i].Err == nil {
-				results[i].Err = e
-			}
-		}
-	}
-	if !c.srv.cfg.Sync {
-		refuse(stanza.NewError(stanza.FeatureNotImplemented, ""))
-	} else if err := c.srv.cfg.Accounts.Sync(c.srv.ctx, sess, req, results); err != nil {
-		refuse(c.asError("synchronizing a session", err))
-	}
-	return results
-}
-
 // issueToken makes a token if the client asked for one, or if its own is due to be
 // replaced (XEP-0484 3.3, 3.5); nil for none.
 func (c *conn) issueToken() *xep.FastToken {
 	s, l := c.srv, c.login
 	mechanism, now := l.request.TokenFor, time.Now()
-	if mechanism == "" && l.token != nil && !l.request.Fast.Invalidate && l.token.Expiry.Sub(now) < s.cfg.TokenLife-s.cfg.TokenAge {
+	if mechanism == "" && l.token != nil && !l.request.Fast.Invalidate && now.Sub(l.token.Issued) > s.cfg.TokenAge {
 		mechanism = l.mechanism
 	}
 	if mechanism == "" {
@@ -302,7 +300,7 @@ func (c *conn) issueToken() *xep.FastToken {
 	}
 	var b [32]byte
 	_, err := io.ReadFull(s.cfg.Rand, b[:])
-	t := Token{Secret: base64.RawURLEncoding.EncodeToString(b[:]), Mechanism: mechanism, Expiry: now.Add(s.cfg.TokenLife).Truncate(time.Second)}
+	t := Token{Secret: base64.RawURLEncoding.EncodeToString(b[:]), Mechanism: mechanism, Issued: now, Expiry: now.Add(s.cfg.TokenLife).Truncate(time.Second)}
 	if err == nil {
 		err = s.cfg.Clients.IssueToken(s.ctx, l.account, l.request.Agent.ID, t)
 	}

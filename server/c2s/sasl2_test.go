@@ -206,14 +206,6 @@ func TestSASL2ThenClassic(t *testing.T) {
 		u.bind("y")
 		u.ping()
 		u.close()
-
-		// What the archive can't say isn't worth a session.
-		w.hub.noArchive = true
-		u, welcome = w.welcomed(t, "SCRAM-SHA-256", "alice", "rabbit", on(phone))
-		if welcome.Bound == nil || welcome.Bound.Archive != nil {
-			t.Errorf("%+v", welcome.Bound)
-		}
-		u.close()
 	})
 }
 

@@ -41,12 +41,10 @@ type hub struct {
 	sessions map[jid.JID]*session
 	byID     map[string]*session
 	lookups  int
-	fail     error // of Bind, Sync and AddKeys
+	fail     error // of Bind and AddKeys
 	requests []BindRequest
 	clients  clients
-
-	noArchive bool
-	panics    string
+	panics   string
 }
 
 func (h *hub) Keys(_ context.Context, bare jid.JID, hash sasl.Hash) (sasl.Keys, error) {
@@ -60,11 +58,11 @@ func (h *hub) Keys(_ context.Context, bare jid.JID, hash sasl.Hash) (sasl.Keys, 
 	return k, nil
 }
 
-func (h *hub) Bind(_ context.Context, req BindRequest) (Session, error) {
+func (h *hub) Bind(_ context.Context, req BindRequest) (Session, Bound, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.fail != nil {
-		return nil, h.fail
+		return nil, Bound{}, h.fail
 	}
 	resource := req.Resource
 	if resource == "" {
@@ -72,17 +70,17 @@ func (h *hub) Bind(_ context.Context, req BindRequest) (Session, error) {
 	}
 	full, err := req.Account.WithResource(resource)
 	if err != nil {
-		return nil, err
+		return nil, Bound{}, err
 	}
 	h.requests = append(h.requests, req)
 	if old := h.sessions[full]; old != nil && req.Inline {
 		old.t.End(stanza.NewStreamError(stanza.StreamConflict, ""))
 	} else if old != nil {
-		return nil, stanza.NewError(stanza.Conflict, "")
+		return nil, Bound{}, stanza.NewError(stanza.Conflict, "")
 	}
 	s := &session{hub: h, jid: full, t: req.Transport}
 	h.sessions[full] = s
-	return s, nil
+	return s, h.inline(s, &req), nil
 }
 
 func (h *hub) Resume(_ context.Context, req ResumeRequest) (Session, Resumed, error) {
@@ -103,28 +101,27 @@ func (h *hub) Resume(_ context.Context, req ResumeRequest) (Session, Resumed, er
 	return s, Resumed{H: s.received}, nil
 }
 
-func (h *hub) Archive(_ context.Context, s Session) (*stream.Archive, error) {
-	if h.noArchive {
-		return nil, errors.New("no archive")
+// inline is what Bind 2 is told: of a session request everything works but rooms.
+func (h *hub) inline(s *session, req *BindRequest) (b Bound) {
+	if !req.Inline {
+		return b
 	}
 	at := time.Date(2020, 4, 20, 14, 34, 21, 0, time.UTC)
-	return &stream.Archive{Start: xep.MAMEdge{ID: "YWxwaGEg", Stamp: at}, End: xep.MAMEdge{ID: "b21lZ2Eg", Stamp: at}}, nil
-}
-
-// Sync accepts everything but rooms, and sends what says that it did.
-func (h *hub) Sync(_ context.Context, s Session, req *xep.SessionRequest, results []xep.SessionResult) error {
-	if h.fail != nil {
-		return h.fail
+	b.Archive = &stream.Archive{Start: xep.MAMEdge{ID: "YWxwaGEg", Stamp: at}, End: xep.MAMEdge{ID: "b21lZ2Eg", Stamp: at}}
+	if req.Session == nil {
+		return b
 	}
-	for i := range results {
-		if results[i].Err == nil && results[i].Part == xep.SessionJoin {
-			results[i].Err = stanza.NewError(stanza.ItemNotFound, "")
+	for _, ask := range req.Session.Parts {
+		r := xep.SessionResult{Part: ask.Part, Room: ask.RoomText, Err: ask.Err}
+		if ask.Part == xep.SessionJoin && r.Err == nil {
+			r.Err = stanza.NewError(stanza.ItemNotFound, "")
 		}
+		b.Results = append(b.Results, r)
 	}
-	if req.First(xep.SessionSync) != nil {
-		s.(*session).push([]byte("<message><synced xmlns='" + xep.NSXMPP2 + "'/></message>"))
+	if req.Session.First(xep.SessionSync) != nil {
+		s.push([]byte("<message><synced xmlns='" + xep.NSXMPP2 + "'/></message>"))
 	}
-	return nil
+	return b
 }
 
 func (h *hub) AddKeys(_ context.Context, bare jid.JID, k sasl.Keys) error {

@@ -24,6 +24,7 @@ func (c *Config) Check() error {
 	c.checkDomains(p)
 	c.checkAddresses(p)
 	c.checkCertificates(p)
+	c.checkComponents(p)
 	p.oneOf("log_level", c.LogLevel, "error", "warn", "info", "debug", "trace")
 	p.oneOf("log_format", c.LogFormat, "text", "json")
 	p.oneOf("archive.default", c.Archive.Default, "always", "roster", "never")
@@ -111,8 +112,38 @@ func (c *Config) checkCertificates(p *problems) {
 	}
 }
 
+func (c *Config) checkComponents(p *problems) {
+	prepared := make(map[string]Component, len(c.Components))
+	for name, component := range c.Components {
+		key := "components." + strconv.Quote(name)
+		d, err := domain(name)
+		switch _, twice := prepared[d]; {
+		case err != nil:
+			p.add(key, "no domain: %v", err)
+		case twice:
+			p.add(key, "%q stands there twice", d)
+		case slices.Contains(c.Domains, d):
+			p.add(key, "%q is among domains, where accounts live", d)
+		case (component.Secret == "") == (component.SecretFile == ""):
+			p.add(key, "needs either secret or secret_file")
+		}
+		p.between(key+".bytes_per_second", component.BytesPerSecond, 0, math.MaxInt32)
+		prepared[d] = component
+	}
+	switch {
+	case len(c.Components) == 0:
+		if c.Component != Off {
+			p.add("component", "nobody may connect there: no table [components.\"its.domain\"]")
+		}
+		return
+	case c.Component == Off:
+		p.add("component", "components can't connect: give an address, as in \"127.0.0.1:5347\"")
+	}
+	c.Components = prepared
+}
+
 func (c *Config) checkAddresses(p *problems) {
-	users := make(map[string]string, 3)
+	users := make(map[string]string, 4)
 	for _, l := range c.Listeners() {
 		host, port, err := splitAddress(l.Address)
 		switch {
@@ -141,6 +172,7 @@ func (c *Config) Listeners() []Listener {
 		{"c2s", c.C2S, "clients, STARTTLS"},
 		{"c2s_tls", c.C2STLS, "clients, direct TLS"},
 		{"http", c.HTTP, "health and metrics, http"},
+		{"component", c.Component, "components"},
 	}
 }
 

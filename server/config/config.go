@@ -41,6 +41,10 @@ type Config struct {
 	// Where health (/healthz) and metrics (/metrics) are served, without encryption or login; so by default to this machine alone.
 	HTTP string `toml:"http"`
 
+	// Where external components connect (XEP-0114), which are programs with a domain of their own such as gateways. There is no encryption, so choose an
+	// address that only they can reach, as in "127.0.0.1:5347". Each needs a table [components."its.domain"].
+	Component string `toml:"component"`
+
 	// The certificate chain and its private key, as PEM files. They are read again when they change; no restart is needed. Both empty: a self-signed
 	// certificate for all domains is made in the data folder.
 	Cert string `toml:"cert"`
@@ -79,6 +83,14 @@ type Config struct {
 	//	cert = "/etc/carillon/example.org.crt"
 	//	key = "/etc/carillon/example.org.key"
 	Certificates map[string]Certificate `toml:"certificates"`
+
+	// External components, by domain. Only these may connect, each with its secret, which stands here or alone in a file. What enters and leaves through
+	// them is handled as of another domain. bytes_per_second is how fast one is read, 0 for no limit. One table for each:
+	//
+	//	[components."irc.example.org"]
+	//	secret_file = "/etc/carillon/irc.secret"
+	//	bytes_per_second = 0
+	Components map[string]Component `toml:"components"`
 }
 
 // Auth is the table [auth].
@@ -91,8 +103,8 @@ type Auth struct {
 	StrictChannelBinding bool `toml:"strict_channel_binding"`
 
 	// How many rounds of hashing protect a stored password (SCRAM, XEP-0438). New and changed passwords get this count; a login costs the client so
-	// many rounds, the server only with PLAIN. Best left as it is once there are accounts: until all of them have a new password, the count tells
-	// older accounts from names that nobody has.
+	// many rounds, the server only with PLAIN. Accounts keep the count that their password was stored with, and names that nobody has show the same
+	// counts in the same proportions, so that a change tells nobody who has an account.
 	Iterations int `toml:"iterations"`
 }
 
@@ -195,6 +207,13 @@ type Certificate struct {
 	Key  string `toml:"key"`
 }
 
+// Component is a table below [components].
+type Component struct {
+	Secret         string `toml:"secret"`
+	SecretFile     string `toml:"secret_file"`
+	BytesPerSecond int    `toml:"bytes_per_second"`
+}
+
 // Default returns the configuration of a server that was told nothing.
 func Default() Config {
 	return Config{
@@ -203,6 +222,7 @@ func Default() Config {
 		C2S:       ":5222",
 		C2STLS:    ":5223",
 		HTTP:      "127.0.0.1:5280",
+		Component: Off,
 		LogLevel:  "info",
 		LogFormat: "text",
 		Strangers: true,

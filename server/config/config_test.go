@@ -135,6 +135,20 @@ func TestCheck(t *testing.T) {
 		{"cert without key", func(c *Config) { c.Cert = "x" }, "cert: "},
 		{"certificate of another", func(c *Config) { c.Certificates = map[string]Certificate{"b.example": {"x", "y"}} }, "not among domains"},
 		{"certificate without key", func(c *Config) { c.Certificates = map[string]Certificate{"localhost": {"x", ""}} }, "both"},
+		{"component", func(c *Config) {
+			c.Component, c.Components = "127.0.0.1:5347", map[string]Component{"IRC.localhost": {Secret: "x"}}
+		}, ""},
+		{"component without listener", func(c *Config) { c.Components = map[string]Component{"irc.localhost": {Secret: "x"}} }, "component: components can't connect"},
+		{"listener without component", func(c *Config) { c.Component = ":5347" }, "component: nobody may connect"},
+		{"component without secret", func(c *Config) { c.Components = map[string]Component{"irc.localhost": {}} }, `components."irc.localhost": needs either`},
+		{"component with two secrets", func(c *Config) { c.Components = map[string]Component{"irc.localhost": {Secret: "x", SecretFile: "y"}} }, "needs either"},
+		{"component among domains", func(c *Config) { c.Components = map[string]Component{"Localhost": {Secret: "x"}} }, "where accounts live"},
+		{"component that is an account", func(c *Config) { c.Components = map[string]Component{"a@b": {Secret: "x"}} }, "no domain"},
+		{"component twice", func(c *Config) { c.Components = map[string]Component{"a.b": {Secret: "x"}, "A.b": {Secret: "x"}} }, "stands there twice"},
+		{"component's rate", func(c *Config) { c.Components = map[string]Component{"a.b": {Secret: "x", BytesPerSecond: -1}} }, "too small"},
+		{"component on another's address", func(c *Config) {
+			c.Component, c.Components = ":5222", map[string]Component{"irc.localhost": {Secret: "x"}}
+		}, "component: \":5222\" is the address of c2s too"},
 		{"log level", func(c *Config) { c.LogLevel = "all" }, `log_level: "all" is none of error, warn`},
 		{"log format", func(c *Config) { c.LogFormat = "xml" }, "log_format: "},
 		{"archive", func(c *Config) { c.Archive.Default = "sometimes" }, "archive.default: "},

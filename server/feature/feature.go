@@ -89,7 +89,8 @@ type Query struct {
 	Payload xmltree.Element
 	Scope   Scope
 	// Owner is the account that the request is about: the asker's own in scope
-	// Account and Server, the addressed one in scope Contact.
+	// Account and Server, the addressed one in scope Contact. An asker from
+	// elsewhere has none here: what is asked of it then isn't found.
 	Owner AccountRef
 	// Session is the asker's session; nil if the asker isn't a session of this
 	// server (another server, a component).

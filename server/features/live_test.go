@@ -92,7 +92,7 @@ func start(t testing.TB, lim account.Limits) *live {
 		carbons.New(), csi.New(), blocking.New(limits.BlockItems), private.New(l.store, private.Limits{Items: privateItems, Bytes: privateBytes}),
 		vcard.New(l.store, vcardBytes), mam.New(l.store, mam.Options{Page: 50, MaxPage: 250}), register.New(l), l.caps.Feature(),
 	}
-	fs = append(fs, disco.New("carillon", "https://carillon.im", fs...))
+	fs = append(fs, disco.New("carillon", "https://carillon.im", nil, fs...))
 	if l.set, err = feature.NewSet(fs...); err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +193,10 @@ func (c *client) Wake() {
 	}
 }
 
-func (c *client) End(e *stanza.StreamError) { c.ended <- e }
+func (c *client) End(e *stanza.StreamError) {
+	c.ended <- e
+	c.session.Detach(c) // the connection is gone with the stream
+}
 
 // bind opens a session.
 func (l *live) bind(name, resource string) *client {

@@ -28,10 +28,18 @@ func (l *live) fill(n, size int) []store.ArchiveID {
 	start := l.time().Add(-time.Duration(n) * time.Second)
 	for i := range n {
 		ids[i] = store.ArchiveID(start.Add(time.Duration(i) * time.Second).UnixMicro())
-		ops[i] = store.ArchiveAppend{Account: data.ID, ID: ids[i], Peer: jid.MustParse(peerOf(i)), Stanza: []byte(stored(i, size))}
+		ops[i] = store.ArchiveAppend{Account: data.ID, ID: ids[i], Peer: jid.MustParse(peerOf(i)), Thread: threadOf(i), Stanza: []byte(stored(i, size))}
 	}
 	l.commit(ops...)
 	return ids
+}
+
+// threadOf: every fifth message belongs to a thread.
+func threadOf(i int) string {
+	if i%5 == 0 {
+		return "e0ffe42b"
+	}
+	return ""
 }
 
 func peerOf(i int) string {
@@ -183,7 +191,13 @@ func TestArchiveQueries(t *testing.T) {
 		"page out of ids":    {form("after-id="+ids[4].String()) + rsm("<before>"+ids[2].String()+"</before>"), nil, true, -1},
 		"ids":                {form("ids=" + ids[7].String() + "," + ids[3].String()), []int{3, 7}, true, 2},
 		"ids, with":          {form("ids="+ids[7].String()+","+ids[3].String(), "with=tybalt@"+domain), []int{3}, true, 1},
-		"empty fields":       {form("with=", "start=", "end=", "before-id=", "after-id="), span(0, n), true, n},
+		"thread":             {form("{urn:xmpp:tmp:thread:0}thread=e0ffe42b"), []int{0, 5, 10, 15, 20, 25}, true, 6},
+		"thread, paged":      {form("{urn:xmpp:tmp:thread:0}thread=e0ffe42b") + rsm("<max>2</max><after>"+ids[5].String()+"</after>"), []int{10, 15}, false, -1},
+		"thread, flipped":    {form("{urn:xmpp:tmp:thread:0}thread=e0ffe42b") + rsm("<max>2</max><before/>") + "<flip-page/>", []int{25, 20}, false, -1},
+		"thread, counted":    {form("{urn:xmpp:tmp:thread:0}thread=e0ffe42b") + rsm("<max>0</max>"), nil, false, 6},
+		"thread, with":       {form("{urn:xmpp:tmp:thread:0}thread=e0ffe42b", "with=tybalt@"+domain), []int{0, 15}, true, 2},
+		"thread, not alike":  {form("{urn:xmpp:tmp:thread:0}thread= e0ffe42b"), nil, true, 0},
+		"empty fields":       {form("with=", "start=", "end=", "before-id=", "after-id=", "{urn:xmpp:tmp:thread:0}thread="), span(0, n), true, n},
 		"no results wanted":  {rsm("<max>0</max>"), nil, false, n},
 		"count of a filter":  {form("with=juliet@"+domain) + rsm("<max>0</max><after>"+ids[9].String()+"</after>"), nil, false, 20},
 		"count of nothing":   {form("with=nobody@"+domain) + rsm("<max>0</max>"), nil, true, 0},
@@ -233,6 +247,8 @@ func TestArchiveRefusals(t *testing.T) {
 		{form("include-groupchat=true"), notImplemented},
 		{form("with=a@b.lit", "with=c@d.lit"), bad},
 		{form(manyIDs), tooMuch},
+		{form("{urn:xmpp:tmp:thread:0}thread=" + strings.Repeat("x", 1024)), tooMuch},
+		{form("{urn:xmpp:tmp:thread:1}thread=x"), notImplemented},
 		{"<x xmlns='jabber:x:data' type='submit'><field var='with'><value>a@b.lit</value></field></x>", bad},
 		{"<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>urn:other</value></field></x>", bad},
 		{strings.Replace(form(), "submit", "form", 1), bad},
@@ -277,7 +293,7 @@ func TestArchiveFormAndMetadata(t *testing.T) {
 	ids := l.fill(3, 0)
 	romeo := l.bind("romeo", "orchard")
 	got := romeo.ask("get", "romeo@"+domain, mamXML(""))
-	for _, field := range []string{"with", "start", "end", "before-id", "after-id", "ids"} {
+	for _, field := range []string{"with", "start", "end", "before-id", "after-id", "ids", "{urn:xmpp:tmp:thread:0}thread"} {
 		if !strings.Contains(got, "var='"+field+"'") {
 			t.Errorf("the form lacks %s", field)
 		}

@@ -72,6 +72,7 @@ func TestDiscoServer(t *testing.T) {
 		"<feature var='urn:xmpp:ping'/>", "<feature var='jabber:iq:version'/>", "<feature var='urn:xmpp:time'/>", "<feature var='jabber:iq:last'/>",
 		"<feature var='urn:xmpp:carbons:2'/>", "<feature var='urn:xmpp:blocking'/>", "<feature var='jabber:iq:private'/>",
 		"<feature var='vcard-temp'/>", "<feature var='urn:xmpp:mam:2'/>", "<feature var='urn:xmpp:mam:2#extended'/>", "<feature var='jabber:iq:register'/>",
+		"<feature var='http://jabber.org/protocol/rsm'/>",
 	} {
 		if !strings.Contains(info, want) {
 			t.Errorf("no %s in %s", want, info)
@@ -112,7 +113,7 @@ func TestDiscoAccount(t *testing.T) {
 
 	for _, to := range []string{"", "romeo@" + domain} {
 		got := romeo.ask("get", to, info)
-		for _, want := range []string{"<identity category='account' type='registered'/>", "<feature var='urn:xmpp:mam:2'/>", "<feature var='urn:xmpp:mam:2#extended'/>"} {
+		for _, want := range []string{"<identity category='account' type='registered'/>", "<feature var='urn:xmpp:mam:2'/>", "<feature var='urn:xmpp:mam:2#extended'/>", "<feature var='http://jabber.org/protocol/rsm'/>"} {
 			if !strings.Contains(got, want) {
 				t.Errorf("to %q: no %s in %s", to, want, got)
 			}

@@ -33,7 +33,8 @@ type accountDisable struct {
 	disabled bool
 }
 
-// accountRemove deletes everything of an account but its archive, which archiveCut deletes in pieces.
+// accountRemove deletes everything of an account but its archive, which archiveCut deletes in pieces, and ends its contacts' subscriptions: whoever
+// gets the name later inherits nothing.
 type accountRemove struct {
 	jid jid.JID
 	id  *AccountID
@@ -91,6 +92,9 @@ func (o keysSet) exec(t *tx) error {
 	if err := t.run(qKeysDel, id); err != nil {
 		return err
 	}
+	if err := t.run(qTokensDel, id); err != nil {
+		return err
+	}
 	return putKeys(t, id, o.keys)
 }
 
@@ -106,6 +110,11 @@ func (o accountRemove) exec(t *tx) error {
 	id, err := t.find(o.jid)
 	if err != nil {
 		return err
+	}
+	for _, query := range []string{qPeersVersion, qPeersCut, qPeersRequests} {
+		if err := t.run(query, id, o.jid.String()); err != nil {
+			return err
+		}
 	}
 	if err := t.run(qRemovalPut, id); err != nil {
 		return err
@@ -134,7 +143,7 @@ func (s *Store) CreateAccount(ctx context.Context, bare jid.JID, keys []sasl.Key
 	return id, nil
 }
 
-// SetKeys replaces all keys of an account: its password changed. ErrNotFound.
+// SetKeys replaces all keys of an account, and makes its tokens invalid: its password changed. ErrNotFound.
 func (s *Store) SetKeys(ctx context.Context, bare jid.JID, keys []sasl.Keys) error {
 	return s.Commit(ctx, keysSet{jid: bare, keys: keys})
 }
@@ -144,7 +153,8 @@ func (s *Store) SetDisabled(ctx context.Context, bare jid.JID, disabled bool) er
 	return s.Commit(ctx, accountDisable{jid: bare, disabled: disabled})
 }
 
-// RemoveAccount deletes everything of an account. Other people's archives keep what they have. The account is gone with the first commit; its
+// RemoveAccount deletes everything of an account. Other people's archives keep what they have; contacts on this server keep it in their rosters,
+// without a subscription. The account is gone with the first commit; its
 // archive is then deleted in pieces, which Open finishes if the process ends before. ErrNotFound.
 func (s *Store) RemoveAccount(ctx context.Context, bare jid.JID) error {
 	var id AccountID
@@ -181,6 +191,9 @@ func (s *Store) finishRemovals(ctx context.Context) error {
 	}
 	return err
 }
+
+// noRow is each's fn for a statement that returns no rows.
+func noRow(*sqlite.Stmt) error { return nil }
 
 // each runs a query and fn for each of its rows.
 func (c *conn) each(query string, fn func(*sqlite.Stmt) error, args ...any) error {
@@ -231,13 +244,11 @@ func (s *Store) Accounts(ctx context.Context, domain string) iter.Seq2[AccountIn
 					if err != nil || !row {
 						return err
 					}
-					j, err := parseJID(q.ColText(1))
+					a, err := readAccount(q)
 					if err != nil {
 						return err
 					}
-					list = append(list, AccountInfo{
-						ID: AccountID(q.ColInt(0)), JID: j, Created: time.UnixMicro(q.ColInt(2)).UTC(), Disabled: q.ColInt(3) != 0,
-					})
+					list = append(list, a)
 				}
 			})
 			if err != nil {
@@ -255,6 +266,11 @@ func (s *Store) Accounts(ctx context.Context, domain string) iter.Seq2[AccountIn
 			}
 		}
 	}
+}
+
+func readAccount(r *sqlite.Stmt) (AccountInfo, error) {
+	j, err := parseJID(r.ColText(1))
+	return AccountInfo{ID: AccountID(r.ColInt(0)), JID: j, Created: time.UnixMicro(r.ColInt(2)).UTC(), Disabled: r.ColInt(3) != 0}, err
 }
 
 func parseJID(s string) (jid.JID, error) {
@@ -294,6 +310,21 @@ func (s *Store) Keys(ctx context.Context, bare jid.JID, h sasl.Hash) (sasl.Keys,
 	return k, id, nil
 }
 
+// IterationCount is how many stored keys have a count of iterations.
+type IterationCount struct{ Iterations, Keys int }
+
+// Iterations counts the stored keys by their iterations, fewest iterations first.
+func (s *Store) Iterations(ctx context.Context) ([]IterationCount, error) {
+	var list []IterationCount
+	err := s.read(ctx, func(c *conn) error {
+		return c.each(qIterations, func(r *sqlite.Stmt) error {
+			list = append(list, IterationCount{int(r.ColInt(0)), int(r.ColInt(1))})
+			return nil
+		})
+	})
+	return list, err
+}
+
 // LoadAccount reads what an account's owner keeps in memory. ErrNotFound.
 func (s *Store) LoadAccount(ctx context.Context, bare jid.JID) (AccountData, error) {
 	var d AccountData
@@ -308,16 +339,7 @@ func (s *Store) LoadAccount(ctx context.Context, bare jid.JID) (AccountData, err
 		}
 		// Before the tables are read, all in one state of the database: what is moved out of the tail from here on is then found in them.
 		tail := s.tail.snapshot(id)
-		if s.memory == nil {
-			if err := c.run("BEGIN"); err != nil {
-				return err
-			}
-		}
-		err = loadAccount(c, bare, &d)
-		if s.memory == nil {
-			err = errors.Join(err, c.run(qCommit))
-		}
-		if err != nil {
+		if err := s.snapshot(c, func() error { return loadAccount(c, bare, &d) }); err != nil {
 			return err
 		}
 		if len(tail) > 0 {
@@ -329,6 +351,17 @@ func (s *Store) LoadAccount(ctx context.Context, bare jid.JID) (AccountData, err
 		return AccountData{}, err
 	}
 	return d, nil
+}
+
+// snapshot runs fn, which reads with c, in one state of the database.
+func (s *Store) snapshot(c *conn, fn func() error) error {
+	if s.memory != nil {
+		return fn() // nobody writes meanwhile
+	}
+	if err := c.run(qSnapshot); err != nil {
+		return err
+	}
+	return errors.Join(fn(), c.run(qCommit))
 }
 
 func loadAccount(c *conn, bare jid.JID, d *AccountData) error {

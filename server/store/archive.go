@@ -69,8 +69,19 @@ func (q *ArchiveQuery) span() span {
 	return b
 }
 
+// keyed sets the key of the query's thread.
+func (q *ArchiveQuery) keyed() error {
+	if len(q.Thread) > MaxThread {
+		return fmt.Errorf("store: a thread of %d bytes is not in the index: %w", len(q.Thread), ErrInvalid)
+	}
+	q.thread = newThreadKey(q.Thread)
+	return nil
+}
+
 func (q *ArchiveQuery) wants(r tailRow) bool {
 	switch {
+	case q.Thread != "" && r.thread != q.thread:
+		return false
 	case q.With.IsZero():
 		return true
 	case q.With.IsBare():
@@ -82,6 +93,9 @@ func (q *ArchiveQuery) wants(r tailRow) bool {
 // Archive calls fn for each entry that matches, oldest first; more reports whether further ones match in the direction of paging. A stanza is only
 // valid during its call. fn may use the store.
 func (s *Store) Archive(ctx context.Context, q ArchiveQuery, fn func(ArchivedMessage) error) (more bool, err error) {
+	if err := q.keyed(); err != nil {
+		return false, err
+	}
 	p := s.pages.Get().(*page)
 	defer func() {
 		if cap(p.data) <= pageKeep {
@@ -157,22 +171,8 @@ func (s *Store) pageOfTable(ctx context.Context, q *ArchiveQuery, b span, limit 
 	if b.after >= b.upTo {
 		return nil
 	}
-	query := qPageUp
-	switch {
-	case q.With.IsZero() && q.Backward:
-		query = qPageDown
-	case q.With.IsZero():
-	case q.With.IsBare() && q.Backward:
-		query = qPageDownBare
-	case q.With.IsBare():
-		query = qPageUpBare
-	case q.Backward:
-		query = qPageDownFull
-	default:
-		query = qPageUpFull
-	}
 	return s.read(ctx, func(c *conn) error {
-		r, err := c.stmt(query)
+		r, err := c.stmt(q.statement())
 		if err != nil {
 			return err
 		}
@@ -185,6 +185,9 @@ func (s *Store) pageOfTable(ctx context.Context, q *ArchiveQuery, b span, limit 
 			r.Int(5, peerHash(q.With))
 			r.Text(6, q.With.String())
 		}
+		if q.Thread != "" {
+			r.Blob(7, q.thread[:])
+		}
 		for {
 			row, err := r.Step()
 			if err != nil || !row {
@@ -193,6 +196,29 @@ func (s *Store) pageOfTable(ctx context.Context, q *ArchiveQuery, b span, limit 
 			p.copyRow(r)
 		}
 	})
+}
+
+// statement is the one for a page of the archive table.
+func (q *ArchiveQuery) statement() string {
+	either := func(up, down string) string {
+		if q.Backward {
+			return down
+		}
+		return up
+	}
+	switch thread := q.Thread != ""; {
+	case thread && q.With.IsZero():
+		return either(qThreadUp, qThreadDown)
+	case thread && q.With.IsBare():
+		return either(qThreadUpBare, qThreadDownBare)
+	case thread:
+		return either(qThreadUpFull, qThreadDownFull)
+	case q.With.IsZero():
+		return either(qPageUp, qPageDown)
+	case q.With.IsBare():
+		return either(qPageUpBare, qPageDownBare)
+	}
+	return either(qPageUpFull, qPageDownFull)
 }
 
 // pageOfIDs is page for XEP-0313's "ids": entries looked up one by one. Ids that are not there are passed over; ArchiveHas tells.
@@ -219,11 +245,16 @@ func (s *Store) pageOfIDs(ctx context.Context, q *ArchiveQuery, p *page) (more b
 				continue
 			}
 			err := c.each(qEntry, func(r *sqlite.Stmt) error {
+				var row tailRow
+				copy(row.thread[:], r.ColRaw(3))
 				if !q.With.IsZero() {
-					peer, err := parseJID(r.ColText(2))
-					if err != nil || !q.wants(tailRow{peer: peer}) {
+					var err error
+					if row.peer, err = parseJID(r.ColText(2)); err != nil {
 						return err
 					}
+				}
+				if !q.wants(row) {
+					return nil
 				}
 				p.copyRow(r)
 				return nil
@@ -243,8 +274,12 @@ func (s *Store) pageOfIDs(ctx context.Context, q *ArchiveQuery, p *page) (more b
 	return more, err
 }
 
-// ArchiveCount returns how many entries match, whatever q.Max says. Without With or with a bare one it reads the index alone.
+// ArchiveCount returns how many entries match, whatever q.Max says. Without With or with a bare one, or for a whole thread, it reads an index
+// alone.
 func (s *Store) ArchiveCount(ctx context.Context, q ArchiveQuery) (int, error) {
+	if err := q.keyed(); err != nil {
+		return 0, err
+	}
 	if q.IDs != nil {
 		n := 0
 		q.Max = len(q.IDs)
@@ -268,6 +303,12 @@ func (s *Store) ArchiveCount(ctx context.Context, q ArchiveQuery) (int, error) {
 	}
 	query, args := qCount, []any{q.Account, table.after, table.upTo}
 	switch {
+	case q.Thread != "" && q.With.IsZero():
+		query, args = qCountThread, append(args, q.thread[:])
+	case q.Thread != "" && q.With.IsBare():
+		query, args = qCountThreadB, append(args, q.thread[:], peerHash(q.With), q.With.String())
+	case q.Thread != "":
+		query, args = qCountThreadF, append(args, q.thread[:], peerHash(q.With), q.With.String())
 	case q.With.IsZero():
 	case q.With.IsBare():
 		query, args = qCountWith, append(args, peerHash(q.With))

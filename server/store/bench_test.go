@@ -197,6 +197,37 @@ func BenchmarkPage(b *testing.B) {
 	})
 }
 
+// BenchmarkThread: a thread of ten messages out of a large archive; one op is one page.
+func BenchmarkThread(b *testing.B) {
+	const entries = 200_000
+	s := benchOpen(b, store.Options{CommitDelay: -1})
+	c := newConversation(b, s)
+	for n := 0; n < entries; {
+		var ops []store.Op
+		for range 1000 {
+			op := c.entry(0, 1).(store.ArchiveAppend)
+			if n%(entries/10) == 0 {
+				op.Thread = "e0ffe42b28561960c6b12b944a092794b9683a38"
+			}
+			ops = append(ops, op)
+			n++
+		}
+		if err := s.Commit(b.Context(), ops...); err != nil {
+			b.Fatal(err)
+		}
+	}
+	storetest.Settle(b, s)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range b.N {
+		rows := 0
+		q := store.ArchiveQuery{Account: c.ids[0], Thread: "e0ffe42b28561960c6b12b944a092794b9683a38", Max: 50}
+		if _, err := s.Archive(b.Context(), q, func(store.ArchivedMessage) error { rows++; return nil }); err != nil || rows != 10 {
+			b.Fatal(rows, err)
+		}
+	}
+}
+
 // BenchmarkLogin: what a login reads, in a store of 2000 accounts with rosters of 20.
 func BenchmarkLogin(b *testing.B) {
 	s := benchOpen(b, store.Options{CommitDelay: -1})

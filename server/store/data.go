@@ -77,8 +77,11 @@ type ArchiveQuery struct {
 	End      time.Time   // inclusive; zero: none
 	IDs      []ArchiveID // XEP-0313 "ids"; nil: no such filter
 	UpTo     ArchiveID   // inclusive: nothing above is seen; 0: none
+	Thread   string      // the conversation thread, byte for byte; "": none; beyond MaxThread: ErrInvalid
 	Max      int         // at most so many entries; 0: none, so that only "more" is found out
 	Backward bool        // the last Max entries instead of the first
+
+	thread threadKey // Thread's
 }
 
 // Stats are counters since Open, for metrics.

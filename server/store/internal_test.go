@@ -55,6 +55,9 @@ func FuzzArchiveID(f *testing.F) {
 func FuzzTailData(f *testing.F) {
 	r := tailRow{id: 1 << 50, peer: jid.MustParse("b@x.example/r"), stanza: []byte("<message/>")}
 	f.Add(appendEntry(appendEntry(nil, 7, r), 8, r))
+	r.thread = newThreadKey("t")
+	f.Add(appendEntry(appendEntry(nil, 7, r), 8, r))
+	f.Add([]byte{0, 0, 0})
 	f.Add([]byte{1, 2, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for len(data) > 0 {
@@ -66,7 +69,7 @@ func FuzzTailData(f *testing.F) {
 				t.Fatal("no progress")
 			}
 			a2, r2, rest2, err := readEntry(appendEntry(nil, account, r))
-			if err != nil || a2 != account || r2.id != r.id || r2.peer != r.peer || !bytes.Equal(r2.stanza, r.stanza) || len(rest2) != 0 {
+			if err != nil || a2 != account || r2.id != r.id || r2.peer != r.peer || r2.thread != r.thread || !bytes.Equal(r2.stanza, r.stanza) || len(rest2) != 0 {
 				t.Fatalf("%v %v: %v", r, r2, err)
 			}
 			data = rest
@@ -137,6 +140,10 @@ func TestPlans(t *testing.T) {
 		qPageUp: "PRIMARY KEY (account=? AND id>? AND id<?)", qPageDown: "PRIMARY KEY (account=? AND id>? AND id<?)",
 		qPageUpBare: "archive_peer (account=? AND peer_hash=? AND id>? AND id<?)", qPageDownFull: "archive_peer (account=? AND peer_hash=? AND id>? AND id<?)",
 		qCount: "COVERING INDEX archive_peer (account=?", qCountWith: "COVERING INDEX archive_peer (account=? AND peer_hash=? AND id>? AND id<?)",
+		qThreadUp: "archive_thread (account=? AND thread=? AND id>? AND id<?)", qThreadDownBare: "archive_thread (account=? AND thread=? AND id>? AND id<?)",
+		qCountThread: "COVERING INDEX archive_thread (account=? AND thread=? AND id>? AND id<?)", qArchiveWalk: "PRIMARY KEY ((account,id)>(?,?))",
+		qClientCount: "PRIMARY KEY (account=?)", qClientGet: "PRIMARY KEY (account=? AND id=?)", qTokenGet: "PRIMARY KEY (account=? AND client=?)",
+		qQueueAll: "PRIMARY KEY (account=? AND key=?)", qSavedAll: "PRIMARY KEY (account=?)", qSavedAccounts: "PRIMARY KEY (account=?)",
 		qHas: "PRIMARY KEY (account=? AND id=?)", qArchiveTop: "PRIMARY KEY (account=?)", qKeys: "PRIMARY KEY (account=? AND hash=?)",
 		qAccountHead: "PRIMARY KEY (account=?)", qBounds: "PRIMARY KEY (account=? AND id<?)", qPurgeable: "PRIMARY KEY (account=?)",
 		qAccountsOf: "account_domain (domain=? AND jid>?)", qOfflinePage: "PRIMARY KEY (account=? AND id>?)",

@@ -27,6 +27,7 @@ type ArchiveAppend struct {
 	Account AccountID
 	ID      ArchiveID
 	Peer    jid.JID // the other side, bare or full
+	Thread  string  // text of the message's <thread/>, "" for none; beyond MaxThread it counts as none
 	Stanza  []byte
 }
 

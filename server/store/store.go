@@ -32,6 +32,7 @@ var (
 	ErrTooBig   = errors.New("store: too big")
 	ErrInvalid  = errors.New("store: invalid value")
 	ErrLocked   = errors.New("store: in use by another process")
+	ErrReplayed = errors.New("store: token count used before")
 )
 
 // Defaults and bounds; sizes were chosen by measurement (DESIGN.md).
@@ -63,8 +64,8 @@ type Options struct {
 	Now  func() time.Time
 
 	CommitMax int // units per transaction
-	// CommitDelay is the least time from the start of one transaction to that of the next: under load units gather for so long, and a unit that
-	// comes after a silence is committed at once. Negative: none.
+	// CommitDelay is the most that a transaction's start is put off behind that of the last, so that units gather: the whole of it under load, less
+	// the fewer units the last one had; a unit that comes after a silence is committed at once. Negative: none.
 	CommitDelay time.Duration
 	Readers     int // connections for reading
 
@@ -105,13 +106,15 @@ type Store struct {
 	wrote chan struct{} // closed when the writer has ended
 	write *writer
 
+	starts uint64
+
 	mu    sync.Mutex
 	stats Stats
 	last  error // of the last transaction
 }
 
 // Open opens the database in a directory, making it where there is none, and brings its schema up to date. Only one process at a time has it open:
-// ErrLocked.
+// ErrLocked. It writes at least the count of starts, so a disk must have room: ErrFull.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{opt: withDefaults(o), house: make(chan struct{}, 1), wrote: make(chan struct{})}
 	s.log = s.opt.Log
@@ -187,7 +190,13 @@ func (s *Store) start(ctx context.Context) error {
 	if err := migrate(ctx, s.write.db.Conn, steps, s.opt.Now()); err != nil {
 		return err
 	}
+	if err := s.count(); err != nil {
+		return diskError(err)
+	}
 	if err := s.write.loadTail(); err != nil {
+		return err
+	}
+	if err := s.upkeep(ctx); err != nil {
 		return err
 	}
 	if s.memory != nil {
@@ -207,6 +216,27 @@ func (s *Store) start(ctx context.Context) error {
 	s.wakeHousekeeper()
 	return nil
 }
+
+// count counts this start, durably. Sessions that were connected when the process ended have all of their time from now on.
+func (s *Store) count() error {
+	db := s.write.db
+	err := errors.Join(db.run(qBegin), db.run(qStart), db.each(qSavedStart, noRow, s.opt.Now().UnixMicro()))
+	if err == nil {
+		err = db.run(qCommit)
+	}
+	if err != nil {
+		return fmt.Errorf("store: counting the start: %w", err)
+	}
+	return db.each(qStarts, func(r *sqlite.Stmt) error {
+		s.starts = uint64(r.ColInt(0))
+		return nil
+	})
+}
+
+// Starts is how many times the database was opened, this time included: 1 for a new one. Every Open counts before it returns, so no two ever see the
+// same number, also where the process was killed right after; ids made of it and of a counter in memory are never given twice. (A folder that was
+// put back from a copy counts on from the copy's number.)
+func (s *Store) Starts() uint64 { return s.starts }
 
 // Close waits until everything submitted is committed or has failed, and closes the database. Later calls wait for the first.
 func (s *Store) Close() error {

@@ -18,10 +18,11 @@ const tailKeep = 16384
 type tailRow struct {
 	id     ArchiveID
 	peer   jid.JID
+	thread threadKey
 	stanza []byte
 }
 
-const tailRowOverhead = 64
+const tailRowOverhead = 80
 
 // tailAccount is one account's part of the tail. For each account: every id in the archive table <= stored < every id in rows, at every moment
 // that a reader can observe. So a reader that takes rows first and then reads the table below rows[0] sees each entry once, whatever moves
@@ -127,10 +128,13 @@ func findRow(rows []tailRow, id ArchiveID) (int, bool) {
 }
 
 // The data of a tail table row is a sequence of entries: account, id, peer and stanza, the numbers as unsigned varints, the others preceded by
-// their length as such.
+// their length as such. Before an entry with a thread come 0, which no account has, and the thread's key.
 
 func appendEntry(dst []byte, account AccountID, r tailRow) []byte {
 	peer := r.peer.String()
+	if r.thread != (threadKey{}) {
+		dst = append(append(dst, 0), r.thread[:]...)
+	}
 	dst = binary.AppendUvarint(dst, uint64(account))
 	dst = binary.AppendUvarint(dst, uint64(r.id))
 	dst = binary.AppendUvarint(dst, uint64(len(peer)))
@@ -162,7 +166,14 @@ func readEntry(data []byte) (account AccountID, r tailRow, rest []byte, err erro
 		data = data[n:]
 		return b
 	}
-	account, r.id = AccountID(number()), ArchiveID(number())
+	if account = AccountID(number()); account == 0 && err == nil && len(data) >= len(r.thread) {
+		data = data[copy(r.thread[:], data):]
+		account = AccountID(number())
+	}
+	if account <= 0 && err == nil {
+		err = errTailData
+	}
+	r.id = ArchiveID(number())
 	peer := string(take())
 	r.stanza = take()
 	if err == nil {

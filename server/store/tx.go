@@ -155,7 +155,7 @@ func (t *tx) archive(o ArchiveAppend) error {
 	if err != nil {
 		return err
 	}
-	r := tailRow{id: o.ID, peer: o.Peer, stanza: o.Stanza}
+	r := tailRow{id: o.ID, peer: o.Peer, thread: newThreadKey(o.Thread), stanza: o.Stanza}
 	if o.ID <= a.stored {
 		s, err := t.stmt(qArchivePut)
 		if err != nil {
@@ -187,6 +187,9 @@ func insert(s *sqlite.Stmt, id AccountID, r tailRow) error {
 	s.Int(3, peerHash(r.peer))
 	s.Text(4, r.peer.String())
 	s.Blob(5, r.stanza)
+	if r.thread != (threadKey{}) { // else NULL, as Reset left it
+		s.Blob(6, r.thread[:])
+	}
 	return s.Run()
 }
 
@@ -326,7 +329,8 @@ func unitError(err error) error {
 
 // isUnitError tells an error that a unit brought upon itself from a fault of the database.
 func isUnitError(err error) bool {
-	return errors.Is(err, ErrNotFound) || errors.Is(err, ErrExists) || errors.Is(err, ErrTooBig) || errors.Is(err, ErrInvalid)
+	return errors.Is(err, ErrNotFound) || errors.Is(err, ErrExists) || errors.Is(err, ErrTooBig) || errors.Is(err, ErrInvalid) ||
+		errors.Is(err, ErrReplayed)
 }
 
 // diskError makes a full disk recognisable.

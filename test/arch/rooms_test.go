@@ -34,7 +34,7 @@ func rooms() []room {
 		{"server/config", []string{"jid"}, true},
 		{"server/cert", nil, false},
 		{"server/route", protocol, true},
-		{"server/store", []string{"jid", "stanza", "sasl"}, false},
+		{"server/store", []string{"jid", "xmltree", "stanza", "sasl"}, false},
 		{"server/feature", with("server/route"), true},
 		// A feature never imports another feature, an account or a connection. The facts that it contributes are route's,
 		// and its own small store interface speaks in the store's row types.
@@ -42,6 +42,7 @@ func rooms() []room {
 		{"server/account", with("sm", "server/feature", "server/route", "server/store"), false},
 		{"server/room", with("sm", "server/feature", "server/route", "server/store"), false},
 		{"server/c2s", append(slices.Clone(wire), "stream", "server/account"), false},
+		{"server/component", append(slices.Clone(protocol), "stream"), false},
 		{"server/s2s", append(slices.Clone(wire), "stream", "server/account"), false},
 		{"server/cluster", []string{"jid", "stanza"}, false},
 		{"server/admin", with("sasl", "server/feature", "server/store"), false},

@@ -13,6 +13,10 @@ import (
 const (
 	domain = "carillon.test"
 
+	// service is the domain of the component that the servers let in with serviceSecret.
+	service       = "echo." + domain
+	serviceSecret = "parrot"
+
 	// patience bounds every wait for something that must happen. It is long because two busy cores may serve a dozen
 	// clients at once; no test that passes spends it.
 	patience = 30 * time.Second

@@ -26,6 +26,7 @@ type server struct {
 	c2s     string // host:port, STARTTLS
 	direct  string // host:port, TLS from the first byte
 	http    string // host:port
+	service string // host:port, components
 	process *exec.Cmd
 	ended   chan struct{} // closed when process has ended
 	mu      sync.Mutex
@@ -149,10 +150,11 @@ func newServer(kind serverKind, dir string, ca *authority, id identity, plain bo
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	var err error
-	if s.c2s, s.direct, s.http, err = freePorts(); err != nil {
+	ports, err := freePorts()
+	if err != nil {
 		return nil, err
 	}
+	s.c2s, s.direct, s.http, s.service = ports[0], ports[1], ports[2], ports[3]
 	if err := kind.prepare(s); err != nil {
 		return nil, fmt.Errorf("preparing %s: %w", kind.name, err)
 	}
@@ -162,17 +164,16 @@ func newServer(kind serverKind, dir string, ca *authority, id identity, plain bo
 	return s, nil
 }
 
-func freePorts() (a, b, c string, err error) {
-	var addrs [3]string
+func freePorts() (addrs [4]string, err error) {
 	for i := range addrs {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
-			return "", "", "", err
+			return addrs, err
 		}
 		defer l.Close()
 		addrs[i] = l.Addr().String()
 	}
-	return addrs[0], addrs[1], addrs[2], nil
+	return addrs, nil
 }
 
 func (s *server) logFile() string { return filepath.Join(s.dir, "output.log") }
@@ -309,7 +310,8 @@ func carillon() serverKind {
 		},
 		prepare: func(s *server) error {
 			// All clients come from one address, and some fail to log in on purpose.
-			text := fmt.Sprintf("[auth]\nplain = %t\n[limits]\nlogin_failures_per_address = 0\n", s.plain)
+			text := fmt.Sprintf("component = %q\n[auth]\nplain = %t\n[limits]\nlogin_failures_per_address = 0\n[components.%q]\nsecret = %q\n",
+				s.service, s.plain, service, serviceSecret)
 			if err := os.WriteFile(config(s), []byte(text), 0o600); err != nil {
 				return err
 			}
@@ -359,11 +361,12 @@ func prosody() serverKind {
 		prepare: func(s *server) error {
 			_, c2s, _ := strings.Cut(s.c2s, ":")
 			_, direct, _ := strings.Cut(s.direct, ":")
+			_, components, _ := strings.Cut(s.service, ":")
 			plain := ""
 			if !s.plain {
 				plain = `"PLAIN"`
 			}
-			config := strings.NewReplacer("@DIR@", s.dir, "@STORE@", store(s), "@C2S@", c2s, "@DIRECT@", direct,
+			config := strings.NewReplacer("@DIR@", s.dir, "@STORE@", store(s), "@C2S@", c2s, "@COMPONENT@", components, "@SERVICE@", service, "@SECRET@", serviceSecret, "@DIRECT@", direct,
 				"@CERT@", s.id.cert, "@KEY@", s.id.key, "@DOMAIN@", domain, "@DISABLED@", plain).Replace(prosodyConfig)
 			return os.WriteFile(filepath.Join(s.dir, "prosody.cfg.lua"), []byte(config), 0o600)
 		},
@@ -389,6 +392,7 @@ data_path = "@STORE@"
 interfaces = { "127.0.0.1" }
 c2s_ports = { @C2S@ }
 c2s_direct_tls_ports = { @DIRECT@ }
+component_ports = { @COMPONENT@ }
 s2s_ports = { }
 s2s_direct_tls_ports = { }
 http_ports = { }
@@ -406,4 +410,6 @@ default_archive_policy = true
 mam_smart_enable = false
 log = { { levels = { min = "debug" }; to = "file"; filename = "@DIR@/output.log" } }
 VirtualHost "@DOMAIN@"
+Component "@SERVICE@"
+	component_secret = "@SECRET@"
 `

@@ -58,7 +58,8 @@
 // others that are not listed, and {ordered} asks for the order. In values and
 // texts {any} is anything, {none} as an attribute's value asks that it isn't
 // there, {$x} takes the value at first and asks for the same later; sent text
-// may use it too. {X} is client X's full address.
+// may use it too. {X} is client X's full address. A <whose/> is looked at where a
+// script mentions it only: nearly every message has one (R-MINE-2).
 //
 // The rows of the interop traps and where they are tested:
 //

@@ -19,11 +19,11 @@ import (
 )
 
 // New is the feature. Name is what the server calls itself, node the URI of
-// its software (XEP-0115 4), others all other features. It panics on a form
+// its software (XEP-0115 4), items what belongs to it, others all other features. It panics on a form
 // that isn't canonical XML: such a declaration is a programming error.
-func New(name, node string, others ...feature.Feature) feature.Feature {
+func New(name, node string, items []xep.DiscoItem, others ...feature.Feature) feature.Feature {
 	info := xmltree.Name{Space: xep.NSDiscoInfo, Local: "query"}
-	items := xmltree.Name{Space: xep.NSDiscoItems, Local: "query"}
+	list := xmltree.Name{Space: xep.NSDiscoItems, Local: "query"}
 	vars := []string{xep.NSDiscoInfo, xep.NSDiscoItems}
 	f := feature.Feature{
 		Name:  "disco",
@@ -45,6 +45,7 @@ func New(name, node string, others ...feature.Feature) feature.Feature {
 	h := handler{
 		capsNode: caps.Query(),
 		server:   server,
+		items:    items,
 		info:     map[feature.Scope]string{feature.Server: answer(server)},
 	}
 	for _, scope := range []feature.Scope{feature.Account, feature.Contact} {
@@ -52,11 +53,11 @@ func New(name, node string, others ...feature.Feature) feature.Feature {
 	}
 	f.IQs = []feature.IQ{
 		{Scope: feature.Server, Type: stanza.TypeGet, Name: info, Handle: h.serverInfo},
-		{Scope: feature.Server, Type: stanza.TypeGet, Name: items, Handle: h.serverItems},
+		{Scope: feature.Server, Type: stanza.TypeGet, Name: list, Handle: h.serverItems},
 		{Scope: feature.Account, Type: stanza.TypeGet, Name: info, Handle: h.accountInfo},
-		{Scope: feature.Account, Type: stanza.TypeGet, Name: items, Handle: h.accountItems},
+		{Scope: feature.Account, Type: stanza.TypeGet, Name: list, Handle: h.accountItems},
 		{Scope: feature.Contact, Type: stanza.TypeGet, Name: info, Handle: h.accountInfo},
-		{Scope: feature.Contact, Type: stanza.TypeGet, Name: items, Handle: h.accountItems},
+		{Scope: feature.Contact, Type: stanza.TypeGet, Name: list, Handle: h.accountItems},
 	}
 	return f
 }
@@ -91,6 +92,7 @@ func answer(info xep.DiscoInfo) string { return string(xep.AppendDiscoInfo(nil, 
 type handler struct {
 	capsNode string
 	server   xep.DiscoInfo
+	items    []xep.DiscoItem
 	info     map[feature.Scope]string // answers without node; never changes
 }
 
@@ -106,12 +108,12 @@ func (h handler) serverInfo(_ context.Context, q *feature.Query) (string, error)
 	return "", errNoNode()
 }
 
-// serverItems: the server has no items of its own yet (XEP-0030 7: the answer
-// is empty then, not an error).
+// serverItems are the services of the server (XEP-0030 7: where there are none
+// the answer is empty, not an error).
 func (h handler) serverItems(_ context.Context, q *feature.Query) (string, error) {
 	switch node := q.Payload.Attr("node"); node {
 	case "", h.capsNode:
-		return string(xep.AppendDiscoItems(nil, node, nil)), nil
+		return string(xep.AppendDiscoItems(nil, node, h.items)), nil
 	}
 	return "", errNoNode()
 }

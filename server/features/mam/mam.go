@@ -39,7 +39,7 @@ type Options struct {
 func New(s Store, o Options) feature.Feature {
 	a := archive{s, o}
 	name := func(local string) xmltree.Name { return xmltree.Name{Space: xep.NSMAM, Local: local} }
-	vars := []string{xep.NSMAM, xep.NSMAMExtended}
+	vars := []string{xep.NSMAM, xep.NSMAMExtended, xep.NSRSM}
 	f := feature.Feature{
 		Name:  "mam",
 		Specs: []feature.Spec{{XEP: "0313", Version: "1.1.3"}, {XEP: "0441", Version: "0.2.0"}, {XEP: "0059", Version: "1.0", Note: "no pages by index"}},
@@ -62,6 +62,9 @@ func New(s Store, o Options) feature.Feature {
 	}
 	return f
 }
+
+// What a query may ask for, the store finds.
+const _ = uint(store.MaxThread - xep.MaxMAMThread)
 
 type archive struct {
 	store Store
@@ -158,7 +161,7 @@ func (a archive) selection(ctx context.Context, q *feature.Query, req *xep.MAMQu
 	}
 	var s selection
 	s.Account, s.UpTo = store.AccountID(account), store.ArchiveID(upTo)
-	s.With, s.Start, s.End = req.With, req.Start, req.End
+	s.With, s.Start, s.End, s.Thread = req.With, req.Start, req.End, req.Thread
 	s.page.last = req.Page.Last
 
 	var named []store.ArchiveID

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	gosync "sync/atomic"
 	"testing"
@@ -114,6 +115,76 @@ func filters(t *testing.T, open Open) {
 	check()
 	Settle(t, s)
 	check()
+}
+
+func threads(t *testing.T, open Open) {
+	s := open(t, store.Options{})
+	a, b := Account(t, s, "a@x.example"), Account(t, s, "b@x.example")
+	long := strings.Repeat("x", store.MaxThread)
+	entries := []struct{ peer, thread string }{
+		{"b@x.example/r", "t"}, {"b@x.example", ""}, {"c@x.example", "t"}, {"b@x.example", "T"}, {"b@x.example/r2", "t"}, {"b@x.example", " t"},
+		{"b@x.example", long}, {"b@x.example", long + "x"}, {"b@x.example", "t"},
+	}
+	for i, e := range entries {
+		entry := Entry(a, store.ArchiveID(i+11), e.peer)
+		entry.Thread = e.thread
+		other := Entry(b, store.ArchiveID(i+11), e.peer)
+		other.Thread = "another account's"
+		commit(t, s, entry, other)
+	}
+	bare, full := jid.MustParse("b@x.example"), jid.MustParse("b@x.example/r")
+	check := func() {
+		t.Helper()
+		for _, c := range []struct {
+			q     store.ArchiveQuery
+			ids   []store.ArchiveID
+			more  bool
+			count int
+		}{
+			{store.ArchiveQuery{Thread: "t", Max: 9}, []store.ArchiveID{11, 13, 15, 19}, false, 4},
+			{store.ArchiveQuery{Thread: "t", Max: 9, Backward: true}, []store.ArchiveID{11, 13, 15, 19}, false, 4},
+			{store.ArchiveQuery{Thread: "t", Max: 2}, []store.ArchiveID{11, 13}, true, 4},
+			{store.ArchiveQuery{Thread: "t", Max: 2, Backward: true}, []store.ArchiveID{15, 19}, true, 4},
+			{store.ArchiveQuery{Thread: "t", Max: 2, AfterID: 13}, []store.ArchiveID{15, 19}, false, 2},
+			{store.ArchiveQuery{Thread: "t", Max: 2, BeforeID: 15, Backward: true}, []store.ArchiveID{11, 13}, false, 2},
+			{store.ArchiveQuery{Thread: "t", Max: 9, UpTo: 15}, []store.ArchiveID{11, 13, 15}, false, 3},
+			{store.ArchiveQuery{Thread: "t", Max: 9, Start: time.UnixMicro(12), End: time.UnixMicro(15)}, []store.ArchiveID{13, 15}, false, 2},
+			{store.ArchiveQuery{Thread: "t", Max: 9, With: bare}, []store.ArchiveID{11, 15, 19}, false, 3},
+			{store.ArchiveQuery{Thread: "t", Max: 2, With: bare, Backward: true}, []store.ArchiveID{15, 19}, true, 3},
+			{store.ArchiveQuery{Thread: "t", Max: 9, With: full}, []store.ArchiveID{11}, false, 1},
+			{store.ArchiveQuery{Thread: "t", Max: 9, With: full, Backward: true}, []store.ArchiveID{11}, false, 1},
+			{store.ArchiveQuery{Thread: "t", Max: 9, IDs: []store.ArchiveID{19, 18, 14, 12, 11}}, []store.ArchiveID{11, 19}, false, 2},
+			{store.ArchiveQuery{Thread: "t", Max: 9, With: full, IDs: []store.ArchiveID{19, 11}}, []store.ArchiveID{11}, false, 1},
+			{store.ArchiveQuery{Thread: "T", Max: 9}, []store.ArchiveID{14}, false, 1},
+			{store.ArchiveQuery{Thread: " t", Max: 9}, []store.ArchiveID{16}, false, 1},
+			{store.ArchiveQuery{Thread: "t ", Max: 9}, nil, false, 0},
+			{store.ArchiveQuery{Thread: long, Max: 9}, []store.ArchiveID{17}, false, 1},
+			{store.ArchiveQuery{Thread: "another account's", Max: 9}, nil, false, 0},
+			{store.ArchiveQuery{Max: 9}, []store.ArchiveID{11, 12, 13, 14, 15, 16, 17, 18, 19}, false, 9},
+		} {
+			c.q.Account = a
+			got, more := Page(t, s, c.q)
+			want(t, fmt.Sprintf("%+v", c.q), []any{got, more}, []any{c.ids, c.more})
+			n, err := s.ArchiveCount(t.Context(), c.q)
+			want(t, fmt.Sprintf("count %+v", c.q), []any{n, err}, []any{c.count, nil})
+		}
+		_, err := s.Archive(t.Context(), store.ArchiveQuery{Account: a, Thread: long + "x", Max: 1}, nil)
+		wantError(t, "too long", err, store.ErrInvalid)
+		_, err = s.ArchiveCount(t.Context(), store.ArchiveQuery{Account: a, Thread: long + "x"})
+		wantError(t, "too long", err, store.ErrInvalid)
+	}
+	check()
+	Settle(t, s)
+	check()
+	n, err := s.ArchivePurge(t.Context(), time.UnixMicro(14), 100)
+	want(t, "purge", []any{n, err}, []any{6, nil})
+	got, _ := Page(t, s, store.ArchiveQuery{Account: a, Thread: "t", Max: 9})
+	want(t, "after the purge", got, []store.ArchiveID{15, 19})
+	late := Entry(a, 12, "b@x.example") // goes to the table at once
+	late.Thread = "t"
+	commit(t, s, late)
+	got, _ = Page(t, s, store.ArchiveQuery{Account: a, Thread: "t", Max: 9})
+	want(t, "with a late one", got, []store.ArchiveID{12, 15, 19})
 }
 
 // Settle brings the store to its state after long use: everything that it keeps in memory for a while is where it ends up.
@@ -281,8 +352,9 @@ func model(t *testing.T, open Open) {
 	s := open(t, store.Options{CommitDelay: -1})
 	rnd := rand.New(rand.NewPCG(1, 2))
 	type entry struct {
-		id   store.ArchiveID
-		peer jid.JID
+		id     store.ArchiveID
+		peer   jid.JID
+		thread string
 	}
 	const accounts = 4
 	var ids [accounts]store.AccountID
@@ -291,6 +363,7 @@ func model(t *testing.T, open Open) {
 		ids[i] = Account(t, s, fmt.Sprintf("u%d@x.example", i))
 	}
 	peers := []string{"b@x.example/1", "b@x.example/2", "c@x.example", "d@x.example/r"}
+	names := []string{"", "", "", "t1", "t2"}
 	next := store.ArchiveID(1000)
 	for round := range 100 {
 		var ops []store.Op
@@ -306,7 +379,8 @@ func model(t *testing.T, open Open) {
 				continue
 			}
 			e := Entry(ids[i], id, peers[rnd.IntN(len(peers))])
-			archives[i] = slices.Insert(archives[i], at, entry{id, e.Peer})
+			e.Thread = names[rnd.IntN(len(names))]
+			archives[i] = slices.Insert(archives[i], at, entry{id, e.Peer, e.Thread})
 			ops = append(ops, e)
 		}
 		commit(t, s, ops...)
@@ -340,10 +414,13 @@ func model(t *testing.T, open Open) {
 			case 1:
 				q.With = jid.MustParse(peers[rnd.IntN(len(peers))]).Bare()
 			}
+			if rnd.IntN(3) == 0 {
+				q.Thread = names[rnd.IntN(len(names))]
+			}
 			var match []store.ArchiveID
 			for _, e := range archives[i] {
 				if e.id > q.AfterID && (q.BeforeID == 0 || e.id < q.BeforeID) && (q.UpTo == 0 || e.id <= q.UpTo) &&
-					(q.With.IsZero() || e.peer == q.With || q.With.IsBare() && e.peer.Bare() == q.With) {
+					(q.With.IsZero() || e.peer == q.With || q.With.IsBare() && e.peer.Bare() == q.With) && (q.Thread == "" || e.thread == q.Thread) {
 					match = append(match, e.id)
 				}
 			}

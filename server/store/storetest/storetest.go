@@ -21,28 +21,34 @@ type Open func(t *testing.T, o store.Options) *store.Store
 // Run runs the contract.
 func Run(t *testing.T, open Open) {
 	for name, test := range map[string]func(*testing.T, Open){
-		"accounts":    accounts,
-		"roster":      roster,
-		"tombstones":  tombstones,
-		"requests":    requests,
-		"blocking":    blocking,
-		"keyvalue":    keyValue,
-		"sessions":    sessions,
-		"offline":     offline,
-		"secret":      secret,
-		"archive":     archive,
-		"filters":     filters,
-		"late":        late,
-		"atomic":      atomic,
-		"order":       order,
-		"purge":       purge,
-		"remove":      remove,
-		"model":       model,
-		"reentrant":   reentrant,
-		"concurrent":  concurrent,
-		"cancelled":   cancelled,
-		"closed":      closed,
-		"nonexistent": nonexistent,
+		"accounts":     accounts,
+		"roster":       roster,
+		"tombstones":   tombstones,
+		"requests":     requests,
+		"blocking":     blocking,
+		"keyvalue":     keyValue,
+		"sessions":     sessions,
+		"offline":      offline,
+		"secret":       secret,
+		"clients":      clients,
+		"many clients": manyClients,
+		"tokens":       tokens,
+		"saved":        saved,
+		"archive":      archive,
+		"filters":      filters,
+		"threads":      threads,
+		"late":         late,
+		"atomic":       atomic,
+		"order":        order,
+		"purge":        purge,
+		"remove":       remove,
+		"removal":      removal,
+		"model":        model,
+		"reentrant":    reentrant,
+		"concurrent":   concurrent,
+		"cancelled":    cancelled,
+		"closed":       closed,
+		"nonexistent":  nonexistent,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open) })
 	}
@@ -143,6 +149,9 @@ func accounts(t *testing.T, open Open) {
 	_, _, err = s.Keys(ctx, jid.MustParse("nobody@montague.example"), sasl.SHA1)
 	wantError(t, "no such account", err, store.ErrNotFound)
 
+	counts, err := s.Iterations(ctx)
+	want(t, "iterations", []any{counts, err}, []any{[]store.IterationCount{{Iterations: 4096, Keys: 2}}, nil})
+
 	want(t, "setting keys", s.SetKeys(ctx, romeo, []sasl.Keys{Keys(sasl.SHA512)}), nil)
 	_, _, err = s.Keys(ctx, romeo, sasl.SHA256)
 	wantError(t, "old keys", err, store.ErrNotFound)
@@ -181,6 +190,36 @@ func accounts(t *testing.T, open Open) {
 	if len(many) != 1003 || !slices.IsSorted(many) {
 		t.Errorf("%d accounts, sorted %v", len(many), slices.IsSorted(many))
 	}
+}
+
+// removal: what contacts on this server have of a removed account ends with it, at a new version of their rosters.
+func removal(t *testing.T, open Open) {
+	s := open(t, store.Options{})
+	ctx := t.Context()
+	gone := jid.MustParse("gone@x.example")
+	a, b, c, d := Account(t, s, gone.String()), Account(t, s, "b@x.example"), Account(t, s, "c@x.example"), Account(t, s, "d@x.example")
+	item := func(account store.AccountID, contact, subscription string, version int64) store.RosterPut {
+		return store.RosterPut{Account: account, Version: version, Item: store.RosterItem{JID: jid.MustParse(contact), Subscription: subscription, Name: "N", Groups: []string{"G"}}}
+	}
+	commit(t, s, item(a, "b@x.example", "both", 1), item(a, "c@x.example", "none", 2), item(a, "else@where.example", "both", 3),
+		item(b, "gone@x.example", "both", 4), item(b, "c@x.example", "to", 5), item(d, "b@x.example", "to", 1),
+		store.RequestPut{Account: c, From: gone, Stanza: []byte("<presence/>"), At: time.Unix(1, 0)},
+		store.RequestPut{Account: a, From: jid.MustParse("d@x.example"), Stanza: []byte("<presence/>"), At: time.Unix(1, 0)},
+		store.RosterPut{Account: d, Version: 2, Item: store.RosterItem{JID: gone, Subscription: "none", Ask: true}})
+	want(t, "remove", s.RemoveAccount(ctx, gone), nil)
+	of := func(name string) (items []string, version int64, requests int) {
+		data := load(t, s, name)
+		for _, i := range data.Roster {
+			items = append(items, fmt.Sprintf("%v %s %v %v %d", i.JID, i.Subscription, i.Ask, i.Groups, i.Version))
+		}
+		return items, data.RosterVersion, len(data.Requests)
+	}
+	items, version, _ := of("b@x.example")
+	want(t, "b", []any{items, version}, []any{[]string{"c@x.example to false [G] 5", "gone@x.example none false [G] 6"}, int64(6)})
+	items, version, _ = of("d@x.example")
+	want(t, "d", []any{items, version}, []any{[]string{"b@x.example to false [G] 1", "gone@x.example none false [] 3"}, int64(3)})
+	_, version, requests := of("c@x.example")
+	want(t, "c", []any{version, requests}, []any{int64(0), 0})
 }
 
 func roster(t *testing.T, open Open) {
@@ -477,12 +516,18 @@ func nonexistent(t *testing.T, open Open) {
 		store.BlockPut{Account: 77, JID: x},
 		store.KVPut{Account: 77},
 		store.SessionSeen{Account: 77},
+		store.ClientSeen{Account: 77, ID: "c"},
+		store.TokenPut{Account: 77, Client: "c", Token: store.Token{Mechanism: "HT-SHA-256-NONE", Value: []byte("t")}},
+		store.TokenUse{Account: 77, Client: "c", Value: []byte("t")},
+		store.SessionSave{Account: 77},
 	} {
 		wantError(t, fmt.Sprintf("%T", op), s.Commit(t.Context(), op), store.ErrNotFound)
 	}
 	for _, op := range []store.Op{
 		store.OfflineClear{Account: 77, UpTo: 1}, store.RequestDelete{Account: 77, From: x}, store.BlockDelete{Account: 77, JID: x},
-		store.BlockClear{Account: 77}, store.KVDelete{Account: 77},
+		store.BlockClear{Account: 77}, store.KVDelete{Account: 77}, store.ClientCursor{Account: 77, ID: "c", UpTo: 1},
+		store.ClientForget{Account: 77, ID: "c"}, store.TokenDelete{Account: 77, Client: "c"}, store.TokensDelete{Account: 77},
+		store.SessionQueue{Account: 77}, store.SessionForget{Account: 77},
 	} {
 		want(t, fmt.Sprintf("%T", op), s.Commit(t.Context(), op), nil)
 	}

@@ -1,0 +1,203 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha1"
+	"encoding/hex"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"carillon.im/jid"
+	"carillon.im/server/account"
+	"carillon.im/server/config"
+	"carillon.im/server/route"
+	"carillon.im/stanza"
+	"carillon.im/xmltree"
+)
+
+// device is a session without a socket.
+type device struct {
+	t       *testing.T
+	session *account.Session
+	woken   chan struct{}
+}
+
+func (d *device) Wake() {
+	select {
+	case d.woken <- struct{}{}:
+	default:
+	}
+}
+
+func (d *device) End(*stanza.StreamError) { d.session.Detach(d) }
+
+func bindDevice(t *testing.T, s *Server, bare, resource string, p route.Profile) *device {
+	t.Helper()
+	d := &device{t: t, woken: make(chan struct{}, 1)}
+	var err error
+	d.session, err = s.hub.Bind(t.Context(), account.BindRequest{Account: jid.MustParse(bare), Resource: resource, Transport: d})
+	if err == nil {
+		err = d.session.SetProfile(t.Context(), p)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func (d *device) send(xml string) {
+	d.t.Helper()
+	st, err := stanza.ParseBytes([]byte(xml), xmltree.Limits{})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	st.From = d.session.JID()
+	if err := d.session.Receive(d.t.Context(), st, len(xml)); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// until reads up to a stanza with a piece of text, and returns it.
+func (d *device) until(piece string) string {
+	d.t.Helper()
+	for {
+		b, _ := d.session.Next(d, nil, 1)
+		switch {
+		case strings.Contains(string(b), piece):
+			return string(b)
+		case len(b) > 0:
+			continue
+		}
+		select {
+		case <-d.woken:
+		case <-time.After(10 * time.Second):
+			d.t.Fatalf("nothing with %s came", piece)
+		}
+	}
+}
+
+// TestComponent: a component over a real connection, and messages in both
+// directions over the border between XMPP 2.0 and 1.0 (R-GW-1, R-GW-2, R-GW-3).
+func TestComponent(t *testing.T) {
+	cfg := config.Default()
+	cfg.Domains, cfg.C2S, cfg.C2STLS, cfg.HTTP, cfg.Component = []string{"h.example"}, config.Off, config.Off, config.Off, "127.0.0.1:0"
+	cfg.Data = t.TempDir()
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("swordfish\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Components = map[string]config.Component{"irc.h.example": {SecretFile: secret}}
+	if err := cfg.Check(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := NewWith(t.Context(), cfg, slog.New(slog.DiscardHandler), Options{Path: ":memory:"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ran := make(chan error)
+	go func() { ran <- s.Run(ctx) }()
+	defer func() {
+		stop()
+		if err := <-ran; err != nil {
+			t.Error(err)
+		}
+	}()
+	if _, err := s.store.CreateAccount(t.Context(), jid.MustParse("bob@h.example"), nil); err != nil {
+		t.Fatal(err)
+	}
+	v2, ng, classic := bindDevice(t, s, "bob@h.example", "v2", route.V2), bindDevice(t, s, "bob@h.example", "ng", route.NG), bindDevice(t, s, "bob@h.example", "classic", route.Classic)
+	classic.send("<presence/>")
+
+	// Before it is there.
+	v2.send("<message type='chat' id='early' to='p@irc.h.example'><body>x</body></message>")
+	v2.until("<remote-server-timeout ")
+
+	nc, err := net.Dial("tcp", s.Addrs()["component"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	nc.SetDeadline(time.Now().Add(20 * time.Second))
+	r := bufio.NewReader(nc)
+	until := func(piece string) string {
+		t.Helper()
+		var b strings.Builder
+		for !strings.HasSuffix(b.String(), piece) {
+			c, err := r.ReadByte()
+			if err != nil {
+				t.Fatalf("read %q, then %v", b.String(), err)
+			}
+			b.WriteByte(c)
+		}
+		return b.String()
+	}
+	write := func(xml string) {
+		t.Helper()
+		if _, err := io.WriteString(nc, xml); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("<stream:stream xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams' to='irc.h.example'>")
+	until(" id='")
+	sum := sha1.Sum([]byte(strings.TrimSuffix(until("'>"), "'>") + "swordfish"))
+	write("<handshake>" + hex.EncodeToString(sum[:]) + "</handshake>")
+	until("<handshake/>")
+
+	const tag2 = "<xmpp-2 xmlns='urn:xmpp:tmp:xmpp-2:0'/>"
+	modifiers := []string{"<private xmlns='urn:xmpp:carbons:2'/>", "<no-copy xmlns='urn:xmpp:hints'/>", "<no-store xmlns='urn:xmpp:hints'/>", tag2}
+	for _, from := range []struct {
+		device  *device
+		payload string
+	}{{v2, ""}, {ng, "<im-ng xmlns='urn:xmpp:im-ng:0'/>"}, {classic, modifiers[0]}} {
+		from.device.send("<message type='chat' id='e' to='p@irc.h.example/r'><body>x</body>" + from.payload + "</message>")
+		got := until("</message>")
+		for _, m := range modifiers {
+			if strings.Count(got, m) != 1 {
+				t.Errorf("exclusive, left as %s", got)
+			}
+		}
+		from.device.send("<message type='chat' id='c' to='p@irc.h.example'><body>x</body></message>")
+		if got = until("</message>"); !strings.HasSuffix(got, "<body>x</body>"+tag2+"</message>") {
+			t.Errorf("conversation, left as %s", got)
+		}
+	}
+
+	write("<message type='chat' from='p@irc.h.example/r' to='bob@h.example/v2'><body>for one</body>" + strings.Join(modifiers, "") + "</message>")
+	if got := v2.until("for one"); !strings.HasSuffix(got, "<body>for one</body></message>") {
+		t.Errorf("entered as %s", got)
+	}
+	write("<message type='chat' from='p@irc.h.example/r' to='bob@h.example/classic'><body>for all</body></message>")
+	if got := v2.until("for all"); !strings.Contains(got, "<xmpp-1 ") || !strings.Contains(got, "to='bob@h.example' ") {
+		t.Errorf("v2 got %s", got)
+	}
+	for _, d := range []*device{ng, classic} {
+		if got := d.until("for all"); strings.Contains(got, "<xmpp-") {
+			t.Errorf("%s got %s", d.session.JID(), got)
+		}
+	}
+
+	// The component finds the server, and users the component.
+	write("<iq type='get' id='d' from='irc.h.example' to='h.example'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>")
+	if got := until("</iq>"); !strings.Contains(got, "category='server' type='im'") {
+		t.Errorf("disco: %s", got)
+	}
+	ng.send("<iq type='get' id='items' to='h.example'><query xmlns='http://jabber.org/protocol/disco#items'/></iq>")
+	if got := ng.until("id='items'"); !strings.Contains(got, "<item jid='irc.h.example'/>") {
+		t.Errorf("items: %s", got)
+	}
+
+	// In order to the last: the server stops.
+	ng.send("<message type='chat' id='last' to='p@irc.h.example'><body>last</body></message>")
+	stop()
+	if got := until("</stream:stream>"); !strings.Contains(got, "<body>last</body>") || !strings.Contains(got, "<system-shutdown ") {
+		t.Errorf("the end: %s", got)
+	}
+}
