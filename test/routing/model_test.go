@@ -17,7 +17,8 @@ func (p profile) modern() bool { return p == ng || p == v2 }
 
 // device is a session as the model sees it.
 type device struct {
-	name      string
+	kind      string // the template's name
+	name      string // the resource
 	profile   profile
 	available bool
 	priority  int
@@ -124,6 +125,10 @@ func (m *message) outcome() *outcome {
 		m.one(out)
 	default: // R-INT-2, R-INT-9
 		m.conversation(out)
+	}
+	for d, f := range out.forms {
+		f.xmpp1 = d.profile == v2 && m.from.profile != v2 // R-GW-3: it enters from outside of this server and its v2 sessions
+		out.forms[d] = f
 	}
 	return out
 }

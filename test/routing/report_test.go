@@ -22,7 +22,7 @@ func openQuestions() []openQuestion {
 			return at == m.addressed && at.profile == ng && m.exclusive() && !m.kind.imng
 		}},
 		{"R-INT-7", "what looks like a private message to a room's occupant is exclusive, and still a carbon to the sender's devices", func(m *message, at *device) bool {
-			return m.kind.roomPrivate && m.exclusive() && at.account == m.from.account && at.profile == carbons
+			return m.kind.roomElement && m.is("chat", "normal") && m.exclusive() && at.account == m.from.account && at.profile == carbons
 		}},
 		{"XEP-0280 6.1", "a headline with a chat state, receipt, marker or invitation isn't copied", func(m *message, at *device) bool {
 			return m.is("headline") && m.bare() && m.eligible() && at.profile == carbons
@@ -66,7 +66,7 @@ func (b *disagreements) note(r *round, at *device, k key, got, want string) {
 			return
 		}
 	}
-	line := fmt.Sprintf("%s\n\t%s's %s\n\tserver: %s\n\tmodel:  %s", m.describe(), at.account.role(m), at.name, got, want)
+	line := fmt.Sprintf("%s\n\t%s's %s\n\tserver: %s\n\tmodel:  %s", m.describe(), at.account.role(m), at.kind, got, want)
 	b.add(r.anonymous(m, line), fmt.Sprintf("devices %s, %s sends %s", r.devices(), m.from.full(), m.xml()))
 }
 
@@ -90,7 +90,7 @@ func (r *round) anonymous(m *message, line string) string {
 func (r *round) devices() string {
 	var names []string
 	for _, d := range r.recipient.devices {
-		names = append(names, d.name)
+		names = append(names, d.kind)
 	}
 	return "[" + strings.Join(names, " ") + "]" + r.variant.String()
 }
@@ -123,7 +123,7 @@ func (m *message) describe() string {
 	case m.absent:
 		to = "an absent full JID"
 	case m.addressed != nil:
-		to = m.addressed.name
+		to = m.addressed.kind
 	}
 	relation := "a stranger's"
 	switch {
@@ -132,7 +132,7 @@ func (m *message) describe() string {
 	case m.known():
 		relation = "a contact's"
 	}
-	return fmt.Sprintf("%s (%s) to %s from %s %s", m.kind.name, typ, to, relation, m.from.name)
+	return fmt.Sprintf("%s (%s) to %s from %s %s", m.kind.name, typ, to, relation, m.from.kind)
 }
 
 func (a *account) role(m *message) string {

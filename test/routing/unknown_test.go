@@ -67,7 +67,7 @@ func (r *round) answers(m *message, address string, to *account) string {
 		for _, el := range list {
 			raw := strings.ReplaceAll(el.Raw(), to.bare, "ADDRESSED")
 			id := archiveID(raw, m.from.account.bare)
-			b.WriteString(d.name + " " + strings.ReplaceAll(raw, id, "ID") + "\n")
+			b.WriteString(d.kind + " " + strings.ReplaceAll(raw, id, "ID") + "\n")
 		}
 	}
 	return b.String()

@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -126,6 +127,7 @@ func newWorld(t *testing.T) *world {
 	cfg.Data = ":memory:"
 	cfg.C2S, cfg.C2STLS, cfg.HTTP = config.Off, config.Off, config.Off
 	cfg.Cert, cfg.Key = id.cert, id.key
+	cfg.Auth.Plain = true
 	cfg.Auth.Iterations = sasl.MinIterations
 	cfg.Limits.OfflineMessages = 100_000
 	cfg.Limits.OutboxBytes = 256 << 20
@@ -214,6 +216,35 @@ func (w *world) connect(bare, resource string) *xmppclient.Client {
 	return c
 }
 
+// connectV2 logs a session in with XMPP 2.0's session request, in one write. The resource is the server's choice.
+func (w *world) connectV2(d *device) *xmppclient.Client {
+	near, far := net.Pipe()
+	w.srv.ServeConn(far, true)
+	account := jid.MustParse(d.account.bare)
+	c, err := xmppclient.Open(near, xmppclient.Config{Account: account, TLS: w.id.tls, Direct: true}, true)
+	if err != nil {
+		w.t.Fatalf("%s: %v", d.account.bare, err)
+	}
+	w.open = append(w.open, c)
+	plain := base64.StdEncoding.EncodeToString([]byte("\x00" + account.Local() + "\x00secret"))
+	if err := c.SendRaw([]byte("<?xml version='1.0'?><stream:stream to='localhost' version='1.0' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>" +
+		"<authenticate xmlns='urn:xmpp:sasl:2' mechanism='PLAIN'><initial-response>" + plain + "</initial-response>" +
+		"<bind xmlns='urn:xmpp:bind:0'><session xmlns='urn:xmpp:tmp:xmpp-2:0'/></bind></authenticate>")); err != nil {
+		w.t.Fatal(err)
+	}
+	settle()
+	for ev, _ := c.Take(); ev != nil; ev, _ = c.Take() {
+		success, err := xmltree.Parse([]byte(xmppclient.XML(ev)), stanza.NSClient, xmltree.Limits{})
+		if err != nil || !success.Is("urn:xmpp:sasl:2", "success") {
+			continue
+		}
+		d.name = jid.MustParse(success.Child("urn:xmpp:sasl:2", "authorization-identifier").Text()).Resource()
+		return c
+	}
+	w.t.Fatalf("%s: no session of XMPP 2.0", d.account.bare)
+	return nil
+}
+
 // resume goes on with a session whose connection broke.
 func (w *world) resume(d *device, old *xmppclient.Client) (*xmppclient.Client, error) {
 	c, err := w.dial(d.account.bare)
@@ -236,7 +267,12 @@ func (w *world) neverArchive(a *account) {
 
 // login brings a device online, with stream management if it is to outlive its connection.
 func (w *world) login(d *device, managed bool) *xmppclient.Client {
-	c := w.connect(d.account.bare, d.name)
+	var c *xmppclient.Client
+	if d.profile == v2 {
+		c = w.connectV2(d)
+	} else {
+		c = w.connect(d.account.bare, d.name)
+	}
 	if managed {
 		if err := c.EnableSM(true); err != nil {
 			w.t.Fatal(err)
