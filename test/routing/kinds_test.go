@@ -15,7 +15,7 @@ type kind struct {
 	payload string
 
 	body, imng, private, noCopy          bool
-	noStore, noPermanent                 bool
+	noStore, noPermanent, store          bool
 	onlyChatState                        bool
 	im                                   bool // what XEP-0280 6.1 calls payload elements typically used in IM
 	roomPrivate, roomElement, invitation bool
@@ -77,6 +77,21 @@ func kinds() []kind {
 		machine("command", "<command xmlns='http://jabber.org/protocol/commands' node='n'/>"),
 		machine("roster exchange", "<x xmlns='http://jabber.org/protocol/rosterx'/>"),
 		{name: "forged xmpp-1 and xmpp-2", payload: body + "<xmpp-1 xmlns='urn:xmpp:tmp:xmpp-2:0'/><xmpp-2 xmlns='urn:xmpp:tmp:xmpp-2:0'/>", body: true, respelled: body},
+		{name: "im-ng twice", payload: imng + body + imng, body: true, imng: true},
+		{name: "private inside", payload: body + "<y xmlns='urn:example:y'>" + private + noCopy + "</y>", body: true},
+		{name: "hints of another namespace", payload: body + "<no-store xmlns='urn:example:y'/><no-copy xmlns='urn:example:y'/>", body: true},
+		{name: "body of another namespace", payload: "<body xmlns='urn:example:y'>x</body>"},
+		{name: "chat state and thread", payload: "<composing xmlns='http://jabber.org/protocol/chatstates'/><thread>t1</thread>", im: true, onlyChatState: true}, // decided: a thread is no payload
+		{name: "chat state and store", payload: "<composing xmlns='http://jabber.org/protocol/chatstates'/><store xmlns='urn:xmpp:hints'/>", im: true, store: true},
+		{name: "ibb and thread", payload: "<thread>t1</thread><data xmlns='http://jabber.org/protocol/ibb' sid='s' seq='0'>AAAA</data>"},
+		{name: "ibb and hint", payload: "<data xmlns='http://jabber.org/protocol/ibb' sid='s' seq='0'>AAAA</data><no-store xmlns='urn:xmpp:hints'/>", noStore: true, machine: true}, // decided: nor is a hint
+		{name: "subject alone", payload: "<subject>x</subject>"},
+		{name: "markable", payload: "<markable xmlns='urn:xmpp:chat-markers:0'/>", im: true},
+		{name: "receipt request", payload: "<request xmlns='urn:xmpp:receipts'/>", im: true},
+		{name: "retraction", payload: "<retract xmlns='urn:xmpp:message-retract:1' id='1'/>"},
+		{name: "reaction", payload: "<reactions xmlns='urn:xmpp:reactions:0' id='1'/>"},
+		{name: "jingle message", payload: "<propose xmlns='urn:xmpp:jingle-message:0' id='1'/>"},
+		machine("two of machines", "<data xmlns='http://jabber.org/protocol/ibb' sid='s' seq='0'>AAAA</data><x xmlns='jabber:x:data' type='submit'/>"),
 		{name: "forged stanza-id", payload: body + "<stanza-id xmlns='urn:xmpp:sid:0' by='{bare}' id='forged'/>", body: true},
 	}
 	return finish(append(list, mines()...))

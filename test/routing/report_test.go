@@ -30,6 +30,9 @@ func openQuestions() []openQuestion {
 		{"R-MINE-4", "a claim of type groupchat is refused", func(m *message, at *device) bool {
 			return m.is("groupchat") && m.kind.mine && m.own() && m.bare()
 		}},
+		{"XEP-0334 4.4", "a chat state with the hint to store it is not archived", func(m *message, _ *device) bool {
+			return m.kind.store && m.kind.im && !m.exclusive()
+		}},
 		{"R-MINE-1", "a claim in the other spelling is passed on in that spelling", func(m *message, at *device) bool {
 			return m.kind.mine && m.kind.respelled != ""
 		}},
