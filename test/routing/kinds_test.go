@@ -23,7 +23,7 @@ type kind struct {
 	whose, mine                          bool
 	malformed                            bool // a claim that is none
 	inner, stripped                      string
-	respelled                            string // what the server makes of the payload, if not the same
+	unspelled, respelled                 string // what the server makes of the payload, if not the same
 }
 
 const (
@@ -147,6 +147,9 @@ func finish(list []kind) []kind {
 			panic(fmt.Sprintf("%s: %v", k.name, err))
 		}
 		k.inner = inner(el, added)
+		if k.respelled != "" {
+			k.unspelled = k.payload
+		}
 		k.stripped = inner(el, func(el xmltree.Element) bool { return added(el) || isMine(el) })
 	}
 	return list

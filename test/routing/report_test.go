@@ -14,27 +14,51 @@ import (
 type openQuestion struct {
 	rule, why string
 	is        func(m *message, at *device) bool
+	server    func(m *message, at *device, k key, want form) form // what there is instead
 }
+
+func nothing(*message, *device, key, form) form { return form{} }
 
 func openQuestions() []openQuestion {
 	return []openQuestion{
 		{"R-GW-4", "an exclusive message that isn't marked reaches an ng session without <im-ng/>", func(m *message, at *device) bool {
-			return at == m.addressed && at.profile == ng && m.exclusive() && !m.kind.imng
+			return at == m.addressed && at.profile == ng && m.exclusive()
+		}, func(_ *message, _ *device, _ key, want form) form {
+			want.imng = false
+			return want
 		}},
-		{"R-INT-7", "what looks like a private message to a room's occupant is exclusive, and still a carbon to the sender's devices", func(m *message, at *device) bool {
-			return m.kind.roomElement && m.is("chat", "normal") && m.exclusive() && at.account == m.from.account && at.profile == carbons
+		{"R-INT-7", "an exclusive message with an element of rooms is a carbon to the sender's other devices", func(m *message, at *device) bool {
+			return m.kind.roomElement && m.is("chat", "normal") && m.exclusive() && at.profile == carbons && at != m.from && !m.own()
+		}, func(m *message, _ *device, _ key, _ form) form {
+			f := wrapped(m.form(m.address()), "sent")
+			f.imng = m.kind.imng
+			return f
 		}},
 		{"XEP-0280 6.1", "a headline with a chat state, receipt, marker or invitation isn't copied", func(m *message, at *device) bool {
 			return m.is("headline") && m.bare() && m.eligible() && at.profile == carbons
-		}},
-		{"R-MINE-4", "a claim of type groupchat is refused", func(m *message, at *device) bool {
+		}, nothing},
+		{"R-MINE-4", "a claim of type groupchat is refused", func(m *message, _ *device) bool {
 			return m.is("groupchat") && m.kind.mine && m.own() && m.bare()
+		}, func(m *message, at *device, k key, _ form) form {
+			if at != m.from || !k.error {
+				return form{}
+			}
+			return form{how: "error", typ: "error", from: m.address(), to: m.from.full(), reason: "bad-request"}
 		}},
 		{"XEP-0334 4.4", "a chat state with the hint to store it is not archived", func(m *message, _ *device) bool {
-			return m.kind.store && m.kind.im && !m.exclusive()
+			return m.kind.store && !m.exclusive()
+		}, func(_ *message, _ *device, _ key, want form) form {
+			want.id = false
+			if want.how == "archived" || want.how == "offline" {
+				return form{}
+			}
+			return want
 		}},
-		{"R-MINE-1", "a claim in the other spelling is passed on in that spelling", func(m *message, at *device) bool {
+		{"R-MINE-1", "a claim in the other spelling is passed on in that spelling", func(m *message, _ *device) bool {
 			return m.kind.mine && m.kind.respelled != ""
+		}, func(m *message, _ *device, _ key, want form) form {
+			want.inner = m.kind.unspelled
+			return want
 		}},
 	}
 }
@@ -55,19 +79,28 @@ type disagreement struct {
 	example string
 }
 
+// differ notes that a device got something else than the model says; an empty form is nothing.
+func (b *disagreements) differ(r *round, at *device, k key, got, want form) {
+	if m := r.sent[k.id]; m != nil {
+		for _, q := range openQuestions() {
+			if q.is(m, at) && q.server(m, at, k, want) == got {
+				b.mu.Lock()
+				defer b.mu.Unlock()
+				b.known[q.rule]++
+				return
+			}
+		}
+	}
+	b.note(r, at, k, got.String(), want.String())
+}
+
 func (b *disagreements) note(r *round, at *device, k key, got, want string) {
-	m := r.sent[k.id]
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	m := r.sent[k.id]
 	if m == nil {
 		b.add(fmt.Sprintf("an unknown message at %s: %s", at.full(), got), "")
 		return
-	}
-	for _, q := range openQuestions() {
-		if q.is(m, at) {
-			b.known[q.rule]++
-			return
-		}
 	}
 	line := fmt.Sprintf("%s\n\t%s's %s\n\tserver: %s\n\tmodel:  %s", m.describe(), at.account.role(m), at.kind, got, want)
 	b.add(r.anonymous(m, line), fmt.Sprintf("devices %s, %s sends %s", r.devices(), m.from.full(), m.xml()))

@@ -342,12 +342,12 @@ func (r *round) check(d *device, c *xmppclient.Client) {
 func (r *round) compare(d *device, got, want map[key]form) {
 	for k, f := range got {
 		if want[k] != f {
-			r.bad.note(r, d, k, f.String(), want[k].String())
+			r.bad.differ(r, d, k, f, want[k])
 		}
 	}
 	for k, f := range want {
 		if _, ok := got[k]; !ok {
-			r.bad.note(r, d, k, "nothing", f.String())
+			r.bad.differ(r, d, k, form{}, f)
 		}
 	}
 }
