@@ -217,32 +217,40 @@ func (w *world) connect(bare, resource string) *xmppclient.Client {
 }
 
 // connectV2 logs a session in with XMPP 2.0's session request, in one write. The resource is the server's choice.
-func (w *world) connectV2(d *device) *xmppclient.Client {
+func (w *world) connectV2(d *device, request string) (*xmppclient.Client, error) {
 	near, far := net.Pipe()
 	w.srv.ServeConn(far, true)
 	account := jid.MustParse(d.account.bare)
 	c, err := xmppclient.Open(near, xmppclient.Config{Account: account, TLS: w.id.tls, Direct: true}, true)
 	if err != nil {
-		w.t.Fatalf("%s: %v", d.account.bare, err)
+		return nil, err
 	}
+	w.mu.Lock()
 	w.open = append(w.open, c)
+	w.mu.Unlock()
 	plain := base64.StdEncoding.EncodeToString([]byte("\x00" + account.Local() + "\x00secret"))
 	if err := c.SendRaw([]byte("<?xml version='1.0'?><stream:stream to='localhost' version='1.0' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>" +
 		"<authenticate xmlns='urn:xmpp:sasl:2' mechanism='PLAIN'><initial-response>" + plain + "</initial-response>" +
-		"<bind xmlns='urn:xmpp:bind:0'><session xmlns='urn:xmpp:tmp:xmpp-2:0'/></bind></authenticate>")); err != nil {
-		w.t.Fatal(err)
+		"<bind xmlns='urn:xmpp:bind:0'>" + request + "</bind></authenticate>")); err != nil {
+		return nil, err
 	}
-	settle()
-	for ev, _ := c.Take(); ev != nil; ev, _ = c.Take() {
-		success, err := xmltree.Parse([]byte(xmppclient.XML(ev)), stanza.NSClient, xmltree.Limits{})
-		if err != nil || !success.Is("urn:xmpp:sasl:2", "success") {
-			continue
+	for {
+		ev, err := c.Next(w.t.Context())
+		if err != nil {
+			return nil, err
 		}
-		d.name = jid.MustParse(success.Child("urn:xmpp:sasl:2", "authorization-identifier").Text()).Resource()
-		return c
+		el, err := xmltree.Parse([]byte(xmppclient.XML(ev)), stanza.NSClient, xmltree.Limits{})
+		switch {
+		case err != nil:
+			return nil, err
+		case el.Is("urn:xmpp:sasl:2", "failure"):
+			return nil, errors.New(el.Raw())
+		case el.Is("urn:xmpp:sasl:2", "success"):
+			full, err := jid.Parse(el.Child("urn:xmpp:sasl:2", "authorization-identifier").Text())
+			d.name = full.Resource()
+			return c, err
+		}
 	}
-	w.t.Fatalf("%s: no session of XMPP 2.0", d.account.bare)
-	return nil
 }
 
 // resume goes on with a session whose connection broke.
@@ -269,7 +277,10 @@ func (w *world) neverArchive(a *account) {
 func (w *world) login(d *device, managed bool) *xmppclient.Client {
 	var c *xmppclient.Client
 	if d.profile == v2 {
-		c = w.connectV2(d)
+		var err error
+		if c, err = w.connectV2(d, "<session xmlns='urn:xmpp:tmp:xmpp-2:0'/>"); err != nil {
+			w.t.Fatalf("%s: %v", d.account.bare, err)
+		}
 	} else {
 		c = w.connect(d.account.bare, d.name)
 	}
@@ -310,7 +321,7 @@ func messages(c *xmppclient.Client) ([]xmltree.Element, error) {
 	var list []xmltree.Element
 	for ev, _ := c.Take(); ev != nil; ev, _ = c.Take() {
 		switch {
-		case ev.Kind == stream.SMEnabled, ev.Kind == stream.SMResumed:
+		case ev.Kind == stream.SMEnabled, ev.Kind == stream.SMResumed, ev.Kind == stream.Features:
 		case ev.Kind != stream.Stanza && ev.Kind != stream.Answered:
 			return nil, fmt.Errorf("received %s", xmppclient.XML(ev))
 		case ev.Stanza.Kind == stanza.Message:
