@@ -26,7 +26,7 @@ type Live interface {
 	// AccountRemoved ends the sessions of an account that is no longer in the store, and forgets it.
 	AccountRemoved(ctx context.Context, bare jid.JID) error
 	// Explain says what would happen to a message now, on each side that is this server's.
-	Explain(ctx context.Context, st *stanza.Stanza, p route.Profile) ([]trail.Record, error)
+	Explain(ctx context.Context, st *stanza.Stanza, p route.Profile) (trail.Explanation, error)
 	// Trail is what became of the latest messages.
 	Trail() *trail.Ring
 }

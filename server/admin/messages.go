@@ -70,15 +70,11 @@ func explain(ctx context.Context, h *Host, args map[string]string) (Result, erro
 	if !h.serves(st.From.Domain()) && !h.serves(st.To.Domain()) {
 		return Result{}, fmt.Errorf("neither %s nor %s is a domain of this server (it serves %s)", st.From.Domain(), st.To.Domain(), strings.Join(h.Domains, ", "))
 	}
-	sides, err := h.Live.Explain(ctx, st, profile)
+	e, err := h.Live.Explain(ctx, st, profile)
 	if err != nil {
 		return Result{}, fmt.Errorf("asking the accounts: %w", err)
 	}
-	text := trail.Explain(sides)
-	if !h.serves(st.To.Domain()) && (len(sides) == 0 || sides[0].Stopped == 0) {
-		text += fmt.Sprintf("  then it leaves for %s, where other rules may hold; on the way out it is tagged for XMPP 2.0 (R-GW-1)\n", st.To.Domain())
-	}
-	return Result{Text: text, Data: sides}, nil
+	return Result{Text: e.Text(), Data: e}, nil
 }
 
 // explainedMessage makes the message of explain's arguments.

@@ -23,14 +23,23 @@ func (r *Record) Text() string {
 	return b.String()
 }
 
-// Explain is several sides of one message for people.
-func Explain(sides []Record) string {
+// Explanation is what would happen to a message.
+type Explanation struct {
+	Message string   `json:"message"` // which: in words
+	Sides   []Record `json:"sides"`
+	// Outside says what happens at the border, "" if the message stays inside.
+	Outside string `json:"outside,omitempty"`
+}
+
+// Text is the explanation for people.
+func (e *Explanation) Text() string {
 	var b strings.Builder
-	for i := range sides {
-		if i == 0 {
-			fmt.Fprintf(&b, "%s message from %s to %s\n", sides[i].Type, show(sides[i].From), show(sides[i].To))
-		}
-		sides[i].body(&b)
+	b.WriteString(show(e.Message) + "\n")
+	for i := range e.Sides {
+		e.Sides[i].body(&b)
+	}
+	if e.Outside != "" {
+		b.WriteString("  " + show(e.Outside) + "\n")
 	}
 	return b.String()
 }
