@@ -18,6 +18,7 @@ import (
 	"carillon.im/server/account"
 	"carillon.im/server/config"
 	"carillon.im/server/route"
+	"carillon.im/server/store"
 	"carillon.im/stanza"
 	"carillon.im/xmltree"
 )
@@ -193,6 +194,20 @@ func TestComponent(t *testing.T) {
 	if got := ng.until("id='items'"); !strings.Contains(got, "<item jid='irc.h.example'/>") {
 		t.Errorf("items: %s", got)
 	}
+
+	// An account that nobody has used is removed: its contacts elsewhere are told.
+	carol, err := s.store.CreateAccount(t.Context(), jid.MustParse("carol@h.example"), nil)
+	if err == nil {
+		err = s.store.Commit(t.Context(), store.RosterPut{Account: carol, Version: 1, Item: store.RosterItem{JID: jid.MustParse("p@irc.h.example"), Subscription: "both"}})
+	}
+	if err == nil {
+		_, err = s.Host().Call(t.Context(), "user remove", map[string]string{"jid": "carol@h.example"})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	until("<presence from='carol@h.example' to='p@irc.h.example' type='unsubscribe'/>")
+	until("<presence from='carol@h.example' to='p@irc.h.example' type='unsubscribed'/>")
 
 	// In order to the last: the server stops.
 	ng.send("<message type='chat' id='last' to='p@irc.h.example'><body>last</body></message>")

@@ -379,6 +379,28 @@ func TestCheck(t *testing.T) {
 	if code != 1 || !strings.Contains(got, "which must belong together") {
 		t.Errorf("code %d:\n%s", code, got)
 	}
+
+	// Components: the listener, and the files with their secrets.
+	dir := t.TempDir()
+	open, empty := filepath.Join(dir, "open"), filepath.Join(dir, "empty")
+	file := filepath.Join(dir, "carillon.toml")
+	text := fmt.Sprintf("component = %q\n[components.\"a.test\"]\nsecret_file = %q\n[components.\"b.test\"]\nsecret_file = %q\n[components.\"c.test\"]\nsecret_file = %q\n",
+		other.Addr(), open, empty, filepath.Join(dir, "gone"))
+	for name, content := range map[string]string{file: text, open: "parrot\n", empty: "\n"} {
+		if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	code, got, _ = carillon(t, "", append(args, "--config", file)...)
+	for _, want := range []string{"ERROR    component      listen tcp", "warning  component      others may read the secret " + open, "ERROR    component      b.test: " + empty + " is empty",
+		"ERROR    component      c.test: "} {
+		if code != 1 || !strings.Contains(got, want) {
+			t.Errorf("code %d, no %q in:\n%s", code, want, got)
+		}
+	}
+	if strings.Contains(got, "parrot") {
+		t.Error("the secret is told")
+	}
 	code, got, _ = carillon(t, "", "check", "--log-level", "x", "--set", "limits.depth=0")
 	if code != 1 || strings.Count(got, "ERROR    configuration") != 2 {
 		t.Errorf("code %d:\n%s", code, got)

@@ -357,8 +357,8 @@ type tick struct{}
 
 func (tick) apply(s *State, fx *effects) {
 	s.keepAgain(fx)
-	s.keepCursors(fx)
 	s.makeUpAll()
+	s.keepCursors(fx)
 	for i := 0; i < len(s.sessions); i++ {
 		x := s.sessions[i]
 		if x.detachedAt.IsZero() {

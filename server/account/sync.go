@@ -144,7 +144,7 @@ func (x *session) sendArchived(ctx context.Context, p syncPlan) error {
 	}
 	q := store.ArchiveQuery{Account: p.account, AfterID: p.after, Start: p.start, UpTo: x.moment()}
 	done := xep.Synced{Complete: p.complete}
-	if err := x.hub.limitSync(ctx, &q, &p, &done); err != nil {
+	if err := x.limitSync(ctx, &q, &p, &done); err != nil {
 		return err
 	}
 	x.follow(p.contiguous && done.Complete)
@@ -168,9 +168,9 @@ func (x *session) sendArchived(ctx context.Context, p syncPlan) error {
 }
 
 // limitSync finds where a catch-up begins that has a limit or names an id.
-func (h *Hub) limitSync(ctx context.Context, q *store.ArchiveQuery, p *syncPlan, done *xep.Synced) error {
+func (x *session) limitSync(ctx context.Context, q *store.ArchiveQuery, p *syncPlan, done *xep.Synced) error {
 	if p.want.After != "" && done.Complete {
-		known, err := h.cfg.Store.ArchiveHas(ctx, p.account, p.after)
+		known, err := x.hub.cfg.Store.ArchiveHas(ctx, p.account, p.after)
 		if err != nil {
 			return err
 		}
@@ -187,7 +187,7 @@ func (h *Hub) limitSync(ctx context.Context, q *store.ArchiveQuery, p *syncPlan,
 	first := store.ArchiveID(0)
 	back := *q
 	back.Backward, back.Max = true, p.max
-	more, err := h.cfg.Store.Archive(ctx, back, func(m store.ArchivedMessage) error {
+	more, err := x.readArchive(ctx, back, func(m store.ArchivedMessage) error {
 		if first == 0 || m.ID < first {
 			first = m.ID
 		}
@@ -206,7 +206,7 @@ func (x *session) sendRange(ctx context.Context, q *store.ArchiveQuery, head *xe
 	for q.UpTo != 0 && q.AfterID < q.UpTo {
 		q.Max = syncBatch
 		batch := make([]sm.Entry[tag], 0, syncBatch)
-		more, err := x.hub.readArchive(ctx, *q, func(m store.ArchivedMessage) error {
+		more, err := x.readArchive(ctx, *q, func(m store.ArchivedMessage) error {
 			data := head.Append(make([]byte, 0, len(m.Stanza)+256), m.ID.Append(id[:0]), m.ID.Time(), m.Stanza)
 			batch = append(batch, sm.Entry[tag]{Data: data, Tag: tag{id: m.ID, archived: true}})
 			return nil
@@ -231,15 +231,25 @@ func (x *session) sendRange(ctx context.Context, q *store.ArchiveQuery, head *xe
 	return nil
 }
 
-// readArchive reads the store as one of a few at a time.
-func (h *Hub) readArchive(ctx context.Context, q store.ArchiveQuery, fn func(store.ArchivedMessage) error) (more bool, err error) {
+// readArchive reads the store as one of a few at a time. A session that ended
+// while it waited for its turn takes none.
+func (x *session) readArchive(ctx context.Context, q store.ArchiveQuery, fn func(store.ArchivedMessage) error) (more bool, err error) {
 	select {
-	case h.reads <- struct{}{}:
+	case x.hub.reads <- struct{}{}:
 	case <-ctx.Done():
 		return false, ctx.Err()
 	}
-	defer func() { <-h.reads }()
-	return h.cfg.Store.Archive(ctx, q, fn)
+	defer func() { <-x.hub.reads }()
+	if x.hasEnded() {
+		return false, ErrEnded
+	}
+	return x.hub.cfg.Store.Archive(ctx, q, fn)
+}
+
+func (x *session) hasEnded() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.ended || x.overflow
 }
 
 // sendBatch queues archived messages, waiting while the queue is half full;

@@ -64,7 +64,10 @@ func (d *syncDevice) connect() {
 	switch {
 	case d.client != "":
 		// What it didn't acknowledge it doesn't have.
-		want.After, d.have, want.Max = "", d.have[:d.kept], 1<<20
+		want.After, d.have = "", d.have[:d.kept]
+		if d.kept == 0 {
+			want.Max = 1 << 20 // a new device would get the newest only
+		}
 	case want.After == "":
 		want.Start = testStart.Add(-time.Hour) // everything
 	}

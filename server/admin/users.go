@@ -105,6 +105,12 @@ func userRemove(ctx context.Context, h *Host, args map[string]string) (Result, e
 	if err != nil {
 		return Result{}, err
 	}
+	if h.Live != nil {
+		// Who is asked for its sessions is in memory, with the contacts elsewhere that must be told.
+		if _, err := h.Live.Sessions(ctx, bare); err != nil && !errors.Is(err, store.ErrNotFound) {
+			return Result{}, fmt.Errorf("asking for the sessions of %s: %w", bare, err)
+		}
+	}
 	// First the store, so that nobody who is thrown out can come back.
 	if err := h.Store.RemoveAccount(ctx, bare); err != nil {
 		return Result{}, accountError(bare, "removing", err)

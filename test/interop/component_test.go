@@ -82,6 +82,7 @@ func TestComponent(t *testing.T) {
 				return e.Kind == "message" && e.From == to && e.Body == "echo: "+text
 			})
 		}
+		a.do("ping", args{"to": service})
 		stop()
 		id := a.send("polly@"+service, "still there?")
 		a.await("error from the component that is gone", func(e *event) bool { return e.Kind == "message" && e.Type == "error" && e.ID == id })
