@@ -41,6 +41,10 @@ type ClientConfig struct {
 	// not seen it yet.
 	Advertised Advertised
 
+	// Extensible says that Advertised is the offer of SASL2, whose servers list the
+	// types of channel binding if they have any (XEP-0440 3, rule 4).
+	Extensible bool
+
 	// AllowPlain lets Choose return PLAIN. Set it under TLS only, and then with
 	// care: PLAIN gives the password away and has no protection from downgrades.
 	AllowPlain bool
@@ -51,10 +55,10 @@ type ClientConfig struct {
 
 // Choose returns the strongest mechanism that both sides have. It returns
 // ErrDowngrade for an offer with channel bindings that no mechanism uses (XEP-0440
-// 3, rule 5) and ErrNoMechanism when there is nothing in common.
+// 3, rule 5), or the reverse in SASL2 (rule 4), and ErrNoMechanism when there is nothing in common.
 func (cfg *ClientConfig) Choose() (string, error) {
 	offer := &cfg.Advertised
-	if offer.Bindings != nil && !offer.plus() {
+	if offer.Bindings != nil && !offer.plus() || cfg.Extensible && offer.plus() && len(offer.Bindings) == 0 {
 		return "", ErrDowngrade
 	}
 	_, bind := cfg.binding()

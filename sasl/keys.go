@@ -135,23 +135,49 @@ func DeriveKeys(h Hash, password string, salt []byte, iterations int) (Keys, err
 
 // deriveClientKeys is DeriveKeys for the client's keys. RFC 5802 3.
 func deriveClientKeys(h Hash, password string, salt []byte, iterations int) (ClientKeys, error) {
-	switch {
-	case h.Size() == 0:
-		return ClientKeys{}, fmt.Errorf("sasl: unknown hash %v", h)
-	case len(salt) == 0 || len(salt) > maxSalt:
-		return ClientKeys{}, fmt.Errorf("sasl: a salt of %d octets", len(salt))
-	case iterations < 1 || iterations > MaxIterations:
-		return ClientKeys{}, fmt.Errorf("sasl: %d iterations", iterations)
-	}
-	password, err := preparePassword(password)
+	salted, err := SaltPassword(h, password, salt, iterations)
 	if err != nil {
 		return ClientKeys{}, err
 	}
+	return ClientKeys{h, iterations, bytes.Clone(salt), h.hmac(salted, "Client Key"), h.hmac(salted, "Server Key")}, nil
+}
+
+// SaltPassword returns RFC 5802 3's SaltedPassword, which a client gives to a server that
+// asks for keys of another hash (XEP-0480 3). Who has it can log in. Errors are those of
+// DeriveKeys.
+func SaltPassword(h Hash, password string, salt []byte, iterations int) ([]byte, error) {
+	switch {
+	case h.Size() == 0:
+		return nil, fmt.Errorf("sasl: unknown hash %v", h)
+	case len(salt) == 0 || len(salt) > maxSalt:
+		return nil, fmt.Errorf("sasl: a salt of %d octets", len(salt))
+	case iterations < 1 || iterations > MaxIterations:
+		return nil, fmt.Errorf("sasl: %d iterations", iterations)
+	}
+	password, err := preparePassword(password)
+	if err != nil {
+		return nil, err
+	}
 	salted, err := pbkdf2.Key(h.new, password, salt, iterations, h.Size())
 	if err != nil {
-		return ClientKeys{}, fmt.Errorf("sasl: deriving keys: %w", err)
+		return nil, fmt.Errorf("sasl: deriving keys: %w", err)
 	}
-	return ClientKeys{h, iterations, bytes.Clone(salt), h.hmac(salted, "Client Key"), h.hmac(salted, "Server Key")}, nil
+	return salted, nil
+}
+
+// SaltedKeys are a server's keys for a SaltedPassword that was made with these
+// parameters. It fails for one that isn't as long as the hash, and for what DeriveKeys
+// refuses in hash, salt and iterations.
+func SaltedKeys(h Hash, salted, salt []byte, iterations int) (Keys, error) {
+	k := Keys{Hash: h, Iterations: iterations, Salt: bytes.Clone(salt)}
+	if h.Size() == 0 || len(salted) != h.Size() {
+		return Keys{}, fmt.Errorf("sasl: a salted password of %d octets for %v", len(salted), h)
+	}
+	k.StoredKey, k.ServerKey = h.sum(h.hmac(salted, "Client Key")), h.hmac(salted, "Server Key")
+	if err := k.check(h); err != nil {
+		return Keys{}, err
+	}
+	return k, nil
 }
 
 // VerifyPassword reports whether k was derived from the password. It derives the keys

@@ -337,6 +337,11 @@ func TestChoose(t *testing.T) {
 		{"nothing", Advertised{}, nil, true, "", "", ErrNoMechanism},
 	} {
 		cfg := ClientConfig{Username: "juliet", Password: "secret", Bindings: c.bindings, Advertised: c.offer, AllowPlain: c.plain, Rand: rand.Reader}
+		extensible := cfg
+		extensible.Extensible = true
+		if got, err := extensible.Choose(); c.name == "no list of types" && !errors.Is(err, ErrDowngrade) || c.name != "no list of types" && got != c.want {
+			t.Errorf("%s, SASL2: %s, %v", c.name, got, err)
+		}
 		got, err := cfg.Choose()
 		if got != c.want || !errors.Is(err, c.err) {
 			t.Errorf("%s: %s, %v", c.name, got, err)

@@ -1,6 +1,7 @@
 // Package sasl holds the SASL mechanisms (RFC 4422) that carillon speaks, both
 // sides: SCRAM with SHA-1, SHA-256 and SHA-512, with and without channel binding
-// (RFC 5802, RFC 7677), and PLAIN (RFC 4616).
+// (RFC 5802, RFC 7677), PLAIN (RFC 4616), and the hashed tokens of FAST
+// (draft-schmaus-kitten-sasl-ht-09).
 //
 // An exchange is a small state machine without I/O: Next takes the peer's message
 // and gives the one to send. Messages are raw octets. How they travel, the base64 and
@@ -186,13 +187,17 @@ func NewServer(mechanism string, cfg *ServerConfig) (Server, error) {
 
 // NewClient begins an exchange with a mechanism, for instance the one that
 // ClientConfig.Choose returned. It fails for a mechanism that is unknown or that the
-// configuration cannot serve.
+// configuration cannot serve. With the mechanisms of TokenMechanisms the token stands in
+// ClientConfig.Password.
 func NewClient(mechanism string, cfg *ClientConfig) (Client, error) {
 	if h, plus, ok := scramHash(mechanism); ok {
 		return newScramClient(cfg, h, plus)
 	}
 	if mechanism == Plain {
 		return newPlainClient(cfg)
+	}
+	if strings.HasPrefix(mechanism, "HT-") {
+		return newTokenClient(mechanism, cfg)
 	}
 	return nil, fmt.Errorf("sasl: unknown mechanism %q", mechanism)
 }

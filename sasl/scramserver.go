@@ -84,6 +84,7 @@ func (s *scramServer) checkBinding(gs2 *gs2Header) error {
 		data, ok := s.cfg.binding(gs2.binding)
 		if !ok {
 			e := malformed("unsupported channel binding type")
+			e.Err = ErrBindingType
 			if gs2.binding == "tls-unique" {
 				e.Err = ErrTLSUnique
 			}
@@ -96,7 +97,9 @@ func (s *scramServer) checkBinding(gs2 *gs2Header) error {
 		}
 	default:
 		if s.plus {
-			return malformed("-PLUS without channel binding")
+			e := malformed("-PLUS without channel binding")
+			e.Err = ErrBindingType
+			return e
 		}
 	}
 	return nil

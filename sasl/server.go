@@ -2,6 +2,7 @@ package sasl
 
 import (
 	"errors"
+	"fmt"
 	"io"
 )
 
@@ -20,9 +21,14 @@ func (*UnknownUser) Error() string { return ErrUnknownUser.Error() }
 // Is makes an *UnknownUser an ErrUnknownUser.
 func (*UnknownUser) Is(target error) bool { return target == ErrUnknownUser }
 
-// ErrTLSUnique is in the *Error of an exchange whose client binds to tls-unique,
-// which TLS 1.3 doesn't have and we don't offer (RFC 9266 1).
-var ErrTLSUnique = errors.New("sasl: client binds to tls-unique")
+// ErrBindingType is in the *Error of an exchange whose client binds to a type of channel
+// binding that wasn't offered, or to none with a mechanism that needs one. It says
+// nothing about the client's password.
+var ErrBindingType = errors.New("sasl: unsupported channel binding type")
+
+// ErrTLSUnique is the ErrBindingType of clients that bind to tls-unique, which TLS 1.3
+// doesn't have and we don't offer (RFC 9266 1).
+var ErrTLSUnique = fmt.Errorf("%w: tls-unique", ErrBindingType)
 
 // ServerConfig is what a server's exchanges need to know. Bindings and Advertised
 // belong to one connection, the rest to the server. Prepare, Lookup and Rand are

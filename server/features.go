@@ -92,8 +92,13 @@ func core() feature.Feature {
 			{XEP: "0334", Version: "1.0.0"},
 			{XEP: "0359", Version: "0.7.0"},
 			{XEP: "0368", Version: "1.1.0"},
+			{XEP: "0386", Version: "1.1.0"},
+			{XEP: "0388", Version: "1.0.4"},
 			{XEP: "0440", Version: "1.0.0"},
+			{XEP: "0474", Version: "0.5.0"},
 			{XEP: "0478", Version: "0.2.0"},
+			{XEP: "0484", Version: "0.2.0"},
+			{XEP: "0509", Version: "0.2.0"},
 		},
 		Disco: []feature.Disco{
 			{Scope: feature.Server, Vars: []string{"msgoffline"}},

@@ -10,7 +10,10 @@ import (
 	"carillon.im/server/account"
 	"carillon.im/server/c2s"
 	"carillon.im/server/features/register"
+	"carillon.im/server/route"
 	"carillon.im/server/store"
+	"carillon.im/stream"
+	"carillon.im/xep"
 )
 
 func pid() int { return os.Getpid() }
@@ -34,14 +37,72 @@ func (x session) Next(t c2s.Transport, dst []byte, limit int) ([]byte, bool) {
 }
 
 // Bind implements c2s.Accounts.
-func (a *accounts) Bind(ctx context.Context, r c2s.BindRequest) (c2s.Session, error) {
+func (a *accounts) Bind(ctx context.Context, r c2s.BindRequest) (c2s.Session, c2s.Bound, error) {
 	x, err := a.server.hub.Bind(ctx, account.BindRequest{
-		Account: r.Account, Resource: r.Resource, Transport: r.Transport, Conn: r.Conn, Address: r.Address})
+		Account: r.Account, Resource: r.Resource, Client: r.Client, Transport: r.Transport, Conn: r.Conn, Address: r.Address,
+		Profile: profile(r.Profile), Request: r.Session})
+	if err != nil {
+		return nil, c2s.Bound{}, err
+	}
+	if !r.Inline {
+		return session{x}, c2s.Bound{}, nil
+	}
+	if r.Inactive {
+		x.SetActive(false)
+	}
+	if inArchive(ctx, x) {
+		x.QueriedArchive()
+	}
+	b := c2s.Bound{Results: x.Results()}
+	if b.Archive, err = a.archive(ctx, x); err != nil {
+		// It spares the client a question, no more.
+		a.server.log.Error("an archive's bounds can't be read", "account", r.Account, "error", err)
+	}
+	return session{x}, b, nil
+}
+
+// inArchive reports whether all that was kept offline for a client is in its archive,
+// from where a client of Bind 2 takes it (XEP-0386 3.2). Who has any message left out
+// of the archive gets them in the classic way: a copy too many loses nothing.
+func inArchive(ctx context.Context, x *account.Session) bool {
+	snap, err := x.Owner().Snapshot(ctx)
+	return err == nil && snap.Archive.Default == "always" && len(snap.Archive.Never) == 0
+}
+
+func profile(p c2s.Profile) route.Profile {
+	switch p {
+	case c2s.Carbons:
+		return route.Carbons
+	case c2s.IMNG:
+		return route.NG
+	case c2s.Synced:
+		return route.V2
+	}
+	return route.Classic
+}
+
+// archive is what the session's archive holds.
+func (a *accounts) archive(ctx context.Context, x *account.Session) (*stream.Archive, error) {
+	owner := x.Owner()
+	id, err := owner.StoreID(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return session{x}, nil
+	settled, err := owner.Settled(ctx)
+	if err != nil || settled == 0 {
+		return &stream.Archive{}, err
+	}
+	first, last, err := a.server.store.ArchiveBounds(ctx, store.AccountID(id), store.ArchiveID(settled))
+	if err != nil {
+		return nil, err
+	}
+	if last == 0 {
+		return &stream.Archive{}, nil
+	}
+	return &stream.Archive{Start: edge(first), End: edge(last)}, nil
 }
+
+func edge(id store.ArchiveID) xep.MAMEdge { return xep.MAMEdge{ID: id.String(), Stamp: id.Time()} }
 
 // Resume implements c2s.Accounts.
 func (a *accounts) Resume(ctx context.Context, r c2s.ResumeRequest) (c2s.Session, c2s.Resumed, error) {

@@ -37,17 +37,15 @@ func (s *Server) refuseStanza(_ xmltree.Element, out []byte) (Event, []byte) {
 // 6.4.2).
 func (s *Server) takeAuth(el xmltree.Element, out []byte) (Event, []byte) {
 	n := s.nego
-	n.mechanism, n.empty = "", false
-	limit := s.cfg.MaxAuth
-	if limit <= 0 {
-		limit = defaultMaxAuth
+	if ev, ok := s.profile(NSSASL); !ok {
+		return ev, out
 	}
-	// Exchanges count, not failures: one that is never finished costs as much.
-	if n.auths++; n.auths > limit {
-		return failed(stanza.StreamPolicyViolation, "too many attempts to authenticate"), out
+	n.mechanism, n.empty = "", false
+	if ev, ok := s.countAuth(); !ok {
+		return ev, out
 	}
 	mechanism := el.Attr("mechanism")
-	if !slices.Contains(n.mechanisms, mechanism) {
+	if !slices.Contains(n.offer.Mechanisms, mechanism) {
 		return Event{}, s.Failure(out, sasl.InvalidMechanism, "")
 	}
 	data, present, condition := saslData(el)
@@ -63,24 +61,54 @@ func (s *Server) takeAuth(el xmltree.Element, out []byte) (Event, []byte) {
 	return Event{Kind: Auth, Name: n.mechanism, Data: data}, out
 }
 
+// profile notes which of the two profiles of SASL the client uses. It has to stay
+// with it: the downgrade protection of XEP-0474 is for one of them.
+func (s *Server) profile(space string) (Event, bool) {
+	if s.nego.space == "" {
+		s.nego.space = space
+	}
+	return failed(stanza.StreamPolicyViolation, "two profiles of SASL on one stream"), s.nego.space == space
+}
+
+// countAuth counts an exchange. Exchanges count, not failures: one that is never
+// finished costs as much.
+func (s *Server) countAuth() (Event, bool) {
+	limit := s.cfg.MaxAuth
+	if limit <= 0 {
+		limit = defaultMaxAuth
+	}
+	s.nego.auths++
+	return failed(stanza.StreamPolicyViolation, "too many attempts to authenticate"), s.nego.auths <= limit
+}
+
 func (s *Server) takeResponse(el xmltree.Element, out []byte) (Event, []byte) {
 	n := s.nego
-	if n.mechanism == "" {
+	var data []byte
+	var condition sasl.Condition
+	if el.Space() == NSSASL2 {
+		data, condition = sasl2Data(el)
+	} else if ev, ok := s.profile(NSSASL); !ok {
+		return ev, out
+	} else if n.mechanism == "" {
 		return Event{}, s.Failure(out, sasl.MalformedRequest, "no exchange is running")
+	} else {
+		data, _, condition = saslData(el)
 	}
-	data, _, condition := saslData(el)
 	if condition != "" {
 		return Event{Kind: AuthAbort}, s.Failure(out, condition, "")
 	}
 	if n.empty {
 		n.empty = false
-		return Event{Kind: Auth, Name: n.mechanism, Data: data}, out
+		return Event{Kind: Auth, Name: n.mechanism, Data: data, Login: n.login}, out
 	}
 	return Event{Kind: AuthResponse, Data: data}, out
 }
 
-// RFC 6120 6.4.4
-func (s *Server) takeAbort(_ xmltree.Element, out []byte) (Event, []byte) {
+// RFC 6120 6.4.4, XEP-0388 4.5
+func (s *Server) takeAbort(el xmltree.Element, out []byte) (Event, []byte) {
+	if ev, ok := s.profile(el.Space()); !ok {
+		return ev, out
+	}
 	return Event{Kind: AuthAbort}, s.Failure(out, sasl.Aborted, "")
 }
 
@@ -118,16 +146,16 @@ func saslData(el xmltree.Element) (data []byte, present bool, condition sasl.Con
 	return data, true, ""
 }
 
-// appendSASL writes a SASL element with data; nil is no data.
-func appendSASL(out []byte, name string, data []byte) []byte {
+// appendSASL writes an element of either profile with data; nil is no data.
+func appendSASL(out []byte, space, name string, data []byte) []byte {
 	out = append(out, '<')
 	out = append(out, name...)
-	out = append(out, " xmlns='"+NSSASL+"'"...)
+	out = appendAttr(out, " xmlns='", space)
 	if data == nil {
 		return append(out, "/>"...)
 	}
 	out = append(out, '>')
-	if len(data) == 0 {
+	if len(data) == 0 && space == NSSASL {
 		out = append(out, '=')
 	}
 	out = base64.StdEncoding.AppendEncode(out, data)
@@ -141,15 +169,24 @@ func (s *Server) Challenge(out, data []byte) []byte {
 	if len(data) == 0 {
 		data = nil // RFC 6120 6.4.3 has no "=" here
 	}
-	return appendSASL(out, "challenge", data)
+	return appendSASL(out, s.nego.space, "challenge", data)
 }
 
 // Failure ends the exchange; the client may begin another (RFC 6120 6.4.5).
 func (s *Server) Failure(out []byte, condition sasl.Condition, text string) []byte {
-	s.nego.mechanism, s.nego.empty = "", false
-	out = append(out, "<failure xmlns='"+NSSASL+"'><"...)
-	out = append(out, condition...)
-	out = append(out, "/>"...)
+	n := s.nego
+	n.mechanism, n.empty, n.login, n.task, n.tasking = "", false, nil, "", false
+	if n.space == NSSASL2 {
+		if s.state != statePlain {
+			s.state = stateSecure
+		}
+		// XEP-0388 2.6.2: its conditions are those of RFC 6120.
+		out = append(append(out, "<failure xmlns='"+NSSASL2+"'><"...), condition...)
+		out = append(out, " xmlns='"+NSSASL+"'/>"...)
+	} else {
+		out = append(append(out, "<failure xmlns='"+NSSASL+"'><"...), condition...)
+		out = append(out, "/>"...)
+	}
 	if text != "" {
 		out = append(out, "<text xml:lang='"+Lang+"'>"...)
 		out = xmltree.AppendText(out, text)
@@ -158,18 +195,18 @@ func (s *Server) Failure(out []byte, condition sasl.Condition, text string) []by
 	return append(out, "</failure>"...)
 }
 
-// Success lets the client in as account, a bare address, and expects its new
-// stream; data is the mechanism's last message, nil for none. The limits of
+// Success lets a client of the classic profile in as account, a bare address, and
+// expects its new stream; data is the mechanism's last message, nil for none. The limits of
 // authenticated streams hold from here on. A client that claimed another
 // account in its stream header is not let in (RFC 6120 6.4.6): then ok is false,
 // the failure has been written and the exchange is over.
 func (s *Server) Success(out, data []byte, account jid.JID) (_ []byte, ok bool) {
-	if from := s.nego.from; !from.IsZero() && from != account {
+	if !s.Accepts(account) {
 		return s.Failure(out, sasl.InvalidAuthzid, "the stream's 'from' is another account"), false
 	}
 	s.full = account
 	s.nego = &negotiating{}
 	s.restart(stateAuthed)
 	s.scan.SetLimits(s.cfg.Limits)
-	return appendSASL(out, "success", data), true
+	return appendSASL(out, NSSASL, "success", data), true
 }

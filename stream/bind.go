@@ -2,7 +2,6 @@ package stream
 
 import (
 	"strconv"
-	"strings"
 	"time"
 
 	"carillon.im/jid"
@@ -104,16 +103,15 @@ func (s *Server) BindFailed(out []byte, e *stanza.Error) []byte {
 
 // takeResume reads <resume/> (XEP-0198 5).
 func (s *Server) takeResume(el xmltree.Element, out []byte) (Event, []byte) {
-	h, ok := parseH(el)
-	id := el.Attr("previd")
-	if !ok || id == "" {
-		return Event{}, s.SMFailed(out, stanza.NewError(stanza.BadRequest, ""))
+	r := parseResume(el)
+	if r.Err != nil {
+		return Event{}, s.SMFailed(out, r.Err)
 	}
 	if s.nego.binds++; s.nego.binds > maxBind {
 		return failed(stanza.StreamPolicyViolation, "too many attempts to resume"), out
 	}
-	s.nego.resumeID = id
-	return Event{Kind: SMResume, Name: id, H: h}, out
+	s.nego.resumeID = r.ID
+	return Event{Kind: SMResume, Name: r.ID, H: r.H}, out
 }
 
 // refuseSM answers stream management where it may not be used (XEP-0198 3, 6).
@@ -124,13 +122,16 @@ func (s *Server) refuseSM(_ xmltree.Element, out []byte) (Event, []byte) {
 // Resumed tells the client that full's session goes on, and that the server has
 // handled h of its stanzas.
 func (s *Server) Resumed(out []byte, full jid.JID, h uint32) []byte {
-	out = append(out, "<resumed xmlns='"+NSSM+"' h='"...)
-	out = strconv.AppendUint(out, uint64(h), 10)
-	out = append(out, '\'')
-	out = appendAttr(out, " previd='", s.nego.resumeID)
+	out = appendResumed(out, s.nego.resumeID, h)
 	s.bound(full)
 	s.sm = true
-	return append(out, "/>"...)
+	return out
+}
+
+func appendResumed(out []byte, id string, h uint32) []byte {
+	out = append(out, "<resumed xmlns='"+NSSM+"' h='"...)
+	out = append(strconv.AppendUint(out, uint64(h), 10), '\'')
+	return append(appendAttr(out, " previd='", id), "/>"...)
 }
 
 // ResumeFailed tells the client that there is nothing to resume; it may bind a
@@ -145,14 +146,13 @@ func (s *Server) ResumeFailed(out []byte, e *stanza.Error, h uint32, known bool)
 func (s *Server) management(el xmltree.Element, out []byte) (Event, []byte) {
 	switch local := el.Local(); {
 	case local == "enable":
-		resume, ok := parseBool(el.Attr("resume"))
-		seconds, err := parseSeconds(el.Attr("max"))
-		if !ok || err != nil {
-			return Event{}, s.SMFailed(out, stanza.NewError(stanza.BadRequest, ""))
+		e := xep.ParseSMEnable(el)
+		if e.Err != nil {
+			return Event{}, s.SMFailed(out, e.Err)
 		}
-		return Event{Kind: SMEnable, Resume: resume, Max: seconds}, out
+		return Event{Kind: SMEnable, Resume: e.Resume, Max: e.Max}, out
 	case local == "a" && s.sm:
-		h, ok := parseH(el)
+		h, ok := xep.ParseSMCount(el)
 		if !ok {
 			return Event{}, s.SMFailed(out, stanza.NewError(stanza.BadRequest, ""))
 		}
@@ -169,17 +169,7 @@ func (s *Server) management(el xmltree.Element, out []byte) (Event, []byte) {
 // resumed, max is for how long it can be.
 func (s *Server) Enabled(out []byte, id string, resumable bool, max time.Duration) []byte {
 	s.sm = true
-	out = append(out, "<enabled xmlns='"+NSSM+"'"...)
-	if resumable {
-		out = appendAttr(out, " id='", id)
-		out = append(out, " resume='true'"...)
-		if max > 0 {
-			out = append(out, " max='"...)
-			out = strconv.AppendInt(out, int64(max/time.Second), 10)
-			out = append(out, '\'')
-		}
-	}
-	return append(out, "/>"...)
+	return xep.AppendSMEnabled(out, xep.SMEnabled{ID: id, Resume: resumable, Max: max})
 }
 
 // SMFailed answers a request of stream management that can't be granted
@@ -189,39 +179,5 @@ func (s *Server) SMFailed(out []byte, e *stanza.Error) []byte {
 }
 
 func appendSMFailed(out []byte, e *stanza.Error, h uint32, known bool) []byte {
-	out = append(out, "<failed xmlns='"+NSSM+"'"...)
-	if known {
-		out = append(out, " h='"...)
-		out = strconv.AppendUint(out, uint64(h), 10)
-		out = append(out, '\'')
-	}
-	out = append(out, "><"...)
-	out = append(out, e.Condition...)
-	return append(out, " xmlns='"+stanza.NSStanzaErrors+"'/></failed>"...)
-}
-
-// parseH reads the attribute h, an xs:unsignedInt (XEP-0198 4).
-func parseH(el xmltree.Element) (uint32, bool) {
-	h, err := strconv.ParseUint(strings.TrimSpace(el.Attr("h")), 10, 32)
-	return uint32(h), err == nil
-}
-
-// parseBool reads an optional xs:boolean (XEP-0198 5).
-func parseBool(v string) (b, ok bool) {
-	switch strings.TrimSpace(v) {
-	case "true", "1":
-		return true, true
-	case "false", "0", "":
-		return false, true
-	}
-	return false, false
-}
-
-// parseSeconds reads an optional number of seconds.
-func parseSeconds(v string) (time.Duration, error) {
-	if v = strings.TrimSpace(v); v == "" {
-		return 0, nil
-	}
-	n, err := strconv.ParseUint(v, 10, 31)
-	return time.Duration(n) * time.Second, err
+	return xep.AppendSMFailed(out, xep.SMFailed{Err: e, H: h, Known: known})
 }

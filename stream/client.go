@@ -6,6 +6,7 @@ import (
 
 	"carillon.im/jid"
 	"carillon.im/stanza"
+	"carillon.im/xep"
 	"carillon.im/xmltree"
 )
 
@@ -35,6 +36,7 @@ type Client struct {
 	state  state
 	opened bool // our header was written
 	ended  bool // our closing tag was written
+	sasl2  bool // Respond and Abort belong to Authenticate
 }
 
 // NewClient makes the machine of a new connection. Begin with Open, under direct
@@ -71,8 +73,9 @@ func (c *Client) StartTLS(out []byte) []byte {
 
 // Auth begins SASL; a nil initial is no initial response.
 func (c *Client) Auth(out []byte, mechanism string, initial []byte) []byte {
+	c.sasl2 = false
 	at := len(out)
-	out = appendSASL(out, "auth", initial)
+	out = appendSASL(out, NSSASL, "auth", initial)
 	// The attribute goes behind the namespace of the element just written.
 	const lead = "<auth xmlns='" + NSSASL + "'"
 	tail := string(out[at+len(lead):])
@@ -85,11 +88,18 @@ func (c *Client) Respond(out, data []byte) []byte {
 	if len(data) == 0 {
 		data = nil
 	}
-	return appendSASL(out, "response", data)
+	return appendSASL(out, c.saslSpace(), "response", data)
+}
+
+func (c *Client) saslSpace() string {
+	if c.sasl2 {
+		return NSSASL2
+	}
+	return NSSASL
 }
 
 // Abort gives up the exchange; AuthFailure follows.
-func (c *Client) Abort(out []byte) []byte { return appendSASL(out, "abort", nil) }
+func (c *Client) Abort(out []byte) []byte { return appendSASL(out, c.saslSpace(), "abort", nil) }
 
 // Bind asks for a resource, "" for one that the server makes up. The id is that
 // of the request.
@@ -106,16 +116,7 @@ func (c *Client) Bind(out []byte, id, resource string) []byte {
 
 // Enable asks for stream management (XEP-0198 3); max 0 is no wish.
 func (c *Client) Enable(out []byte, resume bool, max time.Duration) []byte {
-	out = append(out, "<enable xmlns='"+NSSM+"'"...)
-	if resume {
-		out = append(out, " resume='true'"...)
-	}
-	if max > 0 {
-		out = append(out, " max='"...)
-		out = strconv.AppendInt(out, int64(max/time.Second), 10)
-		out = append(out, '\'')
-	}
-	return append(out, "/>"...)
+	return xep.AppendSMEnable(out, &xep.SMEnable{Resume: resume, Max: max})
 }
 
 // Resume asks for the session id to go on (XEP-0198 5); h is how many of its
@@ -214,6 +215,8 @@ func (c *Client) unit(tok xmltree.Token) Event {
 		}
 	case NSSASL:
 		return c.sasl(el)
+	case NSSASL2:
+		return c.extensible(el)
 	case NSSM:
 		return c.management(el)
 	}
@@ -222,15 +225,7 @@ func (c *Client) unit(tok xmltree.Token) Event {
 
 func (c *Client) sasl(el xmltree.Element) Event {
 	if el.Local() == "failure" {
-		ev := Event{Kind: AuthFailure}
-		for e := range el.Children() {
-			if e.Local() == "text" {
-				ev.Text = e.Text()
-			} else {
-				ev.Name = e.Local()
-			}
-		}
-		return ev
+		return parseSASLFailure(el)
 	}
 	data, _, condition := saslData(el)
 	if condition != "" {
@@ -245,6 +240,20 @@ func (c *Client) sasl(el xmltree.Element) Event {
 		return Event{Kind: AuthSuccess, Data: data}
 	}
 	return failed(stanza.StreamUnsupportedStanzaType, "")
+}
+
+// parseSASLFailure reads <failure/> of either profile.
+func parseSASLFailure(el xmltree.Element) Event {
+	ev := Event{Kind: AuthFailure}
+	for e := range el.Children() {
+		switch {
+		case e.Local() == "text":
+			ev.Text = e.Text()
+		case e.Space() == NSSASL: // beside it SASL2 may have a condition of another namespace
+			ev.Name = e.Local()
+		}
+	}
+	return ev
 }
 
 func (c *Client) stanza(el xmltree.Element, size int) Event {
@@ -280,29 +289,21 @@ func (c *Client) management(el xmltree.Element) Event {
 	case "r":
 		return Event{Kind: SMRequest}
 	case "a":
-		if h, ok := parseH(el); ok {
+		if h, ok := xep.ParseSMCount(el); ok {
 			return Event{Kind: SMAck, H: h}
 		}
 	case "enabled":
-		resume, ok := parseBool(el.Attr("resume"))
-		max, err := parseSeconds(el.Attr("max"))
-		if ok && err == nil {
-			return Event{Kind: SMEnabled, Name: el.Attr("id"), Resume: resume, Max: max}
+		if e, ok := xep.ParseSMEnabled(el); ok {
+			return Event{Kind: SMEnabled, Name: e.ID, Resume: e.Resume, Max: e.Max}
 		}
 	case "resumed":
-		if h, ok := parseH(el); ok {
+		if h, ok := xep.ParseSMCount(el); ok {
 			c.state = stateBound
 			return Event{Kind: SMResumed, Name: el.Attr("previd"), H: h}
 		}
 	case "failed":
-		ev := Event{Kind: SMFailed, StanzaErr: stanza.NewError(stanza.UndefinedCondition, "")}
-		for e := range el.Children() {
-			if e.Space() == stanza.NSStanzaErrors && e.Local() != "text" {
-				ev.StanzaErr = stanza.NewError(stanza.Condition(e.Local()), "")
-			}
-		}
-		ev.H, ev.Known = parseH(el)
-		return ev
+		f := xep.ParseSMFailed(el)
+		return Event{Kind: SMFailed, StanzaErr: f.Err, H: f.H, Known: f.Known}
 	}
 	return failed(stanza.StreamBadFormat, "stream management: <"+el.Local()+"/>")
 }

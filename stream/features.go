@@ -1,6 +1,9 @@
 package stream
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
 	"strconv"
 
 	"carillon.im/stanza"
@@ -12,11 +15,13 @@ import (
 type state uint8
 
 const (
-	statePlain  state = iota // no TLS yet
-	stateSecure              // TLS, nobody authenticated
-	stateAuthed              // authenticated, no resource
-	stateBound               // negotiation is over
-	stateEnded               // nothing is read any more
+	statePlain    state = iota // no TLS yet
+	stateSecure                // TLS, nobody authenticated
+	stateExchange              // SASL2 is running: nothing else may be said (XEP-0388 2.4)
+	stateTask                  // SASL2 went well, a task is to be done (XEP-0388 2.6.3)
+	stateAuthed                // authenticated, no resource
+	stateBound                 // negotiation is over
+	stateEnded                 // nothing is read any more
 )
 
 // states is a set of state.
@@ -43,14 +48,19 @@ type row struct {
 	take, refuse func(*Server, xmltree.Element, []byte) (Event, []byte)
 }
 
-// negotiation are the elements of the negotiation. SASL2's <authenticate/> will
-// be a row that is legal in stateSecure, and its inline parts call the same
-// functions as the rows they stand for.
+// negotiation are the elements of the negotiation. The classic profile of SASL has
+// no state of its own while an exchange runs: its client may say other things in
+// between.
 var negotiation = [...]row{
 	{NSTLS, "starttls", in(statePlain), (*Server).takeStartTLS, (*Server).refuseStartTLS},
 	{NSSASL, "auth", in(stateSecure), (*Server).takeAuth, (*Server).refuseAuth},
 	{NSSASL, "response", in(stateSecure), (*Server).takeResponse, (*Server).refuseAuth},
 	{NSSASL, "abort", in(stateSecure), (*Server).takeAbort, (*Server).refuseAuth},
+	{NSSASL2, "authenticate", in(stateSecure), (*Server).takeAuthenticate, (*Server).refuseSASL2},
+	{NSSASL2, "response", in(stateExchange), (*Server).takeResponse, (*Server).refuseSASL2},
+	{NSSASL2, "abort", in(stateExchange, stateTask), (*Server).takeAbort, (*Server).refuseSASL2},
+	{NSSASL2, "next", in(stateTask), (*Server).takeNext, (*Server).refuseSASL2},
+	{NSSASL2, "task-data", in(stateTask), (*Server).takeTaskData, (*Server).refuseSASL2},
 	{stanza.NSClient, "iq", in(stateSecure), (*Server).takeRegister, (*Server).refuseStanza},
 	{NSSM, "resume", in(stateAuthed), (*Server).takeResume, (*Server).refuseSM},
 	{NSSM, "", in(), nil, (*Server).refuseSM}, // XEP-0198 3: not before binding
@@ -74,6 +84,9 @@ func (s *Server) negotiate(el xmltree.Element, out []byte) (Event, []byte) {
 			known = r
 		}
 	}
+	if s.state == stateExchange || s.state == stateTask {
+		return failed(stanza.StreamPolicyViolation, "authentication is in progress"), out // XEP-0388 2.4
+	}
 	if known != nil {
 		return known.refuse(s, el, out)
 	}
@@ -91,11 +104,14 @@ type offer struct {
 var offers = [...]offer{
 	{in(statePlain), (*Server).offerStartTLS},
 	{in(stateSecure), (*Server).offerBindings},
+	{in(stateSecure), (*Server).offerSASL2},
 	{in(stateSecure), (*Server).offerMechanisms},
 	{in(stateSecure), (*Server).offerRegister},
-	{in(stateSecure, stateAuthed), (*Server).offerLimits},
+	{in(stateSecure, stateAuthed, stateBound), (*Server).offerLimits},
 	{in(stateAuthed), (*Server).offerBind},
-	{in(stateAuthed), (*Server).offerExtra},
+	{in(stateBound), (*Server).offerManagement},
+	{in(stateAuthed, stateBound), (*Server).offerExtra},
+	{in(stateSecure), (*Server).offerVersion}, // the last: it is of all before
 }
 
 // appendFeatures writes the features of the state (RFC 6120 4.3.2).
@@ -109,6 +125,14 @@ func (s *Server) appendFeatures(out []byte) []byte {
 	return append(out, "</stream:features>"...)
 }
 
+// offerVersion names what was offered, for a client that will log in without
+// waiting for it the next time (XEP-0509 2.1).
+func (s *Server) offerVersion(out []byte) []byte {
+	sum := sha256.Sum256(out[bytes.LastIndex(out, []byte("<stream:features>")):])
+	s.nego.version = base64.RawURLEncoding.EncodeToString(sum[:12])
+	return xep.AppendConfigVersion(out, s.nego.version)
+}
+
 // RFC 7590 3.1: nothing is offered before TLS but TLS.
 func (s *Server) offerStartTLS(out []byte) []byte {
 	return append(out, "<starttls xmlns='"+NSTLS+"'><required/></starttls>"...)
@@ -116,21 +140,17 @@ func (s *Server) offerStartTLS(out []byte) []byte {
 
 func (s *Server) offerMechanisms(out []byte) []byte {
 	out = append(out, "<mechanisms xmlns='"+NSSASL+"'>"...)
-	for _, m := range s.nego.mechanisms {
-		out = append(out, "<mechanism>"...)
-		out = append(out, m...)
-		out = append(out, "</mechanism>"...)
-	}
+	out = appendList(out, "mechanism", s.nego.offer.Mechanisms)
 	return append(out, "</mechanisms>"...)
 }
 
 // XEP-0440 2
 func (s *Server) offerBindings(out []byte) []byte {
-	if len(s.nego.bindings) == 0 {
+	if len(s.nego.offer.Bindings) == 0 {
 		return out
 	}
 	out = append(out, "<sasl-channel-binding xmlns='"+NSSASLCB+"'>"...)
-	for _, b := range s.nego.bindings {
+	for _, b := range s.nego.offer.Bindings {
 		out = append(out, "<channel-binding type='"...)
 		out = append(out, b...)
 		out = append(out, "'/>"...)
@@ -173,6 +193,15 @@ func (s *Server) offerLimits(out []byte) []byte {
 // as something to leave out; XEP-0198 3.
 func (s *Server) offerBind(out []byte) []byte {
 	return append(out, "<bind xmlns='"+NSBind+"'/><session xmlns='"+NSSession+"'><optional/></session><sm xmlns='"+NSSM+"'/>"...)
+}
+
+// offerManagement: a client of Bind 2 that didn't begin stream management with its
+// session can do so later.
+func (s *Server) offerManagement(out []byte) []byte {
+	if s.sm {
+		return out
+	}
+	return append(out, "<sm xmlns='"+NSSM+"'/>"...)
 }
 
 func (s *Server) offerExtra(out []byte) []byte { return append(out, s.cfg.Features...) }

@@ -42,6 +42,11 @@ type ServerConfig struct {
 	// Register offers to make accounts (XEP-0077).
 	Register bool
 
+	// BindInline are the features that Bind 2 can begin, by namespace (XEP-0386
+	// 3.1), Upgrades the tasks that SASL2 can give (XEP-0480 2.1), in XML's escapes
+	// if they need any.
+	BindInline, Upgrades []string
+
 	// MaxAuth is how many SASL exchanges a client may begin on a connection;
 	// RFC 6120 6.4.5 asks for 3 to 6. 0 stands for 5.
 	MaxAuth int
@@ -70,17 +75,21 @@ type Server struct {
 
 // negotiating is what a server knows about a stream until a resource is bound.
 type negotiating struct {
-	domain     jid.JID
-	from       jid.JID // the header's 'from', bare
-	mechanisms []string
-	bindings   []string
-	mechanism  string // of the exchange that is running
-	empty      bool   // an empty challenge was sent for want of an initial response
-	auths      int
-	binds      int
-	registers  int
-	bindIQ     *stanza.Stanza // waits for Bound or BindFailed
-	resumeID   string         // waits for Resumed or ResumeFailed
+	domain    jid.JID
+	from      jid.JID // the header's 'from', bare
+	offer     Offer
+	space     string // the profile of SASL that the client uses: NSSASL or NSSASL2
+	version   string // of what was offered (XEP-0509)
+	mechanism string // of the exchange that is running
+	login     *Login // of SASL2's exchange
+	task      string // of SASL2, to be done
+	tasking   bool   // and begun
+	empty     bool   // an empty challenge was sent for want of an initial response
+	auths     int
+	binds     int
+	registers int
+	bindIQ    *stanza.Stanza // waits for Bound or BindFailed
+	resumeID  string         // waits for Resumed or ResumeFailed
 }
 
 // NewServer makes the machine of a new connection without TLS. Where TLS comes
@@ -90,11 +99,10 @@ func NewServer(cfg *ServerConfig) *Server {
 }
 
 // Secured says that the TLS handshake is done, and what the stream under it
-// offers: SASL mechanisms, most wanted first, and types of channel binding
-// (XEP-0440). Everything that was said in the clear is forgotten (RFC 6120
+// offers. Everything that was said in the clear is forgotten (RFC 6120
 // 5.4.3.3).
-func (s *Server) Secured(mechanisms, bindings []string) {
-	s.nego = &negotiating{mechanisms: mechanisms, bindings: bindings}
+func (s *Server) Secured(offer Offer) {
+	s.nego = &negotiating{offer: offer}
 	s.lang = ""
 	s.restart(stateSecure)
 }
@@ -107,6 +115,15 @@ func (s *Server) restart(to state) {
 
 // Account is the authenticated account's bare address, zero before.
 func (s *Server) Account() jid.JID { return s.full.Bare() }
+
+// Address is the client's full address once a resource is bound, and Account's
+// before.
+func (s *Server) Address() jid.JID { return s.full }
+
+// Stage says in a word how far the stream has come, for logs.
+func (s *Server) Stage() string {
+	return [...]string{"plain", "secure", "authenticating", "task", "authenticated", "bound", "ended"}[s.state]
+}
 
 // Domain is the domain that the client asked for; zero before its header was
 // read and after binding, when it is the account's.
@@ -190,7 +207,7 @@ func (s *Server) unit(tok xmltree.Token, out []byte) (Event, []byte) {
 		return s.negotiate(el, out)
 	}
 	switch el.Space() {
-	case NSTLS, NSSASL, stanza.NSStreams:
+	case NSTLS, NSSASL, NSSASL2, stanza.NSStreams:
 		return s.negotiate(el, out) // every row refuses there
 	}
 	return Event{Kind: Element, Element: el, Size: tok.Size}, out

@@ -1,6 +1,8 @@
 package stream
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"strconv"
 	"strings"
@@ -33,15 +35,22 @@ func testConfig() *ServerConfig {
 		EarlySeconds: 30,
 		IdleSeconds:  300,
 		Features:     []byte("<csi xmlns='urn:xmpp:csi:0'/>"),
+		BindInline:   []string{"urn:xmpp:carbons:2", "urn:xmpp:sm:3"},
+		Upgrades:     []string{"UPGR-SCRAM-SHA-256", "UPGR-SCRAM-SHA-512"},
 	}
 }
 
 // driver makes the decisions that a server would: data "ok" is let in, "more"
 // challenged, all else refused; the resource "taken" is taken; the session
 // "old" can be resumed. What is said and what happens is written down.
+//
+// With SASL2, "task" has the upgrades of the login done first, and what the login
+// asks for is granted as Bind and SMResume are; the tag "taken" can't be bound.
 type driver struct {
-	m   *Server
-	out strings.Builder
+	m     *Server
+	out   strings.Builder
+	login *Login
+	tasks []string
 }
 
 func (d *driver) feed(in []byte) {
@@ -59,9 +68,21 @@ func (d *driver) decide(ev *Event, out []byte) []byte {
 	case NeedMore, Opened:
 		return out
 	case StartTLS:
-		m.Secured([]string{"SCRAM-SHA-1-PLUS", "SCRAM-SHA-1"}, []string{"tls-exporter"})
+		m.Secured(Offer{
+			Mechanisms: []string{"SCRAM-SHA-1-PLUS", "SCRAM-SHA-1"},
+			Bindings:   []string{"tls-exporter"},
+			Tokens:     []string{"HT-SHA-256-EXPR", "HT-SHA-256-NONE"},
+		})
 		return note("TLS")
 	case Auth, AuthResponse:
+		if ev.Login != nil {
+			d.login = ev.Login
+		} else if ev.Kind == Auth {
+			d.login = nil
+		}
+		if d.login != nil && (string(ev.Data) == "ok" || string(ev.Data) == "empty" || string(ev.Data) == "task") {
+			return d.welcome(out, ev.Data)
+		}
 		switch string(ev.Data) {
 		case "ok":
 			out, _ = m.Success(out, []byte("proof"), romeo)
@@ -75,6 +96,13 @@ func (d *driver) decide(ev *Event, out []byte) []byte {
 		return m.Failure(out, sasl.NotAuthorized, "")
 	case AuthAbort:
 		return note("aborted")
+	case Task:
+		return m.TaskData(out, []byte("<salt xmlns='urn:x'/>"))
+	case TaskData:
+		if ev.Element.Child("urn:x", "hash").Text() != "ok" {
+			return m.Failure(out, sasl.MalformedRequest, "")
+		}
+		return d.welcome(out, nil)
 	case Bind:
 		switch ev.Name {
 		case "taken":
@@ -128,17 +156,30 @@ const (
 	bind    = "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>balcony</resource></bind></iq>"
 	bindEnd = "</bind></iq>"
 
-	plainFeatures  = "<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls></stream:features>"
-	secureFeatures = "<stream:features><sasl-channel-binding xmlns='urn:xmpp:sasl-cb:0'><channel-binding type='tls-exporter'/></sasl-channel-binding>" +
+	plainFeatures = "<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls></stream:features>"
+	secureOffers  = "<stream:features><sasl-channel-binding xmlns='urn:xmpp:sasl-cb:0'><channel-binding type='tls-exporter'/></sasl-channel-binding>" +
+		"<authentication xmlns='urn:xmpp:sasl:2'><mechanism>SCRAM-SHA-1-PLUS</mechanism><mechanism>SCRAM-SHA-1</mechanism><inline>" +
+		"<bind xmlns='urn:xmpp:bind:0'><inline><feature var='urn:xmpp:carbons:2'/><feature var='urn:xmpp:sm:3'/></inline></bind><sm xmlns='urn:xmpp:sm:3'/>" +
+		"<fast xmlns='urn:xmpp:fast:0'><mechanism>HT-SHA-256-EXPR</mechanism><mechanism>HT-SHA-256-NONE</mechanism></fast></inline>" +
+		"<upgrade xmlns='urn:xmpp:sasl:upgrade:0'>UPGR-SCRAM-SHA-256</upgrade><upgrade xmlns='urn:xmpp:sasl:upgrade:0'>UPGR-SCRAM-SHA-512</upgrade></authentication>" +
 		"<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>SCRAM-SHA-1-PLUS</mechanism><mechanism>SCRAM-SHA-1</mechanism></mechanisms>" +
 		"<register xmlns='http://jabber.org/features/iq-register'/>" +
-		"<limits xmlns='urn:xmpp:stream-limits:0'><max-bytes>2000</max-bytes><idle-seconds>30</idle-seconds></limits></stream:features>"
+		"<limits xmlns='urn:xmpp:stream-limits:0'><max-bytes>2000</max-bytes><idle-seconds>30</idle-seconds></limits>"
 	authedFeatures = "<stream:features><limits xmlns='urn:xmpp:stream-limits:0'><max-bytes>4000</max-bytes><idle-seconds>300</idle-seconds></limits>" +
 		"<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/><session xmlns='urn:ietf:params:xml:ns:xmpp-session'><optional/></session><sm xmlns='urn:xmpp:sm:3'/>" +
 		"<csi xmlns='urn:xmpp:csi:0'/></stream:features>"
 	success = "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>cHJvb2Y=</success>"
 	bound   = "<iq id='b' type='result'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><jid>romeo@verona.lit/balcony</jid></bind></iq>"
 	end     = "</stream:stream>"
+)
+
+// version is XEP-0509's name of what is offered.
+var (
+	version = func() string {
+		sum := sha256.Sum256([]byte(secureOffers))
+		return base64.RawURLEncoding.EncodeToString(sum[:12])
+	}()
+	secureFeatures = secureOffers + "<config-version xmlns='urn:xmpp:iap:0' scheme='opaque' value='" + version + "'/></stream:features>"
 )
 
 func head(id int, attrs ...string) string {
@@ -235,7 +276,7 @@ func TestServer(t *testing.T) {
 		{"plain/message", "plain", "<message/>", streamError("not-authorized")},
 		{"plain/bind", "plain", bind, streamError("not-authorized")},
 		{"plain/unknown", "plain", "<what xmlns='urn:x'/>", streamError("unsupported-stanza-type")},
-		{"plain/sasl2", "plain", "<authenticate xmlns='urn:xmpp:sasl:2'/>", streamError("unsupported-stanza-type")},
+		{"plain/sasl2", "plain", "<authenticate xmlns='urn:xmpp:sasl:2'/>", sasl2Failure("encryption-required", "") + streamError("policy-violation", "TLS is required")},
 		{"plain/sm", "plain", "<enable xmlns='urn:xmpp:sm:3'/>", smFailed("unexpected-request")},
 		{"plain/close", "plain", end, "[closed]" + end},
 		{"plain/peer error", "plain", "<stream:error><conflict xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>", "[peer: conflict]" + end},
@@ -501,7 +542,7 @@ func FuzzServer(f *testing.F) {
 		run := func(size int) string {
 			d := &driver{m: NewServer(testConfig())}
 			if !plain {
-				d.m.Secured([]string{"SCRAM-SHA-1"}, nil)
+				d.m.Secured(Offer{Mechanisms: []string{"SCRAM-SHA-1"}, Tokens: []string{"HT-SHA-256-NONE"}})
 			}
 			for i := 0; i < len(in); i += size {
 				d.feed(in[i:min(i+size, len(in))])

@@ -24,6 +24,7 @@ import (
 
 	"carillon.im/jid"
 	"carillon.im/stanza"
+	"carillon.im/xep"
 	"carillon.im/xmltree"
 )
 
@@ -33,7 +34,7 @@ const (
 	NSSASL    = "urn:ietf:params:xml:ns:xmpp-sasl"    // RFC 6120 6
 	NSBind    = "urn:ietf:params:xml:ns:xmpp-bind"    // RFC 6120 7
 	NSSession = "urn:ietf:params:xml:ns:xmpp-session" // RFC 3921 3
-	NSSM      = "urn:xmpp:sm:3"                       // XEP-0198
+	NSSM      = xep.NSSM                              // XEP-0198
 	NSSASLCB  = "urn:xmpp:sasl-cb:0"                  // XEP-0440
 	NSLimits  = "urn:xmpp:stream-limits:0"            // XEP-0478
 )
@@ -75,13 +76,22 @@ const (
 	// when the peer was heard (client). Follow with Secured.
 	StartTLS
 	// Auth: the client begins SASL: Name is the mechanism, one of those offered,
-	// Data the initial response. Follow with Challenge, Success or Failure.
+	// Data the initial response. With SASL2 (XEP-0388), Login is set. Follow with
+	// Challenge or Failure, with Success if Login is nil, else with Welcome or
+	// Continue.
 	Auth
 	// AuthResponse: Data is the next SASL message, of the client for a server
 	// and of the server for a client.
 	AuthResponse
-	// AuthAbort: the client gave up the exchange; the failure is in the output.
+	// AuthAbort: the client gave up the exchange, or broke its rules; the failure is
+	// in the output.
 	AuthAbort
+	// Task: a client of SASL2 begins the task Name of Server.Continue; its Element
+	// is <next/>. Follow with TaskData, Continue, Welcome or Failure.
+	Task
+	// TaskData goes on with a task: what was said is in Element. Server: follow as
+	// for Task.
+	TaskData
 	// Register: a client that isn't authenticated asks for an account (XEP-0077
 	// 3.1): Stanza is its IQ, to be answered with Reply.
 	Register
@@ -102,8 +112,14 @@ const (
 	// Features: a client received the server's features, in Element.
 	Features
 	// AuthSuccess: a client was let in; Data is the server's last SASL message.
-	// The client opens a new stream with Open.
+	// After Auth the client opens a new stream with Open. After Authenticate the
+	// stream goes on, JID and Welcome say how, and Element is <success/> with what
+	// this package doesn't know.
 	AuthSuccess
+	// AuthContinue: the exchange of a client of SASL2 went well, Data is the server's
+	// last SASL message, and one of the tasks that ParseTasks finds in Element is to
+	// be done before it is let in. Follow with BeginTask or Abort.
+	AuthContinue
 	// AuthFailure: a client was refused; Name is the SASL condition, Text the
 	// server's explanation.
 	AuthFailure
@@ -134,6 +150,8 @@ type Event struct {
 	Name      string
 	Text      string
 	Data      []byte
+	Login     *Login
+	Welcome   *Welcome
 	From      jid.JID
 	JID       jid.JID
 }

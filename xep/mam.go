@@ -201,6 +201,16 @@ type MAMEdge struct {
 	Stamp time.Time
 }
 
+// ParseMAMEdge reads <start/> or <end/> of an archive's metadata; what isn't one is
+// the zero MAMEdge.
+func ParseMAMEdge(el xmltree.Element) MAMEdge {
+	stamp, err := ParseDateTime(el.Attr("timestamp"))
+	if err != nil || el.Attr("id") == "" {
+		return MAMEdge{}
+	}
+	return MAMEdge{ID: strings.Clone(el.Attr("id")), Stamp: stamp}
+}
+
 // AppendMAMMetadata appends the answer to a request for metadata (XEP-0313 5);
 // both edges of an empty archive are zero.
 func AppendMAMMetadata(dst []byte, start, end MAMEdge) []byte {

@@ -234,6 +234,7 @@ func parseJoin(el xmltree.Element, ask *SessionAsk) {
 // AppendSessionRequest appends <session/>; parts with an error are left out.
 func AppendSessionRequest(dst []byte, r *SessionRequest) []byte {
 	dst = append(dst, "<session xmlns='"+NSXMPP2+"'>"...)
+	content := len(dst)
 	for i := range r.Parts {
 		switch ask := &r.Parts[i]; {
 		case ask.Err != nil:
@@ -246,13 +247,14 @@ func AppendSessionRequest(dst []byte, r *SessionRequest) []byte {
 		case ask.Part == SessionJoin:
 			dst = appendAttr(append(dst, "<join"...), "room", ask.Room.String())
 			dst = append(appendAttr(dst, "nick", ask.Nick), '>')
+			inner := len(dst)
 			if ask.Sync != nil {
 				dst = appendSync(dst, ask.Sync)
 			}
-			dst = append(dst, "</join>"...)
+			dst = appendEnd(dst, inner, "join")
 		}
 	}
-	return append(dst, "</session>"...)
+	return appendEnd(dst, content, "session")
 }
 
 func appendSync(dst []byte, s *Sync) []byte {
@@ -280,17 +282,17 @@ type SessionResult struct {
 // request by its name, with a stanza's error in it if it was refused.
 func AppendSessionResult(dst []byte, results []SessionResult) []byte {
 	dst = append(dst, "<session xmlns='"+NSXMPP2+"'>"...)
+	content := len(dst)
 	for _, r := range results {
 		dst = append(append(dst, '<'), r.Part...)
-		dst = appendOptAttr(dst, "room", r.Room)
-		if r.Err == nil {
-			dst = append(dst, "/>"...)
-			continue
+		dst = append(appendOptAttr(dst, "room", r.Room), '>')
+		inner := len(dst)
+		if r.Err != nil {
+			dst = AppendStanza(dst, r.Err.AppendTo(nil))
 		}
-		dst = AppendStanza(append(dst, '>'), r.Err.AppendTo(nil))
-		dst = append(append(append(dst, "</"...), r.Part...), '>')
+		dst = appendEnd(dst, inner, string(r.Part))
 	}
-	return append(dst, "</session>"...)
+	return appendEnd(dst, content, "session")
 }
 
 // ParseSessionResult reads the <session/> inside <bound/>.

@@ -30,6 +30,15 @@ func appendElement(dst []byte, space, local, text string) []byte {
 	return append(append(append(dst, "</"...), local...), '>')
 }
 
+// appendEnd ends the element name, whose content begins at dst[content], or makes
+// it an empty one.
+func appendEnd(dst []byte, content int, name string) []byte {
+	if len(dst) == content {
+		return append(dst[:content-1], "/>"...)
+	}
+	return append(append(append(dst, "</"...), name...), '>')
+}
+
 // appendAttr appends an attribute.
 func appendAttr(dst []byte, name, value string) []byte {
 	dst = append(append(append(dst, ' '), name...), "='"...)

@@ -26,6 +26,8 @@ package c2s
 import (
 	"context"
 	"crypto/tls"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -34,6 +36,8 @@ import (
 	"carillon.im/jid"
 	"carillon.im/sasl"
 	"carillon.im/stanza"
+	"carillon.im/stream"
+	"carillon.im/xep"
 	"carillon.im/xmltree"
 )
 
@@ -43,15 +47,26 @@ const LevelTrace = slog.Level(-8)
 
 // Accounts is what connections need of the accounts.
 type Accounts interface {
-	// Bind makes a session for an authenticated client. The error is a
-	// *stanza.Error that the client is told, any other becomes
-	// internal-server-error.
-	Bind(ctx context.Context, req BindRequest) (Session, error)
+	// Bind makes a session for an authenticated client, with all that the request
+	// asks for, in one moment of the account's order. The error is a *stanza.Error
+	// that the client is told, any other becomes internal-server-error.
+	Bind(ctx context.Context, req BindRequest) (Session, Bound, error)
 
 	// Resume attaches the client to a session that it had (XEP-0198 5). The error
 	// is a *ResumeError, or a *stanza.StreamError that ends the stream; any other becomes internal-server-error.
 	Resume(ctx context.Context, req ResumeRequest) (Session, Resumed, error)
 }
+
+// Profile is how a session wants its messages, of what Bind 2 can begin.
+type Profile uint8
+
+// The profiles.
+const (
+	Classic Profile = iota // RFC 6121
+	Carbons                // XEP-0280
+	IMNG                   // XEP-0409
+	Synced                 // XMPP 2.0
+)
 
 // BindRequest asks for a session.
 type BindRequest struct {
@@ -60,6 +75,24 @@ type BindRequest struct {
 	Transport Transport
 	Conn      string // the connection's id, for logs
 	Address   netip.AddrPort
+
+	// Of Bind 2 (XEP-0386); zero in the classic way.
+	Inline   bool                // it is Bind 2: what is kept offline comes from the archive
+	Client   string              // the id of the user agent, whose other sessions end; "" if it has none
+	Profile  Profile             // from the beginning; Synced if there is a Session
+	Inactive bool                // XEP-0352, from the beginning
+	Session  *xep.SessionRequest // XMPP 2.0's request, nil for none; only with Config.Sync
+}
+
+// Bound is what a client of Bind 2 is told of its session; zero in the classic way.
+type Bound struct {
+	// Archive is what the archive holds at this moment (XEP-0386 3.2); nil: nothing
+	// is said.
+	Archive *stream.Archive
+
+	// Results are what became of each part of BindRequest.Session, in its order. What
+	// was malformed has its error there already.
+	Results []xep.SessionResult
 }
 
 // ResumeRequest asks for a session that was there before.
@@ -92,6 +125,71 @@ type Credentials interface {
 	// Keys returns an account's keys, and sasl.ErrUnknownUser where there is no
 	// account or no keys for this hash. It is called by many connections at once.
 	Keys(ctx context.Context, bare jid.JID, h sasl.Hash) (sasl.Keys, error)
+}
+
+// Upgrades takes keys that clients were asked for (XEP-0480).
+type Upgrades interface {
+	// AddKeys gives an account keys for a hash that it has none for.
+	AddKeys(ctx context.Context, bare jid.JID, k sasl.Keys) error
+}
+
+// Clients keeps what is known of the programs that use accounts, by account and the
+// id of the user agent, and their tokens (XEP-0484). It is called by many
+// connections at once.
+type Clients interface {
+	// Tokens returns the tokens that a client may log in with by this mechanism: two
+	// at most, the newer first, expired ones too. It returns none, and not an error,
+	// where there is no such account or client, and takes as long for them.
+	Tokens(ctx context.Context, bare jid.JID, client, mechanism string) ([]Token, error)
+
+	// UseToken notes, in one step, a login with a token of which the client has proved
+	// that it has it: tokens issued before are worth nothing any more, nor is this
+	// one with Invalidate (XEP-0484 3.5, 3.6). It returns ErrTokenUsed, and changes
+	// nothing, if the token is worth nothing by now, or use.Count isn't 0 and not
+	// above all counts before (3.4).
+	UseToken(ctx context.Context, bare jid.JID, client string, use TokenUse) error
+
+	// IssueToken keeps a new token for the client in place of one that was issued and
+	// never used. The one in use stays valid until the new one is used.
+	IssueToken(ctx context.Context, bare jid.JID, client string, t Token) error
+
+	// ClientSeen notes a login of a client. It comes before the IssueToken of the same
+	// login.
+	ClientSeen(ctx context.Context, bare jid.JID, seen Client) error
+}
+
+// ErrTokenUsed is what Clients.UseToken returns for a login that must not be.
+var ErrTokenUsed = errors.New("c2s: the token was replayed, replaced or revoked")
+
+// Token is a client's token (XEP-0484). It holds a secret.
+type Token struct {
+	Secret    string
+	Mechanism string
+	Issued    time.Time
+	Expiry    time.Time // whole seconds
+}
+
+// Format keeps the secret out of everything that is printed.
+func (t Token) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "c2s.Token(%s until %s)", t.Mechanism, t.Expiry.Format(time.RFC3339))
+}
+
+// TokenUse is a login with a token.
+type TokenUse struct {
+	Token      Token
+	Count      uint64 // the client's count of its attempts, 0 if it doesn't count
+	Invalidate bool
+	At         time.Time
+}
+
+// Client is what a login tells of a client.
+type Client struct {
+	ID, Software, Device string
+	Mechanism            string
+	ByToken              bool   // it logged in with a token, not with the password
+	Tag, Resource        string // that it bound, or has again; "" for none
+	At                   time.Time
+	Address              netip.AddrPort
 }
 
 // Registrar makes accounts for strangers (XEP-0077).
@@ -166,6 +264,15 @@ type Config struct {
 	Accounts    Accounts
 	Credentials Credentials
 	Registrar   Registrar // nil: there is no registration
+	Clients     Clients   // nil: there are no tokens, and clients aren't noted
+	Upgrades    Upgrades  // nil: no keys are asked for
+
+	// TokenLife is how long tokens are valid, 0 for three weeks; one is replaced upon
+	// use when it is older than TokenAge, 0 for a day.
+	TokenLife, TokenAge time.Duration
+
+	// Sync offers XMPP 2.0's session request.
+	Sync bool
 
 	// Certificate chooses the certificate of a handshake. A client that sends no
 	// SNI but said in the clear which domain it wants gets that as ServerName.
@@ -243,7 +350,7 @@ type Rate struct {
 func DefaultLimits() Limits {
 	return Limits{
 		Stanza:                    xmltree.Limits{MaxBytes: 256 << 10},
-		Early:                     xmltree.Limits{MaxBytes: 16 << 10, MaxDepth: 8, MaxAttrs: 32, MaxChildren: 32, MaxNamespaces: 32},
+		Early:                     xmltree.Limits{MaxBytes: 16 << 10, MaxDepth: 10, MaxAttrs: 32, MaxChildren: 256, MaxNamespaces: 32},
 		EarlyBytes:                64 << 10,
 		EarlyTime:                 30 * time.Second,
 		Unauthenticated:           2000,

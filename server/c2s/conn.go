@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"carillon.im/jid"
 	"carillon.im/stanza"
 	"carillon.im/stream"
 )
@@ -34,9 +35,12 @@ type conn struct {
 	dropped int   // bytes read behind the end
 	paid    int64 // BytesPerSecond: when what was read is paid for
 	direct  bool
-	secret  bool // what is written next must not be in a transcript
-	told    bool // the peer was told that the stream ended: only the end is awaited
-	clean   bool // the client closed its stream
+
+	mechanism string // of the login
+
+	secret bool // what is written next must not be in a transcript
+	told   bool // the peer was told that the stream ended: only the end is awaited
+	clean  bool // the client closed its stream
 
 	promoted bool // not counted as unauthenticated any more; by Server.mu
 
@@ -225,6 +229,11 @@ func (c *conn) interrupted(err error) error {
 		return nil
 	}
 	c.srv.Metrics.EarlyTimeouts.Add(1)
+	begun := 0
+	if c.login != nil {
+		begun = c.login.begun
+	}
+	c.log(slog.LevelDebug, "not logged in in time", slog.String("reached", c.mach.Stage()), slog.Int("bytes", c.early), slog.Int("exchanges", begun))
 	c.endEarly(nil, stanza.NewStreamError(stanza.StreamConnectionTimeout, "not logged in in time"))
 	return nil
 }
@@ -276,6 +285,8 @@ func (c *conn) negotiate(ev *stream.Event, out []byte) ([]byte, error) {
 		return nil, c.handshake()
 	case stream.Auth, stream.AuthResponse, stream.AuthAbort:
 		return c.auth(*ev, out), nil
+	case stream.Task, stream.TaskData:
+		return c.task(ev, out), nil
 	case stream.Register:
 		return c.mach.Reply(out, c.register(ev.Stanza)), nil
 	case stream.Bind:
@@ -294,39 +305,47 @@ func (c *conn) negotiate(ev *stream.Event, out []byte) ([]byte, error) {
 
 // bind asks the accounts for a session.
 func (c *conn) bind(ev *stream.Event, out []byte) []byte {
-	sess, err := c.srv.cfg.Accounts.Bind(c.srv.ctx, BindRequest{
+	sess, _, err := c.srv.cfg.Accounts.Bind(c.srv.ctx, BindRequest{
 		Account: c.mach.Account(), Resource: ev.Name, Transport: c, Conn: c.ID(), Address: c.addr,
 	})
 	if err != nil {
 		return c.mach.BindFailed(out, c.asError("binding a resource", err))
 	}
 	c.srv.Metrics.Bound.Add(1)
-	c.attach(sess, c.mach.Bound(out, sess.JID()), false)
-	c.log(slog.LevelDebug, "bound", slog.String("resource", sess.JID().Resource()))
+	c.attach(sess, c.mach.Bound(out, sess.JID()), false, false)
 	return nil
 }
 
 // resume asks the accounts for a session that was there before.
 func (c *conn) resume(ev *stream.Event, out []byte) []byte {
-	sess, res, err := c.srv.cfg.Accounts.Resume(c.srv.ctx, ResumeRequest{
-		Account: c.mach.Account(), ID: ev.Name, H: ev.H, Transport: c, Conn: c.ID(), Address: c.addr,
-	})
-	if err != nil {
-		var se *stanza.StreamError
-		if errors.As(err, &se) { // an h that was never sent (XEP-0198 4)
-			c.endEarly(out, se)
-			return nil
-		}
-		var re *ResumeError
-		if !errors.As(err, &re) {
-			re = &ResumeError{Err: c.asError("resuming a session", err)}
-		}
-		return c.mach.ResumeFailed(out, re.Err, re.H, re.Known)
+	sess, res, refused, broken := c.resumeSession(c.mach.Account(), ev.Name, ev.H)
+	switch {
+	case broken != nil:
+		c.endEarly(out, broken)
+		return nil
+	case refused != nil:
+		return c.mach.ResumeFailed(out, refused.Err, refused.H, refused.Known)
 	}
-	c.srv.Metrics.Resumed.Add(1)
-	c.attach(sess, c.mach.Resumed(out, sess.JID(), res.H), true)
-	c.log(slog.LevelDebug, "resumed", slog.String("resource", sess.JID().Resource()))
+	c.attach(sess, c.mach.Resumed(out, sess.JID(), res.H), true, true)
 	return nil
+}
+
+// resumeSession gets the session id of an account, or says why not: broken is for
+// an h that was never sent (XEP-0198 4) and ends the stream.
+func (c *conn) resumeSession(account jid.JID, id string, h uint32) (_ Session, _ Resumed, refused *ResumeError, broken *stanza.StreamError) {
+	sess, res, err := c.srv.cfg.Accounts.Resume(c.srv.ctx, ResumeRequest{
+		Account: account, ID: id, H: h, Transport: c, Conn: c.ID(), Address: c.addr,
+	})
+	switch {
+	case err == nil:
+		c.srv.Metrics.Resumed.Add(1)
+		return sess, res, nil, nil
+	case errors.As(err, &broken):
+		return nil, res, nil, broken
+	case !errors.As(err, &refused):
+		refused = &ResumeError{Err: c.asError("resuming a session", err)}
+	}
+	return nil, res, refused, nil
 }
 
 // asError is what the client is told for err.
@@ -340,7 +359,7 @@ func (c *conn) asError(doing string, err error) *stanza.Error {
 
 // attach makes the connection the session's: first, out is written, then what
 // the session has.
-func (c *conn) attach(sess Session, out []byte, sm bool) {
+func (c *conn) attach(sess Session, out []byte, sm, resumed bool) {
 	c.mu.Lock()
 	c.session, c.ctl, c.sm = sess, out, sm
 	c.mu.Unlock()
@@ -348,6 +367,8 @@ func (c *conn) attach(sess Session, out []byte, sm bool) {
 	c.lastRead.Store(c.srv.clock.Load())
 	c.srv.promoted(c)
 	c.login = nil
+	c.log(slog.LevelInfo, "session begins", slog.String("resource", sess.JID().Resource()),
+		slog.String("mechanism", c.mechanism), slog.Bool("resumed", resumed))
 	c.bound.Store(true)
 	c.Wake()
 }
@@ -433,11 +454,30 @@ func (c *conn) gone(err error) {
 		}
 	}()
 	c.leave()
+	if c.bound.Load() {
+		c.log(slog.LevelInfo, "session ends", slog.String("resource", c.mach.Address().Resource()), slog.String("why", c.why(err)))
+		return
+	}
 	if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) && !c.told {
 		c.log(slog.LevelDebug, "connection lost", slog.Any("error", err))
 	} else {
 		c.log(slog.LevelDebug, "connection closed")
 	}
+}
+
+// why says what ended a session's connection; err is what ended the reading.
+func (c *conn) why(err error) string {
+	switch e := c.ending.Load(); {
+	case c.clean:
+		return "closed by the client"
+	case e != nil && e.err != nil:
+		return e.err.Condition
+	case e != nil:
+		return "closed by the server"
+	case errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed):
+		return "connection lost"
+	}
+	return "connection lost: " + err.Error()
 }
 
 // throttle holds the reader back to BytesPerSecond.

@@ -17,6 +17,13 @@ type login struct {
 	exchange  sasl.Server // nil: none is running
 	mechanism string
 	account   jid.JID // that the client wants to be, zero if it is no name
+
+	request  *stream.Login // of SASL2; nil: the classic profile
+	tokens   []Token       // that the client may have
+	token    *Token        // that it has
+	upgrades []sasl.Hash   // that it has to do, with this salt
+	salt     []byte
+	begun    int // exchanges
 }
 
 // errThrottled makes sasl answer temporary-auth-failure.
@@ -67,8 +74,9 @@ func (c *conn) auth(ev stream.Event, out []byte) []byte {
 		if !c.srv.guard.addressAllowed(c.address(), time.Now()) {
 			return c.refuse(out, &sasl.Error{Condition: sasl.TemporaryAuthFailure, Err: errThrottled})
 		}
-		l.account, l.mechanism = jid.JID{}, ev.Name
-		exchange, err := sasl.NewServer(ev.Name, &l.cfg)
+		l.account, l.mechanism, l.request, l.token = jid.JID{}, ev.Name, ev.Login, nil
+		l.begun++
+		exchange, err := c.newExchange()
 		if err != nil {
 			return c.refuse(out, err)
 		}
@@ -87,17 +95,31 @@ func (c *conn) auth(ev stream.Event, out []byte) []byte {
 	if err := checkAuthzid(l.exchange.Authzid(), l.account); err != nil {
 		return c.refuse(out, err)
 	}
+	if l.request != nil {
+		return c.letIn(out, answer)
+	}
 	l.exchange = nil
 	out, ok := c.mach.Success(out, answer, l.account)
 	if !ok {
 		c.loginFailed(&sasl.Error{Condition: sasl.InvalidAuthzid})
 		return out
 	}
-	c.srv.Metrics.Logins.Add(1)
-	c.srv.guard.succeeded(l.account, c.address(), time.Now())
-	c.log(slog.LevelDebug, "authenticated", slog.String("mechanism", l.mechanism))
+	c.srv.authenticated(c)
 	c.login = nil
 	return out
+}
+
+// authenticated counts a login that went well.
+func (s *Server) authenticated(c *conn) {
+	l := c.login
+	s.Metrics.Logins.Add(1)
+	s.guard.succeeded(l.account, c.address(), time.Now())
+	c.mechanism = l.mechanism
+	attrs := []slog.Attr{slog.String("mechanism", l.mechanism)}
+	if l.request != nil { // the stream doesn't know it yet
+		attrs = append(attrs, slog.String("account", l.account.String()))
+	}
+	c.log(slog.LevelDebug, "authenticated", attrs...)
 }
 
 // checkAuthzid: who is authenticated acts as itself (RFC 6120 6.3.8).
@@ -118,7 +140,7 @@ func (c *conn) refuse(out []byte, err error) []byte {
 		e = &sasl.Error{Condition: sasl.TemporaryAuthFailure, Err: err}
 	}
 	c.loginFailed(e)
-	c.login.exchange = nil
+	c.login.exchange, c.login.token, c.login.upgrades = nil, nil, nil
 	if errors.Is(e, sasl.ErrTLSUnique) && !c.srv.cfg.StrictBinding {
 		// Clients that know no other binding than tls-unique offer it under TLS
 		// 1.3 too, and when that fails go on without binding, but with the flag of
@@ -136,6 +158,12 @@ func (c *conn) loginFailed(e *sasl.Error) {
 	switch {
 	case errors.Is(e, errThrottled):
 		s.Metrics.Throttled.Add(1)
+	case errors.Is(e, sasl.ErrBindingType):
+		// Nothing was guessed: it will try again with what was offered.
+		c.log(slog.LevelDebug, "login with a channel binding that was not offered", slog.Any("error", e))
+		return
+	case e.Condition == sasl.CredentialsExpired:
+		// The token was right, once.
 	case e.Condition == sasl.TemporaryAuthFailure:
 		c.log(slog.LevelError, "login failed for a reason of ours", slog.Any("error", e))
 		return

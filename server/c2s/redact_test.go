@@ -7,8 +7,16 @@ func TestRedact(t *testing.T) {
 	for in, want := range map[string]string{
 		"<message><body>password</body></message>":                                 "<message><body>password</body></message>",
 		"<query><username>a</username><password>s3cret</password></query>":         "<query><username>a</username><password>...</password></query>",
-		"<password xmlns='x'>a</password><password>b</password><digest>c</digest>": "<password>...</password><password>...</password><digest>...</digest>",
-		"<password>cut": "<password>cut",
+		"<password xmlns='x'>a</password><password>b</password><digest>c</digest>": "<password xmlns='x'>...</password><password>...</password><digest>...</digest>",
+		"<password>cut":                       "<password>...",
+		"<password/><passwords>a</passwords>": "<password/><passwords>a</passwords>",
+		"<iq><query xmlns='jabber:iq:private'><query xmlns='x'><a b='>'/></query><c>s3cret</c></query></iq>":                     "<iq><query xmlns='jabber:iq:private'>...</query></iq>",
+		"<query xmlns='jabber:iq:private2'><a/></query>":                                                                         "<query xmlns='jabber:iq:private2'><a/></query>",
+		"<success><additional-data>s3cret</additional-data><token xmlns='urn:xmpp:fast:0' expiry='1' token='s3cret'/></success>": "<success><additional-data>...</additional-data><token xmlns='urn:xmpp:fast:0' expiry='1' token='...'/></success>",
+		"<enabled xmlns='urn:xmpp:sm:3' id='s3>ret' resume='true'/><enabled xmlns='urn:xmpp:carbons:2'/>":                        "<enabled xmlns='urn:xmpp:sm:3' id='...' resume='true'/><enabled xmlns='urn:xmpp:carbons:2'/>",
+		"<resumed xmlns='urn:xmpp:sm:3' h='1' previd='s3cret'/>":                                                                 "<resumed xmlns='urn:xmpp:sm:3' h='1' previd='...'/>",
+		"<resumed xmlns='urn:xmpp:sm:3' previd='cut":                                                                             "<resumed xmlns='urn:xmpp:sm:3' previd='",
+		"text < more <": "text < more <",
 	} {
 		if got := redact(in); got != want {
 			t.Errorf("%s: got %s, want %s", in, got, want)

@@ -18,6 +18,7 @@ import (
 	"carillon.im/sasl"
 	"carillon.im/stanza"
 	"carillon.im/stream"
+	"carillon.im/xep"
 )
 
 // Server serves client connections. Make one with New; all methods may be
@@ -85,6 +86,12 @@ func New(cfg Config) (*Server, error) {
 		s.domains[d] = d
 	}
 	s.tlsPlain, s.tlsDirect = s.tlsConfig(false), s.tlsConfig(true)
+	if s.cfg.TokenLife <= 0 {
+		s.cfg.TokenLife = 21 * 24 * time.Hour
+	}
+	if s.cfg.TokenAge <= 0 {
+		s.cfg.TokenAge = 24 * time.Hour
+	}
 	lim := &cfg.Limits
 	s.stream = stream.ServerConfig{
 		Domain:       s.domain,
@@ -97,6 +104,15 @@ func New(cfg Config) (*Server, error) {
 		Features:     cfg.Features,
 		Register:     cfg.Registrar != nil,
 		MaxAuth:      lim.AuthAttempts,
+		BindInline:   []string{xep.NSSM, xep.NSCarbons, xep.NSCSI, xep.NSIMNG},
+	}
+	if cfg.Sync {
+		s.stream.BindInline = append(s.stream.BindInline, xep.NSXMPP2)
+	}
+	if cfg.Upgrades != nil {
+		for _, u := range upgrades {
+			s.stream.Upgrades = append(s.stream.Upgrades, u.task)
+		}
 	}
 	return s, nil
 }

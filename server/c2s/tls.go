@@ -6,6 +6,7 @@ import (
 	"errors"
 
 	"carillon.im/sasl"
+	"carillon.im/stream"
 )
 
 // alpn is XEP-0368's protocol name.
@@ -58,12 +59,12 @@ func (s *Server) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, erro
 
 // handshake does TLS and tells the stream what can be offered on it.
 func (c *conn) handshake() error {
-	cfg := c.srv.tlsPlain
+	tlsCfg := c.srv.tlsPlain
 	if c.direct {
-		cfg = c.srv.tlsDirect
+		tlsCfg = c.srv.tlsDirect
 	}
 	c.sock.name = c.mach.Domain().String()
-	t := tls.Server(c.sock, cfg)
+	t := tls.Server(c.sock, tlsCfg)
 	c.sock.blocking, c.sock.padded = true, !c.direct
 	err := t.Handshake()
 	c.sock.blocking, c.sock.padded = false, false
@@ -75,8 +76,13 @@ func (c *conn) handshake() error {
 	c.tls, c.rw = t, t
 	c.login = c.srv.newLogin(c)
 	c.sock.leaf, c.sock.name = nil, ""
-	offer := &c.login.cfg.Advertised
-	c.mach.Secured(offer.Mechanisms, offer.Bindings)
+	cfg := &c.login.cfg
+	offer := stream.Offer{Mechanisms: cfg.Advertised.Mechanisms, Bindings: cfg.Advertised.Bindings}
+	if c.srv.cfg.Clients != nil {
+		// XEP-0474's hash is not of these: they are in a list of their own.
+		offer.Tokens = sasl.TokenMechanisms(cfg.Bindings)
+	}
+	c.mach.Secured(offer)
 	return nil
 }
 

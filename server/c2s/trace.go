@@ -40,7 +40,11 @@ func (c *conn) trace(ev *stream.Event) {
 	case stream.SMEnable:
 		text = "<enable/>"
 	case stream.SMResume:
-		text = "<resume/> " + ev.Name
+		text = "<resume/>"
+	case stream.Task:
+		text = "<next task='" + ev.Name + "'/>"
+	case stream.TaskData:
+		text = "<task-data/>"
 	case stream.SMAck:
 		text = string(stream.AppendAck(nil, ev.H))
 	case stream.SMRequest:
@@ -51,29 +55,108 @@ func (c *conn) trace(ev *stream.Event) {
 	c.log(LevelTrace, "in", slog.String("xml", redact(text)))
 }
 
-// secretTags are elements whose text is somebody's secret, wherever they stand:
-// XEP-0077, and XEP-0078 of old clients.
-var secretTags = [...]string{"<password", "<digest"}
+// secrets are what must not be in a log, wherever it stands: the contents of an
+// element, or the value of one of its attributes. Elements with a namespace are told
+// by their canonical beginning.
+var secrets = [...]struct{ tag, attr string }{
+	{"<password", ""}, {"<digest", ""}, // XEP-0077, and XEP-0078 of old clients
+	{"<query xmlns='" + xep.NSPrivate + "'", ""},
+	{"<additional-data", ""},
+	{"<token xmlns='" + xep.NSFast + "'", "token"},
+	// Who has the account's password and this can take over a session.
+	{"<enabled xmlns='" + xep.NSSM + "'", "id"},
+	{"<resumed xmlns='" + xep.NSSM + "'", "previd"},
+}
 
-// redact drops the text of elements that hold a secret.
+// redact drops secrets from canonical XML.
 func redact(xml string) string {
-	for _, tag := range secretTags {
-		end := "</" + tag[1:] + ">"
-		for from := 0; ; {
-			i := strings.Index(xml[from:], tag)
-			if i < 0 {
-				break
-			}
-			i += from + len(tag)
-			j := strings.Index(xml[i:], end)
-			if j < 0 {
-				break
-			}
-			xml = xml[:i] + ">..." + xml[i+j:]
-			from = i + len(">...") + len(end)
+	var b strings.Builder
+	for {
+		i := strings.IndexByte(xml, '<')
+		if i < 0 || i == len(xml)-1 {
+			b.WriteString(xml)
+			return b.String()
+		}
+		b.WriteString(xml[:i])
+		xml = xml[i:]
+		n := tagEnd(xml)
+		tag := xml[:n]
+		xml = xml[n:]
+		content, attr := secretOf(tag)
+		if attr != "" {
+			tag = withoutValue(tag, attr)
+		}
+		b.WriteString(tag)
+		if content && !strings.HasSuffix(tag, "/>") {
+			b.WriteString("...")
+			xml = xml[contentEnd(xml):]
 		}
 	}
-	return xml
+}
+
+// secretOf says what is secret of an element with this start tag: its content, or
+// the attribute named.
+func secretOf(tag string) (content bool, attr string) {
+	for _, s := range secrets {
+		if rest, ok := strings.CutPrefix(tag, s.tag); ok && (rest == "" || strings.IndexByte(" />", rest[0]) >= 0) {
+			return s.attr == "", s.attr
+		}
+	}
+	return false, ""
+}
+
+// withoutValue replaces an attribute's value.
+func withoutValue(tag, attr string) string {
+	i := strings.Index(tag, " "+attr+"='")
+	if i < 0 {
+		return tag
+	}
+	i += len(attr) + 3
+	j := strings.IndexByte(tag[i:], '\'')
+	if j < 0 {
+		return tag[:i]
+	}
+	return tag[:i] + "..." + tag[i+j:]
+}
+
+// tagEnd is the length of the tag that xml begins with.
+func tagEnd(xml string) int {
+	quoted := false
+	for i := range len(xml) {
+		switch xml[i] {
+		case '\'':
+			quoted = !quoted
+		case '>':
+			if !quoted {
+				return i + 1
+			}
+		}
+	}
+	return len(xml)
+}
+
+// contentEnd is where the end tag of the element stands whose content xml begins
+// with; the end of xml, if there is none.
+func contentEnd(xml string) int {
+	at, depth := 0, 0
+	for {
+		i := strings.IndexByte(xml[at:], '<')
+		if i < 0 {
+			return len(xml)
+		}
+		at += i
+		n := tagEnd(xml[at:])
+		switch tag := xml[at : at+n]; {
+		case strings.HasPrefix(tag, "</"):
+			if depth == 0 {
+				return at
+			}
+			depth--
+		case !strings.HasSuffix(tag, "/>"):
+			depth++
+		}
+		at += n
+	}
 }
 
 // appendTraced writes a stanza without what must not be in a log: XEP-0077's forms

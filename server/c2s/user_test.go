@@ -32,7 +32,8 @@ type user struct {
 	full jid.JID
 	ids  int
 
-	offers sasl.Advertised
+	offers  sasl.Advertised
+	offered stream.Offered
 }
 
 // idleClients is set to what runIdleClients is to do in a process of

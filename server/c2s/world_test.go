@@ -12,6 +12,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"math/big"
 	"net"
 	"os"
@@ -25,6 +26,7 @@ import (
 	"carillon.im/sasl"
 	"carillon.im/stanza"
 	"carillon.im/stream"
+	"carillon.im/xep"
 	"carillon.im/xmltree"
 )
 
@@ -39,7 +41,9 @@ type hub struct {
 	sessions map[jid.JID]*session
 	byID     map[string]*session
 	lookups  int
-	fail     error // of Bind
+	fail     error // of Bind and AddKeys
+	requests []BindRequest
+	clients  clients
 	panics   string
 }
 
@@ -54,11 +58,11 @@ func (h *hub) Keys(_ context.Context, bare jid.JID, hash sasl.Hash) (sasl.Keys, 
 	return k, nil
 }
 
-func (h *hub) Bind(_ context.Context, req BindRequest) (Session, error) {
+func (h *hub) Bind(_ context.Context, req BindRequest) (Session, Bound, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.fail != nil {
-		return nil, h.fail
+		return nil, Bound{}, h.fail
 	}
 	resource := req.Resource
 	if resource == "" {
@@ -66,14 +70,17 @@ func (h *hub) Bind(_ context.Context, req BindRequest) (Session, error) {
 	}
 	full, err := req.Account.WithResource(resource)
 	if err != nil {
-		return nil, err
+		return nil, Bound{}, err
 	}
-	if h.sessions[full] != nil {
-		return nil, stanza.NewError(stanza.Conflict, "")
+	h.requests = append(h.requests, req)
+	if old := h.sessions[full]; old != nil && req.Inline {
+		old.t.End(stanza.NewStreamError(stanza.StreamConflict, ""))
+	} else if old != nil {
+		return nil, Bound{}, stanza.NewError(stanza.Conflict, "")
 	}
 	s := &session{hub: h, jid: full, t: req.Transport}
 	h.sessions[full] = s
-	return s, nil
+	return s, h.inline(s, &req), nil
 }
 
 func (h *hub) Resume(_ context.Context, req ResumeRequest) (Session, Resumed, error) {
@@ -92,6 +99,42 @@ func (h *hub) Resume(_ context.Context, req ResumeRequest) (Session, Resumed, er
 		old.End(stanza.NewStreamError(stanza.StreamConflict, ""))
 	}
 	return s, Resumed{H: s.received}, nil
+}
+
+// inline is what Bind 2 is told: of a session request everything works but rooms.
+func (h *hub) inline(s *session, req *BindRequest) (b Bound) {
+	if !req.Inline {
+		return b
+	}
+	at := time.Date(2020, 4, 20, 14, 34, 21, 0, time.UTC)
+	b.Archive = &stream.Archive{Start: xep.MAMEdge{ID: "YWxwaGEg", Stamp: at}, End: xep.MAMEdge{ID: "b21lZ2Eg", Stamp: at}}
+	if req.Session == nil {
+		return b
+	}
+	for _, ask := range req.Session.Parts {
+		r := xep.SessionResult{Part: ask.Part, Room: ask.RoomText, Err: ask.Err}
+		if ask.Part == xep.SessionJoin && r.Err == nil {
+			r.Err = stanza.NewError(stanza.ItemNotFound, "")
+		}
+		b.Results = append(b.Results, r)
+	}
+	if req.Session.First(xep.SessionSync) != nil {
+		s.push([]byte("<message><synced xmlns='" + xep.NSXMPP2 + "'/></message>"))
+	}
+	return b
+}
+
+func (h *hub) AddKeys(_ context.Context, bare jid.JID, k sasl.Keys) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.fail != nil {
+		return h.fail
+	}
+	if _, ok := h.keys[bare][k.Hash]; ok {
+		return errors.New("there are keys already")
+	}
+	h.keys[bare][k.Hash] = k
+	return nil
 }
 
 func (h *hub) session(full string) *session {
@@ -315,8 +358,8 @@ var testKeys = sync.OnceValue(func() map[sasl.Hash]sasl.Keys {
 func newWorld(t testing.TB, change func(*Config)) *world {
 	t.Helper()
 	h := &hub{sessions: map[jid.JID]*session{}, byID: map[string]*session{}, keys: map[jid.JID]map[sasl.Hash]sasl.Keys{
-		jid.MustParse("alice@" + domain): testKeys(),
-		jid.MustParse("queen@" + domain): testKeys(),
+		jid.MustParse("alice@" + domain): maps.Clone(testKeys()),
+		jid.MustParse("queen@" + domain): maps.Clone(testKeys()),
 	}}
 	w := &world{hub: h, log: &logged{}}
 	cfg := Config{

@@ -85,7 +85,11 @@ func (c *conn) logEnd(err *stanza.StreamError) {
 	if err.Condition == stanza.StreamPolicyViolation {
 		m.Limits.Add(1)
 	}
-	c.log(slog.LevelInfo, "stream ended by an error", slog.String("condition", err.Condition), slog.String("text", err.Text))
+	level := slog.LevelInfo
+	if c.bound.Load() || err.Condition == stanza.StreamConnectionTimeout {
+		level = slog.LevelDebug // the end of the session is told anyway; who only connects is of no interest
+	}
+	c.log(level, "stream ended by an error", slog.String("condition", err.Condition), slog.String("text", err.Text))
 }
 
 // say queues what the stream itself has to tell.

@@ -26,6 +26,7 @@ func scenarios() []scenario {
 		{"offline", offline, profanityOffline, sendxmppOffline},
 		{"resume-inbound", resumeInbound, profanityResume, nil},
 		{"resume-outbound", resumeOutbound, nil, nil},
+		{"resume-by-token", resumeByToken, nil, nil},
 		{"resume-lost-ack", resumeLostAck, nil, nil},
 		{"blocking", blocking, profanityBlocking, nil},
 		{"stranger", stranger, nil, nil},

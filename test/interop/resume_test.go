@@ -1,8 +1,11 @@
 package interop
 
 import (
+	"encoding/json"
 	"fmt"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -62,6 +65,39 @@ func resumeInbound(t *testing.T, s *server, l library) {
 	}
 	// The others noticed nothing: to them alice was there all the time.
 	b.none("alice went away", presence(a.jid, "unavailable"))
+}
+
+// resumeByToken: a client that has a token logs in and resumes in one step, and the password is needed once
+// (XEP-0484, XEP-0198 9.2). Only @xmpp/client can, and of the servers only carillon.
+func resumeByToken(t *testing.T, s *server, l library) {
+	if l.name != "xmppjs" || s.kind.name == "prosody" {
+		t.Skip("FAST is what @xmpp/client and carillon have")
+	}
+	alice := s.account(t, "alice")
+	proxy := newCutter(t, s.c2s)
+	a := available(l.loginAt(t, s, alice, "one", proxy.addr(), "starttls"))
+	for range 2 {
+		proxy.cut()
+		a.resumed(proxy)
+		a.do("ping", nil)
+	}
+	log, err := os.ReadFile(s.logFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for line := range strings.Lines(string(log)) {
+		var entry struct {
+			Msg, Mechanism, Account string
+			Resumed                 bool
+		}
+		if json.Unmarshal([]byte(line), &entry) == nil && entry.Msg == "session begins" && entry.Account == alice.bare {
+			got = append(got, fmt.Sprint(entry.Mechanism, " ", entry.Resumed))
+		}
+	}
+	if want := []string{"SCRAM-SHA-1 false", "HT-SHA-256-NONE true", "HT-SHA-256-NONE true"}; !slices.Equal(got, want) {
+		t.Errorf("sessions began by %q, want %q", got, want)
+	}
 }
 
 // resumeOutbound: what a client sent and the server never got is sent again by the client, and arrives once.

@@ -65,21 +65,23 @@
 //
 //	a carbon from somebody else                    carbons-forged
 //	copies of copies                               carbons, carbons-forged
-//	a session without presence gets no carbons     carbons-before-presence (Bind 2's part: with Bind 2)
-//	archive off loses messages                     archive-off-loses-nothing (Bind 2's part: with Bind 2)
+//	a session without presence gets no carbons     carbons-before-presence, bind2
+//	archive off loses messages                     archive-off-loses-nothing, bind2-offline
 //	archive asked at the domain or the account     archive-form-and-discovery
 //	message/@id as archive cursor                  archive-item-not-found
 //	messages re-sent are archived twice            sm-resend
 //	one private message archived per device        archive-one-id-for-all-devices
 //	only one device gets the archive id            archive-one-id-for-all-devices, carbons
-//	<enable/> sent again                           sm-enable-twice (behind Bind 2: with Bind 2)
+//	<enable/> sent again                           sm-enable-twice, bind2
+//	SASL2 only with 'from'                         sasl2
+//	<resumed/> inside <success/>                   bind2-resume
+//	carbons' <enabled/> inside <bound/>            bind2
+//	bind2's namespace                              bind2
 //	resume='1' next to resume='true'               sm-acknowledge
 //	parser differences, smuggling                  stream-errors, stream-cdata
 //	presence leaks through error answers           stranger, disco, blocking-looks-like-nobody, message-to-nobody
 //	h beyond what was sent                         sm-h-too-high, sm-resume-h-too-high
 //	a stalled client makes the server grow         slow-reader
 //
-// With SASL2, Bind 2 and FAST wait: SASL2 only with 'from', <resumed/> inside
-// <success/>, carbons' <enabled/> inside <bound/>, bind2's namespace, the hash
-// of XEP-0474.
+// That FAST's mechanisms don't enter the hash of XEP-0474 is tested in server/c2s.
 package scripts

@@ -12,11 +12,12 @@ import (
 // XML is an event as it came over the wire, canonical, in the context
 // jabber:client.
 func XML(ev *stream.Event) string {
+	if !ev.Element.IsZero() {
+		return string(ev.Element.AppendTo(nil, stanza.NSClient))
+	}
 	switch ev.Kind {
 	case stream.Stanza, stream.Answered:
 		return string(ev.Stanza.AppendTo(nil))
-	case stream.Features, stream.Element:
-		return string(ev.Element.AppendTo(nil, stanza.NSClient))
 	case stream.PeerError, stream.Failed:
 		return strings.Replace(string(ev.Err.AppendTo(nil)), "<stream:error>", "<stream:error xmlns:stream='"+stanza.NSStreams+"'>", 1)
 	case stream.Opened:
