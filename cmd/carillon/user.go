@@ -33,7 +33,9 @@ func (p *program) userCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	for _, call := range admin.Calls() {
-		user.AddCommand(p.callCommand(call))
+		if strings.HasPrefix(call.Name, "user ") {
+			user.AddCommand(p.callCommand(call))
+		}
 	}
 	return user
 }

@@ -291,7 +291,17 @@ func (f *flushed) note(t tag) {
 
 // acknowledge drops what h acknowledges. mu is held.
 func (x *session) acknowledge(h uint32) (done flushed, err error) {
-	if err = x.out.Ack(h, done.note); err == nil {
+	var now time.Time
+	note := func(t tag) {
+		done.note(t)
+		if t.trail != 0 {
+			if now.IsZero() {
+				now = x.hub.cfg.Now()
+			}
+			x.hub.trail.Acked(t.trail, now)
+		}
+	}
+	if err = x.out.Ack(h, note); err == nil {
 		x.answers -= done.answers
 		x.cursor = max(x.cursor, done.cursor)
 		x.makeRoom()
@@ -350,12 +360,19 @@ func (c *Session) Next(t Transport, dst []byte, limit int) (out []byte, more boo
 	}
 	dst = c.appendAck(dst)
 	var done flushed
+	var now time.Time
 	for len(dst) < limit {
 		e, ok := c.out.Take()
 		if !ok {
 			break
 		}
 		dst = append(dst, e.Data...)
+		if e.Tag.trail != 0 {
+			if now.IsZero() {
+				now = c.hub.cfg.Now()
+			}
+			c.hub.trail.Written(e.Tag.trail, now)
+		}
 		if e.Tag.failure && c.failures > 0 {
 			c.failures--
 		}

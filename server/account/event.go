@@ -7,6 +7,7 @@ import (
 	"carillon.im/jid"
 	"carillon.im/server/route"
 	"carillon.im/server/store"
+	"carillon.im/server/trail"
 	"carillon.im/stanza"
 )
 
@@ -23,7 +24,9 @@ type event interface {
 type effects struct {
 	now  time.Time
 	list []effect
-	held bool // they wait for their turn in the account's order already
+	// record is reused, so that keeping a decision allocates nothing.
+	record *trail.Record
+	held   bool // they wait for their turn in the account's order already
 }
 
 type effectKind uint8

@@ -29,6 +29,7 @@ import (
 	"carillon.im/server/feature"
 	"carillon.im/server/route"
 	"carillon.im/server/store"
+	"carillon.im/server/trail"
 	"carillon.im/stanza"
 	"carillon.im/xep"
 )
@@ -95,6 +96,7 @@ type Hub struct {
 	loops     []*loop
 	seed      maphash.Seed
 	started   time.Time
+	trail     *trail.Ring
 	whoseOpen string        // the start of a <whose/>, up to what is the account's own
 	reads     chan struct{} // bounds concurrent reads of the store
 	entered   atomic.Uint64 // stanzas from outside
@@ -114,7 +116,7 @@ func New(cfg Config) *Hub {
 	h := &Hub{cfg: cfg, features: cfg.Features, seed: maphash.MakeSeed(), reads: make(chan struct{}, 16),
 		ctx: ctx, stop: stop, stopped: ctx.Done()}
 	h.cfg.hub, h.cfg.stats = h, &h.stats
-	h.started = cfg.Now()
+	h.started, h.trail = cfg.Now(), trail.NewRing(trailSize)
 	h.whoseOpen = "<whose xmlns='" + xep.NSMine + "' id='" + strconv.FormatUint(cfg.Start, 36) + "-"
 	h.cfg.domains = map[string]bool{}
 	for _, d := range cfg.Domains {
@@ -132,6 +134,12 @@ func New(cfg Config) *Hub {
 	}
 	return h
 }
+
+// trailSize is how many decisions are kept for who asks: some MB at most.
+const trailSize = 8192
+
+// Trail is what became of the latest messages.
+func (h *Hub) Trail() *trail.Ring { return h.trail }
 
 // Stats are the hub's counters.
 func (h *Hub) Stats() *Stats { return &h.stats }

@@ -8,6 +8,7 @@ import (
 	"carillon.im/jid"
 	"carillon.im/server/route"
 	"carillon.im/server/store"
+	"carillon.im/server/trail"
 	"carillon.im/stanza"
 	"carillon.im/xep"
 	"carillon.im/xmltree"
@@ -36,16 +37,15 @@ func (s *State) sendMessage(ev *inbound, fx *effects) {
 		s.ownMessage(ev, msg, fx)
 		return
 	}
-	d := s.decide(route.Facts{Message: msg, Side: route.Sending, Sender: s.index(ev.session), Addressed: -1,
-		Blocked: s.blocks(st.To), Unarchived: s.unarchived(st.To), Again: s.sentBefore(st, ev.session, fx.now)})
-	s.observe(st, d)
+	d := s.decide(s.sendingFacts(st, msg, ev.session, fx.now))
 	if d.Refused() {
+		s.observe(st, d, 0, fx)
 		s.refuse(ev, d, fx)
 		return
 	}
 	s.noteSent(st, ev.session, d, fx.now)
 	out := &arrive{stanza: st, msg: msg, intent: d.Intent}
-	c := s.newCopy(st, d, fx.now)
+	c := s.newCopy(st, d, fx)
 	out.ops, _ = s.keep(d, c, nil)
 	out.origin = s.hold(fx.now, func(fx *effects) {
 		s.deliver(d, c, fx)
@@ -65,15 +65,14 @@ func (s *State) sendMessage(ev *inbound, fx *effects) {
 // (R-CONV-5).
 func (s *State) ownMessage(ev *inbound, msg route.Message, fx *effects) {
 	st := ev.stanza
-	d := s.decide(route.Facts{Message: msg, Side: route.Own, Sender: s.index(ev.session), Addressed: s.addressed(st.To),
-		Unarchived: s.unarchived(st.To), OfflineFull: s.offlineFull(), Again: s.sentBefore(st, ev.session, fx.now)})
-	s.observe(st, d)
+	d := s.decide(s.ownFacts(st, msg, ev.session, fx.now))
 	if d.Refused() {
+		s.observe(st, d, 0, fx)
 		s.refuse(ev, d, fx)
 		return
 	}
 	s.noteSent(st, ev.session, d, fx.now)
-	c := s.newCopy(st, d, fx.now)
+	c := s.newCopy(st, d, fx)
 	ops, undo := s.keep(d, c, nil)
 	e := s.hold(fx.now, func(fx *effects) {
 		s.deliver(d, c, fx)
@@ -89,18 +88,7 @@ func (s *State) ownMessage(ev *inbound, msg route.Message, fx *effects) {
 // receiveMessage is a message from elsewhere.
 func (s *State) receiveMessage(ev *arrive, fx *effects) {
 	st := ev.stanza
-	f := route.Facts{Message: ev.msg, Side: route.Receiving, Sender: -1, Addressed: -1, Unknown: s.unknown()}
-	if !f.Unknown {
-		f.Addressed = s.addressed(st.To)
-		f.Blocked = s.blocks(st.From)
-		f.Known = !s.stranger(st.From)
-		f.Stranger = s.cfg.RefuseStrangers && !f.Known
-		f.Unarchived = s.unarchived(st.From)
-		f.OfflineFull = s.offlineFull()
-		s.answersSent(st, &f)
-	}
-	d := s.decide(f)
-	s.observe(st, d)
+	d := s.decide(s.receivingFacts(st, ev.msg))
 	ops := ev.ops
 	if d.Reply != route.Silence {
 		// The answer is on its way before the sender's server acknowledges.
@@ -110,10 +98,11 @@ func (s *State) receiveMessage(ev *arrive, fx *effects) {
 		s.answer(st, replyError(d.Reply), fx)
 	}
 	if d.Refused() {
+		s.observe(st, d, 0, fx)
 		fx.commit(ops, ev.origin)
 		return
 	}
-	c := s.newCopy(st, d, fx.now)
+	c := s.newCopy(st, d, fx)
 	ops, undo := s.keep(d, c, ops)
 	e := s.hold(fx.now, func(fx *effects) { s.deliver(d, c, fx) })
 	e.failed = func(fx *effects, err error) {
@@ -123,6 +112,34 @@ func (s *State) receiveMessage(ev *arrive, fx *effects) {
 		}
 	}
 	fx.commit(ops, e, ev.origin)
+}
+
+// sendingFacts are what is known where a message to somebody else is sent.
+func (s *State) sendingFacts(st *stanza.Stanza, msg route.Message, x *session, now time.Time) route.Facts {
+	return route.Facts{Message: msg, Side: route.Sending, Sender: s.index(x), Addressed: -1,
+		Blocked: s.blocks(st.To), Unarchived: s.unarchived(st.To), Again: s.sentBefore(st, x, now)}
+}
+
+// ownFacts are what is known of a message to the sender's own account.
+func (s *State) ownFacts(st *stanza.Stanza, msg route.Message, x *session, now time.Time) route.Facts {
+	return route.Facts{Message: msg, Side: route.Own, Sender: s.index(x), Addressed: s.addressed(st.To),
+		Unarchived: s.unarchived(st.To), OfflineFull: s.offlineFull(), Again: s.sentBefore(st, x, now)}
+}
+
+// receivingFacts are what is known where a message from elsewhere arrives.
+func (s *State) receivingFacts(st *stanza.Stanza, msg route.Message) route.Facts {
+	f := route.Facts{Message: msg, Side: route.Receiving, Sender: -1, Addressed: -1, Unknown: s.unknown()}
+	if f.Unknown {
+		return f
+	}
+	f.Addressed = s.addressed(st.To)
+	f.Blocked = s.blocks(st.From)
+	f.Known = !s.stranger(st.From)
+	f.Stranger = s.cfg.RefuseStrangers && !f.Known
+	f.Unarchived = s.unarchived(st.From)
+	f.OfflineFull = s.offlineFull()
+	s.answersSent(st, &f)
+	return f
 }
 
 // answer returns an error for a stanza to whoever sent it.
@@ -153,6 +170,11 @@ func (s *State) keep(d *route.Decision, c *copies, ops []store.Op) (_ []store.Op
 // until the next call.
 func (s *State) decide(f route.Facts) *route.Decision {
 	s.order++
+	return s.consider(f)
+}
+
+// consider is decide without a place in the account's order.
+func (s *State) consider(f route.Facts) *route.Decision {
 	f.Sessions = s.facts.Sessions[:0]
 	for _, x := range s.sessions {
 		fact := route.Session{Profile: x.profile, Available: x.available, Priority: x.priority}
@@ -230,6 +252,7 @@ func (s *State) deliver(d *route.Decision, c *copies, fx *effects) {
 	}
 	for i, l := range d.Lines {
 		x := s.sessions[i]
+		direct.trail, carbon.trail, other.trail = c.trail.Line(i), c.trail.Line(i), c.trail.Line(i)
 		switch l.Form {
 		case route.Direct:
 			fx.deliver(x, c.form(false, l.Tag), direct)
@@ -299,6 +322,7 @@ type copies struct {
 	archived bool
 	whose    bool
 	toBare   bool // it is archived with 'to' the bare JID (R-CONV-3)
+	trail    trail.Ref
 	inner    string
 	forms    [2 * tags][]byte
 }
@@ -306,12 +330,13 @@ type copies struct {
 // tags is how many values a route.Tag has.
 const tags = 3
 
-func (s *State) newCopy(st *stanza.Stanza, d *route.Decision, now time.Time) *copies {
+func (s *State) newCopy(st *stanza.Stanza, d *route.Decision, fx *effects) *copies {
 	c := &copies{state: s, stanza: st, archived: d.Archive, whose: d.Whose}
 	c.toBare = s.facts.Message.Full && s.facts.Side != route.Sending && d.Intent == route.Conversation
 	if d.Archive || d.Offline || d.Whose {
-		c.id = s.nextID(now)
+		c.id = s.nextID(fx.now)
 	}
+	c.trail = s.observe(st, d, c.id, fx)
 	return c
 }
 
@@ -413,8 +438,9 @@ func newArrive(st *stanza.Stanza) *arrive {
 	return a
 }
 
-// observe counts a decision and, at level debug, logs it with its rules.
-func (s *State) observe(st *stanza.Stanza, d *route.Decision) {
+// observe counts a decision, keeps it for who asks where a message went, and, at
+// level debug, logs it with its rules.
+func (s *State) observe(st *stanza.Stanza, d *route.Decision, id store.ArchiveID, fx *effects) trail.Ref {
 	n := s.cfg.stats
 	n.Messages.Add(1)
 	if d.Refused() {
@@ -423,24 +449,44 @@ func (s *State) observe(st *stanza.Stanza, d *route.Decision) {
 	if d.Offline {
 		n.Offline.Add(1)
 	}
-	ctx := context.Background()
-	if !s.cfg.Log.Enabled(ctx, slog.LevelDebug) {
-		return
+	if fx.record == nil {
+		fx.record = &trail.Record{}
 	}
-	attrs := []slog.Attr{slog.Any("account", s.jid), slog.String("stanza", st.ID), slog.String("intent", d.Intent.String()),
-		slog.String("rule", d.IntentRule.String()), slog.Bool("archived", d.Archive), slog.String("archive_rule", d.ArchiveRule.String())}
-	if d.OfflineRule != route.RuleNone {
-		attrs = append(attrs, slog.Bool("offline", d.Offline), slog.String("offline_rule", d.OfflineRule.String()))
+	s.describe(fx.record, st, d, id, fx.now)
+	if s.cfg.Log.Enabled(context.Background(), slog.LevelDebug) {
+		s.log(fx.record)
 	}
-	if d.Refused() {
-		attrs = append(attrs, slog.String("refused_rule", d.ReplyRule.String()))
+	return s.cfg.hub.trail.Add(fx.record)
+}
+
+// describe puts a decision into words.
+func (s *State) describe(r *trail.Record, st *stanza.Stanza, d *route.Decision, id store.ArchiveID, now time.Time) {
+	r.At, r.Account, r.ID, r.ArchiveID = now, s.jid.String(), st.ID, ""
+	if d.Archive {
+		r.ArchiveID = id.String()
 	}
-	for i, l := range d.Lines {
-		line := []any{slog.String("form", l.Form.String()), slog.String("rule", l.Rule.String())}
-		if l.Tag != route.NoTag {
-			line = append(line, slog.String("tag", l.Tag.String()))
+	r.From, r.To = st.From.String(), st.To.String()
+	r.Fill(&s.facts, d)
+	for i := range r.Devices {
+		r.Devices[i].Resource = s.sessions[i].jid.Resource()
+	}
+}
+
+func (s *State) log(r *trail.Record) {
+	attrs := []slog.Attr{slog.String("account", r.Account), slog.String("stanza", r.ID), slog.String("intent", r.Intent),
+		slog.String("rule", route.Rule(r.Because).String()), slog.Bool("archived", r.Archived), slog.String("archive_rule", route.Rule(r.ArchiveReason).String())}
+	if r.OfflineReason != 0 {
+		attrs = append(attrs, slog.Bool("offline", r.Offline), slog.String("offline_rule", route.Rule(r.OfflineReason).String()))
+	}
+	if r.Stopped != 0 {
+		attrs = append(attrs, slog.String("refused_rule", route.Rule(r.Stopped).String()))
+	}
+	for _, d := range r.Devices {
+		line := []any{slog.String("form", d.Gets), slog.String("rule", route.Rule(d.Reason).String())}
+		if d.Tag != "" {
+			line = append(line, slog.String("tag", d.Tag))
 		}
-		attrs = append(attrs, slog.Group(s.sessions[i].jid.Resource(), line...))
+		attrs = append(attrs, slog.Group(d.Resource, line...))
 	}
-	s.cfg.Log.LogAttrs(ctx, slog.LevelDebug, "message routed", attrs...)
+	s.cfg.Log.LogAttrs(context.Background(), slog.LevelDebug, "message routed", attrs...)
 }

@@ -11,6 +11,7 @@ import (
 	"carillon.im/server/feature"
 	"carillon.im/server/route"
 	"carillon.im/server/store"
+	"carillon.im/server/trail"
 	"carillon.im/sm"
 	"carillon.im/stanza"
 )
@@ -84,6 +85,7 @@ type tag struct {
 	// archived: the message is in the archive, under id.
 	archived bool
 	offline  store.ArchiveID // of a message from the offline store
+	trail    trail.Ref       // of a message: where it is noted what became of it
 	order    uint64          // of a conversation message, in the account's order
 	from     jid.JID         // of what may wait: the next of the same kind replaces it
 }

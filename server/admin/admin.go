@@ -13,7 +13,10 @@ import (
 
 	"carillon.im/jid"
 	"carillon.im/server/feature"
+	"carillon.im/server/route"
 	"carillon.im/server/store"
+	"carillon.im/server/trail"
+	"carillon.im/stanza"
 )
 
 // Live is what a Host asks of the running server. Its methods may be called concurrently.
@@ -22,6 +25,10 @@ type Live interface {
 	Sessions(ctx context.Context, bare jid.JID) ([]feature.SessionInfo, error)
 	// AccountRemoved ends the sessions of an account that is no longer in the store, and forgets it.
 	AccountRemoved(ctx context.Context, bare jid.JID) error
+	// Explain says what would happen to a message now, on each side that is this server's.
+	Explain(ctx context.Context, st *stanza.Stanza, p route.Profile) (trail.Explanation, error)
+	// Trail is what became of the latest messages.
+	Trail() *trail.Ring
 }
 
 // Host carries out calls. Its methods may be called concurrently.
@@ -64,7 +71,7 @@ type Result struct {
 }
 
 // Calls returns all calls.
-func Calls() []Call { return userCalls() }
+func Calls() []Call { return append(userCalls(), messageCalls()...) }
 
 // Call carries out the call of the given name. Errors are for the operator and say what to do where that is known.
 func (h *Host) Call(ctx context.Context, name string, args map[string]string) (Result, error) {
@@ -79,7 +86,7 @@ func (h *Host) Call(ctx context.Context, name string, args map[string]string) (R
 		result, err := c.run(ctx, h, args)
 		log := h.Log.With("call", name, "took", time.Since(started).Round(time.Microsecond))
 		for _, a := range c.Args {
-			if !a.Secret && args[a.Name] != "" {
+			if !a.Secret && a.Name != "xml" && args[a.Name] != "" {
 				log = log.With(a.Name, args[a.Name])
 			}
 		}

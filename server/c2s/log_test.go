@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"carillon.im/jid"
@@ -53,15 +54,14 @@ func TestSessionLines(t *testing.T) {
 			u.conn.Close()
 		}},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t, nil)
+		in(t, nil, func(t *testing.T, w *world) {
 			u := w.login(t, "alice", "hole")
 			tt.end(w, u)
-			w.end(t)
+			synctest.Wait()
 			w.wantLine(t, "session begins", `level=INFO .*resource=hole mechanism=SCRAM-SHA-512-PLUS resumed=false conn=\S+ account=alice@wonderland.lit`)
 			w.wantLine(t, "session ends", `level=INFO .*resource=hole why=`+tt.why+` conn=\S+ account=alice@wonderland.lit`)
 			if n := len(w.lines("session begins")) + len(w.lines("session ends")); n != 2 {
-				t.Errorf("%d lines", n)
+				t.Errorf("%s: %d lines", tt.name, n)
 			}
 		})
 	}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestExplainAndTrace run against a server; without one they say so.
+func TestExplainAndTrace(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	refuse(t, "no server runs", "", "explain", "--data", data, "--from", "a@localhost", "--to", "b@localhost")
+	refuse(t, "no server runs", "", "trace", "a@localhost", "--data", data)
+	refuse(t, "explain needs --to", "", "explain", "--data", data, "--from", "a@localhost")
+	refuse(t, "trace needs ACCOUNT", "", "trace", "--data", data)
+
+	s := startServer(t, data)
+	defer s.stop()
+	for _, name := range []string{"romeo", "juliet"} {
+		must(t, "secret\n", "user", "add", name+"@localhost", "--password-stdin", "--data", data)
+	}
+	file := filepath.Join(t.TempDir(), "message.xml")
+	if err := os.WriteFile(file, []byte("<message id='m'><im-ng xmlns='urn:xmpp:im-ng:0'/></message>\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct{ args, want string }{
+		{"--from romeo@localhost/r --to juliet@localhost", "R-CONV-6"},
+		{"--from romeo@localhost/r --to juliet@localhost/x " + file, "R-INT-3"},
+		{"--from romeo@localhost/r --profile v2 --to juliet@localhost/x", "R-INT-4"},
+		{"--from who@elsewhere.example --to juliet@localhost/x --type groupchat", "R-INT-5"},
+		{"--from romeo@localhost --to who@elsewhere.example", "remote-server-not-found"},
+	} {
+		if got := must(t, "", append([]string{"explain", "--data", data}, strings.Fields(tc.args)...)...); !strings.Contains(got, tc.want) {
+			t.Errorf("%s: no %q in\n%s", tc.args, tc.want, got)
+		}
+	}
+	got := must(t, "<message type='headline'/>", "explain", "--data", data, "--from", "romeo@localhost", "--to", "juliet@localhost", "--json", "-")
+	var e struct {
+		Sides []struct {
+			Side string
+			Type string
+			Rule struct{ Rule string } `json:"intent_rule"`
+		}
+	}
+	if err := json.Unmarshal([]byte(got), &e); err != nil || len(e.Sides) != 2 || e.Sides[1].Side != "recipient" || e.Sides[1].Type != "headline" || e.Sides[1].Rule.Rule != "R-INT-2" {
+		t.Errorf("%v, %s", err, got)
+	}
+	for args, want := range map[string]string{
+		"--from romeo@@ --to juliet@localhost":                     "--from",
+		"--from a@x.example --to b@y.example":                      "is a domain of this server",
+		"--from romeo@localhost --to juliet@localhost --profile x": "a profile is",
+		"--from romeo@localhost --to juliet@localhost --type x":    "a message's type is",
+		"--from romeo@localhost --to juliet@localhost /dev/null":   "is empty",
+	} {
+		refuse(t, want, "", append([]string{"explain", "--data", data}, strings.Fields(args)...)...)
+	}
+	if got := must(t, "", "trace", "juliet@localhost", "--data", data); !strings.Contains(got, "nothing is known of juliet@localhost") {
+		t.Errorf("explaining left a trace: %s", got)
+	}
+	refuse(t, "--last", "", "trace", "juliet@localhost", "--data", data, "--last", "0")
+}

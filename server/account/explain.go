@@ -1,0 +1,87 @@
+package account
+
+import (
+	"context"
+
+	"carillon.im/jid"
+	"carillon.im/server/route"
+	"carillon.im/server/trail"
+	"carillon.im/stanza"
+)
+
+// Explain says what would happen to a message now, on every side of it that is
+// this server's, and changes nothing. The message's 'from' says who sends it: a
+// session that is there sends with its own profile, else it is a device with the
+// profile given that is not connected; or somebody elsewhere. The error is the
+// context's or the store's.
+func (h *Hub) Explain(ctx context.Context, st *stanza.Stanza, p route.Profile) (e trail.Explanation, err error) {
+	e.Message = route.ParseType(st.Type).String() + " message from " + st.From.String() + " to " + st.To.String()
+	e.Sides = []trail.Record{} // for JSON
+	origin := route.FromDomain
+	if h.cfg.local(st.From.Domain()) {
+		origin = route.FromSession
+		if p == route.V2 {
+			origin = route.FromV2Session
+		}
+	}
+	add := func(of jid.JID, facts func(*State) route.Facts) (stopped bool, err error) {
+		r, err := ask(ctx, h, of.Bare(), func(s *State, fx *effects) (r trail.Record) {
+			s.describe(&r, st, s.consider(facts(s)), 0, fx.now)
+			return r
+		})
+		r.ArchiveID = "" // it has none yet
+		e.Sides = append(e.Sides, r)
+		return r.Stopped != 0, err
+	}
+	if origin != route.FromDomain && st.From.Local() != "" {
+		own, err := h.sender(ctx, st, &origin)
+		if err != nil {
+			return e, err
+		}
+		entered, msg := route.Enter(st, origin)
+		st = entered
+		if st.To.Bare() == st.From.Bare() {
+			_, err := add(st.From, func(s *State) route.Facts { return s.ownFacts(st, msg, own, h.cfg.Now()) })
+			return e, err
+		}
+		if stopped, err := add(st.From, func(s *State) route.Facts { return s.sendingFacts(st, msg, own, h.cfg.Now()) }); stopped || err != nil {
+			return e, err
+		}
+	}
+	if h.cfg.local(st.To.Domain()) && st.To.Local() != "" {
+		entered, msg := route.Enter(st, origin)
+		st = entered
+		_, err := add(st.To, func(s *State) route.Facts { return s.receivingFacts(st, msg) })
+		return e, err
+	}
+	e.Outside = h.explainOutside(st)
+	return e, nil
+}
+
+// explainOutside says what happens to a message that is for no account here.
+func (h *Hub) explainOutside(st *stanza.Stanza) string {
+	switch domain := st.To.Domain(); {
+	case h.cfg.local(domain):
+		return "answered <service-unavailable/>: the server itself takes no messages"
+	case h.cfg.border(domain) == nil:
+		return "answered <remote-server-not-found/>: this server doesn't talk to " + domain
+	default:
+		return "then it leaves for " + domain + ", where other rules may hold, tagged for XMPP 2.0 — R-GW-1"
+	}
+}
+
+// sender finds the session that a message is from, and its origin; a session
+// that nobody has if there is none.
+func (h *Hub) sender(ctx context.Context, st *stanza.Stanza, o *route.Origin) (*session, error) {
+	found, err := ask(ctx, h, st.From.Bare(), func(s *State, _ *effects) *session {
+		if x := s.session(st.From.Resource()); x != nil {
+			*o = x.origin()
+			return x
+		}
+		return nil
+	})
+	if found == nil {
+		found = &session{hub: h, jid: st.From}
+	}
+	return found, err
+}

@@ -1,0 +1,130 @@
+package account
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"carillon.im/jid"
+	"carillon.im/server/route"
+	"carillon.im/server/trail"
+	"carillon.im/stanza"
+	"carillon.im/xmltree"
+)
+
+// TestExplainIsWhatHappens: what is explained of a message is what becomes of it
+// when it is sent right after, and explaining changes nothing.
+func TestExplainIsWhatHappens(t *testing.T) {
+	for _, message := range []string{
+		"<message to='bob@h.example' type='chat' id='m'><body>x</body></message>",
+		"<message to='bob@h.example/desk' type='chat' id='m'><body>x</body></message>",
+		"<message to='bob@h.example/gone' type='chat' id='m'><body>x</body></message>",
+		"<message to='bob@h.example/desk' id='m'><im-ng xmlns='urn:xmpp:im-ng:0'/><body>x</body></message>",
+		"<message to='bob@h.example' type='headline' id='m'><body>x</body></message>",
+		"<message to='nobody@h.example' type='chat' id='m'><body>x</body></message>",
+		"<message to='alice@h.example' id='m'><body>note</body></message>",
+		"<message to='alice@h.example' id='m'><mine xmlns='urn:xmpp:tmp:mine:0'><id>a</id></mine></message>",
+		"<message to='alice@h.example' id='m'><mine xmlns='urn:xmpp:tmp:mine:0'/></message>",
+	} {
+		w := newWorld(t, "alice bob")
+		w.befriend("alice", "bob")
+		a := w.bind("alice/r online")
+		other := w.bind("alice/phone carbons online")
+		desk, tablet := w.bind("bob/desk online"), w.bind("bob/tablet sm")
+		if err := tablet.SetProfile(context.Background(), route.NG); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []*client{a, other, desk, tablet} {
+			c.take()
+		}
+		st, err := stanza.ParseBytes([]byte(message), xmltree.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		st.From = a.JID()
+		said, err := w.hub.Explain(context.Background(), st, route.Classic)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.settle()
+		for _, c := range []*client{a, other, desk, tablet} {
+			if got := c.take(); len(got) > 0 {
+				t.Fatalf("%s: explaining sent %v", message, got)
+			}
+		}
+		a.send(message)
+		w.settle()
+		tablet.take()
+		var happened []trail.Record
+		for _, name := range []string{"alice", "bob", "nobody"} {
+			for _, r := range w.hub.Trail().Find(trail.Query{Account: name + "@h.example", ID: "m"}) {
+				if r.Type != "error" {
+					happened = append(happened, r)
+				}
+			}
+		}
+		if len(said.Sides) != len(happened) {
+			t.Fatalf("%s: %d sides explained, %d happened", message, len(said.Sides), len(happened))
+		}
+		for i, r := range happened {
+			if r.ArchiveID == "" == r.Archived {
+				t.Errorf("%s: archived %v under %q", message, r.Archived, r.ArchiveID)
+			}
+			if got, want := decided(&r), decided(&said.Sides[i]); got != want {
+				t.Errorf("%s: happened\n%swas explained\n%s", message, got, want)
+			}
+		}
+	}
+}
+
+// decided is a record without times and numbers.
+func decided(r *trail.Record) string {
+	c := *r
+	c.Seq, c.ArchiveID, c.At = 0, "", c.At.Truncate(1<<62)
+	for i := range c.Devices {
+		c.Devices[i].Written, c.Devices[i].Acked = c.At, c.At
+	}
+	_, text, _ := strings.Cut(c.Text(), "\n")
+	return text
+}
+
+// TestTrailFollowsDelivery: written and acknowledged per device.
+func TestTrailFollowsDelivery(t *testing.T) {
+	w := newWorld(t, "alice bob")
+	a, b, c := w.bind("alice/r"), w.bind("bob/b sm online"), w.bind("bob/c sm online")
+	a.send("<message to='bob@h.example' type='chat' id='m'><body>secret words</body></message>")
+	w.settle()
+	w.pass(1e9)
+	b.take()
+	w.pass(1e9)
+	b.session.mu.Lock()
+	n := b.out.Unacked()
+	b.session.mu.Unlock()
+	if err := b.Ack(uint32(n)); err != nil {
+		t.Fatal(err)
+	}
+	r := w.hub.Trail().Find(trail.Query{Account: bob, ID: "m"})
+	if len(r) != 1 || len(r[0].Devices) != 2 {
+		t.Fatalf("%+v", r)
+	}
+	text := r[0].Text()
+	for _, want := range []string{"b (classic): gets it directly", "acknowledged after 2s", "c (classic): gets it directly", "not written yet"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, "secret") {
+		t.Error("the body is in it")
+	}
+	_ = c
+}
+
+// TestExplainOutside: what happens at the borders.
+func TestExplainOutside(t *testing.T) {
+	w := newWorld(t, "alice")
+	st := stanza.Build(stanza.Message, "chat", "", jid.MustParse(alice), jid.MustParse("b@elsewhere.example"), "<body>x</body>")
+	e, err := w.hub.Explain(context.Background(), st, route.V2)
+	if err != nil || len(e.Sides) != 1 || !strings.Contains(e.Text(), "remote-server-not-found") {
+		t.Errorf("%v, %v", e.Text(), err)
+	}
+}

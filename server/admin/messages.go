@@ -1,0 +1,177 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"carillon.im/jid"
+	"carillon.im/server/route"
+	"carillon.im/server/trail"
+	"carillon.im/stanza"
+	"carillon.im/xmltree"
+)
+
+// ErrNoServer is what calls answer that only a running server can carry out.
+var ErrNoServer = errors.New("no server runs on this data folder, and only a running one knows its devices: start it with \"carillon serve\"")
+
+// maxExplained bounds the message that explain takes, in bytes.
+const maxExplained = 48 << 10
+
+func messageCalls() []Call {
+	return []Call{
+		{
+			Name: "explain", Help: "say what would happen to a message now, and by which rules",
+			Long: "Says what the running server would do with a message now, for each device of the sender and the recipient: which rule\n" +
+				"applies, what goes into the archives, which error would go back. Nothing is sent and nothing changes.\n" +
+				"FILE.xml holds a <message/>, - is standard input; without one it is a chat message with a body. A device that is connected\n" +
+				"sends as the profile that it has; --profile is for one that isn't.",
+			Example: "carillon explain --from romeo@localhost/orchard --to juliet@localhost\n" +
+				"carillon explain --from romeo@localhost --profile v2 --to juliet@localhost/balcony --type normal message.xml",
+			Args: []Arg{
+				{Name: "from", Help: "the sender"}, {Name: "to", Help: "the recipient"},
+				{Name: "profile", Help: "classic, carbons, ng or v2", Optional: true},
+				{Name: "type", Help: "normal, chat, groupchat, headline or error", Optional: true},
+				{Name: "xml", Help: "the message", Optional: true},
+			},
+			run: explain,
+		},
+		{
+			Name: "trace", Help: "show what happened to an account's latest messages",
+			Long: "Shows what the running server did with the latest messages of an account: who got what and by which rule, when it was\n" +
+				"written to each device and when the device acknowledged it. The latest few thousand messages of all accounts are kept, in\n" +
+				"memory, without their contents.",
+			Example: "carillon trace juliet@localhost\ncarillon trace juliet@localhost --id 3f8c --json\ncarillon trace juliet@localhost --follow",
+			Args: []Arg{
+				{Name: "account", Help: "the account, as in juliet@localhost"},
+				{Name: "last", Help: "how many messages", Optional: true},
+				{Name: "id", Help: "a message's id, or its id in the archive", Optional: true},
+				{Name: "after", Help: "only what came behind this record", Optional: true},
+			},
+			run: trace,
+		},
+	}
+}
+
+func explain(ctx context.Context, h *Host, args map[string]string) (Result, error) {
+	if h.Live == nil {
+		return Result{}, ErrNoServer
+	}
+	st, err := explainedMessage(args)
+	if err != nil {
+		return Result{}, err
+	}
+	profile, err := parseProfile(args["profile"])
+	if err != nil {
+		return Result{}, err
+	}
+	if !h.serves(st.From.Domain()) && !h.serves(st.To.Domain()) {
+		return Result{}, fmt.Errorf("neither %s nor %s is a domain of this server (it serves %s)", st.From.Domain(), st.To.Domain(), strings.Join(h.Domains, ", "))
+	}
+	e, err := h.Live.Explain(ctx, st, profile)
+	if err != nil {
+		return Result{}, fmt.Errorf("asking the accounts: %w", err)
+	}
+	return Result{Text: e.Text(), Data: e}, nil
+}
+
+// explainedMessage makes the message of explain's arguments.
+func explainedMessage(args map[string]string) (*stanza.Stanza, error) {
+	xml := args["xml"]
+	if xml == "" {
+		xml = "<message type='chat'><body>x</body></message>"
+	}
+	el, err := xmltree.Parse([]byte(strings.TrimSpace(xml)), stanza.NSClient, xmltree.Limits{MaxBytes: maxExplained, MaxDepth: 64, MaxAttrs: 64, MaxChildren: 4096})
+	if err != nil {
+		return nil, fmt.Errorf("the message: %w", err)
+	}
+	st, err := stanza.Parse(el)
+	if err != nil {
+		return nil, fmt.Errorf("the message: %w", err)
+	}
+	if st.Kind != stanza.Message {
+		return nil, fmt.Errorf("this is a <%s/>; only messages are routed by rules that need explaining", st.Kind)
+	}
+	for _, a := range []struct {
+		name string
+		to   *jid.JID
+	}{{"from", &st.From}, {"to", &st.To}} {
+		if *a.to, err = jid.Parse(args[a.name]); err != nil {
+			return nil, fmt.Errorf("--%s %q is not an address such as romeo@localhost/orchard: %w", a.name, args[a.name], err)
+		}
+	}
+	if t := args["type"]; t != "" {
+		if route.ParseType(t).String() != t {
+			return nil, fmt.Errorf("--type %q: a message's type is normal, chat, groupchat, headline or error", t)
+		}
+		st.Type = t
+	}
+	return st, nil
+}
+
+func parseProfile(s string) (route.Profile, error) {
+	for p := route.Classic; p <= route.V2; p++ {
+		if p.String() == s {
+			return p, nil
+		}
+	}
+	if s == "" {
+		return route.Classic, nil
+	}
+	return 0, fmt.Errorf("--profile %q: a profile is classic, carbons, ng or v2", s)
+}
+
+func (h *Host) serves(domain string) bool {
+	for _, d := range h.Domains {
+		if d == domain {
+			return true
+		}
+	}
+	return false
+}
+
+// Trace is the answer of the call trace for programs.
+type Trace struct {
+	Records []trail.Record `json:"records"`
+	// Next is what to give as "after" for what comes behind these.
+	Next uint64 `json:"next"`
+}
+
+func trace(_ context.Context, h *Host, args map[string]string) (Result, error) {
+	if h.Live == nil {
+		return Result{}, ErrNoServer
+	}
+	bare, err := parseAccount(args["account"])
+	if err != nil {
+		return Result{}, err
+	}
+	q := trail.Query{Account: bare.String(), ID: args["id"], Last: 20}
+	if s := args["last"]; s != "" {
+		if q.Last, err = strconv.Atoi(s); err != nil || q.Last < 1 {
+			return Result{}, fmt.Errorf("--last %q: a number of messages from 1 on", s)
+		}
+	}
+	if s := args["after"]; s != "" {
+		if q.After, err = strconv.ParseUint(s, 10, 64); err != nil {
+			return Result{}, fmt.Errorf("after: %w", err)
+		}
+		q.Last = 0
+	}
+	found := h.Live.Trail().Find(q)
+	answer := Trace{Records: found, Next: q.After}
+	var b strings.Builder
+	for i := range found {
+		b.WriteString(found[i].Text())
+		answer.Next = found[i].Seq
+	}
+	if len(found) == 0 && q.After == 0 {
+		fmt.Fprintf(&b, "nothing is known of %s: the latest messages of all accounts since the server's start are kept, and none is this account's\n", bare)
+		if q.ID != "" {
+			b.Reset()
+			fmt.Fprintf(&b, "no message %s of %s is among the latest; what is in the archive still is there\n", q.ID, bare)
+		}
+	}
+	return Result{Text: b.String(), Data: answer}, nil
+}

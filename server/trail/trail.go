@@ -1,0 +1,95 @@
+// Package trail is what became of messages, as data: for the operator who asks
+// where a message went.
+//
+// A Record is one account's side of one message: the decision, line by line
+// with its rules, and when each device was written it and acknowledged it.
+// Bodies are not in it. The server keeps the latest records in a Ring; the same
+// Record answers what would happen to a message that nobody sent. Printing is
+// here too, so that the command line and whoever reads JSON see the same.
+package trail
+
+import (
+	"encoding/json"
+	"time"
+
+	"carillon.im/server/route"
+)
+
+// Record is one account's side of one message.
+type Record struct {
+	Seq       uint64    `json:"seq,omitempty"` // rising; 0 if it didn't happen
+	At        time.Time `json:"at"`
+	Account   string    `json:"account"` // bare JID
+	Side      Side      `json:"side"`
+	ID        string    `json:"id,omitempty"`         // the message's own
+	ArchiveID string    `json:"archive_id,omitempty"` // in the account's archive
+	From      string    `json:"from"`
+	To        string    `json:"to"`
+	Type      string    `json:"type"`
+	Intent    string    `json:"intent"`
+	Because   Reason    `json:"intent_rule"`
+
+	Archived      bool   `json:"archived"`
+	ArchiveReason Reason `json:"archive_rule"`
+	Offline       bool   `json:"offline"`
+	OfflineReason Reason `json:"offline_rule,omitzero"`
+	Claimable     bool   `json:"claimable"` // it carries <whose/> (XEP-0259)
+	// Stopped says why the message goes no further; Error is the condition that
+	// its sender is told, "" for none.
+	Stopped Reason `json:"stopped_rule,omitzero"`
+	Error   string `json:"error,omitempty"`
+
+	Devices []Device `json:"devices"`
+}
+
+// Device is what one session gets of a message.
+type Device struct {
+	Resource string     `json:"resource"`
+	Profile  string     `json:"profile"`
+	Form     route.Form `json:"-"`
+	Gets     string     `json:"gets"` // Form's name
+	Tag      string     `json:"tag,omitempty"`
+	Reason   Reason     `json:"rule"`
+	Written  time.Time  `json:"written,omitzero"`
+	Acked    time.Time  `json:"acknowledged,omitzero"` // by stream management
+}
+
+// Reason is a rule with its sentence.
+type Reason route.Rule
+
+// MarshalJSON writes the rule's id and what it says.
+func (r Reason) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Rule string `json:"rule"`
+		Says string `json:"says"`
+	}{route.Rule(r).String(), route.Rule(r).Says()})
+}
+
+// String is how people read it: the id and the sentence.
+func (r Reason) String() string { return route.Rule(r).String() + ": " + route.Rule(r).Says() }
+
+// Side says whose account it is.
+type Side route.Side
+
+// MarshalText is the side's word.
+func (s Side) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// String is the side's word.
+func (s Side) String() string {
+	return [...]string{"recipient", "sender", "self"}[s]
+}
+
+// Fill puts a decision into the record; the devices' resources and profiles are
+// the caller's. Nothing is allocated if Devices has room.
+func (r *Record) Fill(f *route.Facts, d *route.Decision) {
+	r.Side, r.Type = Side(f.Side), f.Message.Type.String()
+	r.Intent, r.Because = d.Intent.String(), Reason(d.IntentRule)
+	r.Archived, r.ArchiveReason = d.Archive, Reason(d.ArchiveRule)
+	r.Offline, r.OfflineReason = d.Offline, Reason(d.OfflineRule)
+	r.Claimable, r.Stopped = d.Whose, Reason(d.ReplyRule)
+	r.Error = [...]string{"", "service-unavailable", "not-acceptable", "bad-request"}[d.Reply]
+	r.Devices = r.Devices[:0]
+	for i, l := range d.Lines {
+		r.Devices = append(r.Devices, Device{Profile: f.Sessions[i].Profile.String(), Form: l.Form, Gets: l.Form.String(), Tag: l.Tag.String(), Reason: Reason(l.Rule)})
+	}
+}

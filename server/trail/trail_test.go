@@ -1,0 +1,125 @@
+package trail
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"carillon.im/server/route"
+)
+
+var at = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+
+func sample(n int) Record {
+	f := route.Facts{Message: route.Message{Type: route.Chat, Marks: route.Body}, Sender: -1, Addressed: -1,
+		Sessions: []route.Session{{Profile: route.NG}, {Profile: route.Carbons}, {Profile: route.V2}}}
+	var d route.Decision
+	route.Decide(&f, &d)
+	r := Record{At: at, Account: "juliet@localhost", ID: fmt.Sprint("m", n), ArchiveID: fmt.Sprint("a", n), From: "romeo@localhost/orchard", To: "juliet@localhost"}
+	r.Fill(&f, &d)
+	for i, name := range []string{"desk", "phone", "tablet"} {
+		r.Devices[i].Resource = name
+	}
+	return r
+}
+
+// TestText is what the operator reads.
+func TestText(t *testing.T) {
+	ring := NewRing(4)
+	r := sample(1)
+	ref := ring.Add(&r)
+	ring.Written(ref.Line(0), at.Add(2*time.Millisecond))
+	ring.Acked(ref.Line(0), at.Add(40*time.Millisecond))
+	ring.Written(ref.Line(2), at.Add(3*time.Millisecond))
+	got := ring.Find(Query{Account: "juliet@localhost"})[0].Text()
+	const want = `2026-11-01 12:00:00.000Z  chat message from romeo@localhost/orchard to juliet@localhost, id m1
+  juliet@localhost, the recipient's side
+    meant as conversation — R-INT-2: a message to a bare JID is for the person
+    desk (ng): gets it directly — R-CONV-1: every device that enabled IM-NG gets conversation messages; acknowledged after 40ms
+    phone (carbons): gets a carbon copy of what was received — R-CONV-4: a device with carbons that got nothing directly gets a copy; not written yet
+    tablet (v2): gets it directly — R-CONV-1: every device that enabled IM-NG gets conversation messages; <xmpp-1/> is added — R-GW-3: it was sent by the rules of XMPP 1.0, and says so to a device of 2.0; written after 3ms, not acknowledged
+    archive: yes, as a1 — R-ARCH-1: a conversation message or claim goes into the archive of every local party
+    can be claimed by one device — R-MINE-2: a message from somebody else can be claimed by one device
+`
+	if got != want {
+		t.Errorf("got\n%s", got)
+	}
+}
+
+// TestTextIsSafe: names from elsewhere don't move the reader's terminal.
+func TestTextIsSafe(t *testing.T) {
+	r := sample(1)
+	r.Seq, r.ID, r.Devices[0].Resource = 1, "\x1b[2J", "a\u202eb"
+	if text := r.Text(); strings.ContainsAny(text, "\x1b\u202e") {
+		t.Errorf("%q", text)
+	}
+}
+
+// TestJSON: the names that programs rely on.
+func TestJSON(t *testing.T) {
+	r := sample(1)
+	b, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `{"at":"2026-11-01T12:00:00Z","account":"juliet@localhost","side":"recipient","id":"m1","archive_id":"a1","from":"romeo@localhost/orchard","to":"juliet@localhost","type":"chat","intent":"conversation","intent_rule":{"rule":"R-INT-2","says":"a message to a bare JID is for the person"},"archived":true,"archive_rule":{"rule":"R-ARCH-1","says":"a conversation message or claim goes into the archive of every local party"},"offline":false,"claimable":true,"devices":[{"resource":"desk","profile":"ng","gets":"direct","rule":{"rule":"R-CONV-1","says":"every device that enabled IM-NG gets conversation messages"}},`
+	if !strings.HasPrefix(string(b), want) {
+		t.Errorf("%s", b)
+	}
+}
+
+// TestRingIsBounded in records, texts and devices; the latest stay.
+func TestRingIsBounded(t *testing.T) {
+	ring := NewRing(8)
+	var refs []Ref
+	for i := range 100 {
+		r := sample(i)
+		r.To = strings.Repeat("x", 4000)
+		r.Devices = append(r.Devices, make([]Device, 200)...)
+		refs = append(refs, ring.Add(&r))
+	}
+	for _, ref := range refs { // the old ones are gone, and nobody else's lines change
+		ring.Acked(ref, at)
+		ring.Written(ref.Line(500), at)
+	}
+	got := ring.Find(Query{Account: "juliet@localhost"})
+	if len(got) != 8 || got[0].ID != "m92" || got[7].ID != "m99" || got[7].Seq != 100 {
+		t.Fatalf("%d records, from %s", len(got), got[0].ID)
+	}
+	if len(got[0].To) != maxText || len(got[0].Devices) != maxDevices || got[0].Devices[0].Acked != at || !got[0].Devices[1].Acked.IsZero() {
+		t.Errorf("%d bytes of text, %d devices", len(got[0].To), len(got[0].Devices))
+	}
+	for _, q := range []struct {
+		Query
+		want int
+	}{
+		{Query{Account: "nobody@localhost"}, 0},
+		{Query{Account: "juliet@localhost", Last: 3}, 3},
+		{Query{Account: "juliet@localhost", ID: "m95"}, 1},
+		{Query{Account: "juliet@localhost", ID: "a95"}, 1},
+		{Query{Account: "juliet@localhost", ID: "m5"}, 0},
+		{Query{Account: "juliet@localhost", After: 98}, 2},
+		{Query{Account: "juliet@localhost", After: 100}, 0},
+	} {
+		if n := len(ring.Find(q.Query)); n != q.want {
+			t.Errorf("%+v: %d", q.Query, n)
+		}
+	}
+	if ring := NewRing(4); len(ring.Find(Query{})) != 0 {
+		t.Error("an empty ring has records")
+	}
+}
+
+func BenchmarkAdd(b *testing.B) {
+	ring, r := NewRing(1024), sample(1)
+	b.ReportAllocs()
+	for b.Loop() {
+		ref := ring.Add(&r)
+		for i := range 3 {
+			ring.Written(ref.Line(i), at)
+			ring.Acked(ref.Line(i), at)
+		}
+	}
+}
