@@ -1,6 +1,9 @@
 package routing
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // profile is how a session gets messages (routing page, section 1).
 type profile string
@@ -33,6 +36,7 @@ type account struct {
 	devices []*device
 	shows   []*account // who may see its presence
 	never   bool       // it wants no archive (XEP-0313 5)
+	service bool       // it is at one of the server's own services, and has no devices here
 }
 
 func (d *device) full() string { return d.account.bare + "/" + d.name }
@@ -79,8 +83,10 @@ func (m *message) address() string {
 	return m.to.bare
 }
 
-// known says whether the sender may see the recipient's presence.
-func (m *message) known() bool { return m.own() || slices.Contains(m.to.shows, m.from.account) }
+// known says whether the sender may see the recipient's presence; the server's own services are no strangers (R-EXCL-3).
+func (m *message) known() bool {
+	return m.own() || m.from.account.service || slices.Contains(m.to.shows, m.from.account)
+}
 
 // form is in which way one device gets a message, or how it is in an archive.
 type form struct {
@@ -119,7 +125,7 @@ func (m *message) outcome() *outcome {
 	switch {
 	case m.is("error"): // R-INT-1
 		m.feedback(out)
-	case m.kind.whose || m.kind.mine:
+	case (m.kind.whose || m.kind.mine) && !m.fromRoom():
 		m.mine(out)
 	case m.exclusive():
 		m.one(out)
@@ -132,6 +138,9 @@ func (m *message) outcome() *outcome {
 	}
 	return out
 }
+
+// fromRoom says whether it is what a room elsewhere sends to its occupants, Mine's elements included (R-MINE-6).
+func (m *message) fromRoom() bool { return m.from.account.service && m.is("groupchat") && !m.bare() }
 
 // exclusive is R-INT-3 to R-INT-8; to a bare JID nothing is (R-INT-2).
 func (m *message) exclusive() bool {
@@ -155,6 +164,10 @@ func (m *message) one(out *outcome) {
 	case m.addressed != nil:
 		f := m.form(m.address())
 		f.imng = m.kind.imng || m.addressed.profile == ng // R-GW-4
+		f.whose = m.kind.whose                            // of a room
+		if m.from.account.service && m.from.profile == v2 {
+			f.inner = strings.ReplaceAll(f.inner, noStore, "") // R-GW-1 put it there, R-GW-2 takes it out
+		}
 		out.forms[m.addressed] = f
 	case m.is("headline") && !m.kind.imng: // R-EXCL-2
 	default:
