@@ -66,7 +66,7 @@
 //	a carbon from somebody else                    carbons-forged
 //	copies of copies                               carbons, carbons-forged
 //	a session without presence gets no carbons     carbons-before-presence, bind2
-//	archive off loses messages                     archive-off-loses-nothing, bind2-offline
+//	archive off loses messages                     archive-off-loses-nothing (Bind 2's part: with Bind 2)
 //	archive asked at the domain or the account     archive-form-and-discovery
 //	message/@id as archive cursor                  archive-item-not-found
 //	messages re-sent are archived twice            sm-resend
