@@ -85,6 +85,19 @@ func isNCName(s string) bool {
 	return s != ""
 }
 
+// IsNmtoken reports whether s is a name token (XML 1.0 2.3, production 7), white space around it not counted in.
+func IsNmtoken(s string) bool {
+	for _, r := range s {
+		switch {
+		case r == ':' || r < 0x80 && classes[r]&inName != 0:
+		case r >= 0x80 && isNameRune(r, false):
+		default:
+			return false
+		}
+	}
+	return s != ""
+}
+
 // AppendText appends s as character data. What XML cannot carry, invalid UTF-8
 // included, becomes U+FFFD.
 func AppendText(dst []byte, s string) []byte { return appendEscaped(dst, s, inText) }

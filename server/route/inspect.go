@@ -2,6 +2,7 @@ package route
 
 import (
 	"carillon.im/stanza"
+	"carillon.im/xep"
 	"carillon.im/xmltree"
 )
 
@@ -22,7 +23,17 @@ const (
 	InstantMessaging       // receipts, markers, chat states (XEP-0280 6.1)
 	Machine                // all payloads are traffic between programs (R-INT-8)
 	OnlyChatState          // nothing but a chat state (R-ARCH-2)
+	ForOne                 // <im-ng/> (XEP-0409 3.3)
+	Whose                  // <whose/> (XEP-0259)
+	Mine                   // <mine/> (XEP-0259)
+	BadClaim               // with Mine: it isn't a well-formed claim (R-MINE-4)
+	// Modern says that the message was sent with the meaning of XMPP 2.0: by a v2 session, by another domain that tagged it so, or by this server
+	// itself. It is no payload: Enter sets it.
+	Modern
 
+	tag1      // <xmpp-1/>
+	tag2      // <xmpp-2/>, as it should be
+	tag2Bad   // <xmpp-2/> with something in it
 	chatState // a chat state is there
 	machine   // a machine payload is there
 	content   // a payload that is neither machine traffic nor neutral is there
@@ -38,8 +49,13 @@ func (m Marks) Any(set Marks) bool { return m&set != 0 }
 var payloads = map[string]map[string]Marks{
 	stanza.NSClient: {"body": Body | content, "subject": content, "thread": content, "error": neutral},
 
-	"urn:xmpp:carbons:2": {"private": Private},
-	"urn:xmpp:hints":     {"no-copy": NoCopy, "no-store": NoStore, "no-permanent-store": NoPermanentStore, "store": Store},
+	xep.NSCarbons: {"private": Private},
+	xep.NSHints:   {xep.HintNoCopy: NoCopy, xep.HintNoStore: NoStore, xep.HintNoPermanentStore: NoPermanentStore, xep.HintStore: Store},
+
+	xep.NSIMNG:    {"im-ng": ForOne},
+	xep.NSXMPP2:   {"xmpp-1": tag1, "xmpp-2": tag2},
+	xep.NSMine:    {"whose": Whose | content, "mine": Mine | content},
+	xep.NSMineOCR: {"whose": Whose | content, "mine": Mine | content},
 
 	"http://jabber.org/protocol/chatstates": {"": InstantMessaging | chatState | content},
 	"urn:xmpp:receipts":                     {"": InstantMessaging | content},
@@ -72,16 +88,34 @@ var payloads = map[string]map[string]Marks{
 // neutral payloads tell routing nothing.
 const neutral Marks = 0
 
-// Inspect reads what routing needs of a message, once per message.
+// about are the marks of payloads that say how a message is to be treated
+// rather than what it says.
+const about = Private | NoCopy | NoStore | NoPermanentStore | Store | ForOne | tag1 | tag2 | tag2Bad
+
+// Inspect reads what routing needs of a message, once per message. Enter does
+// it for messages that come from elsewhere.
 func Inspect(st *stanza.Stanza) Message {
 	m := Message{Type: ParseType(st.Type), Full: st.To.IsFull()}
+	claims := 0
 	for el := range st.Payloads() {
-		m.Marks |= markOf(el)
+		mark := markOf(el)
+		switch {
+		case mark.Any(Mine):
+			if claims++; claims > 1 || !goodClaim(el) {
+				mark |= BadClaim
+			}
+		case mark.Any(tag2) && el.Inner() != "":
+			mark = tag2Bad
+		}
+		m.Marks |= mark
+	}
+	if m.Marks.Any(Mine) && (m.Marks.Any(Body|Whose) || m.Type == Groupchat) {
+		m.Marks |= BadClaim // MINE-19
 	}
 	switch {
 	case m.Marks.Any(content):
 		// Only the chat state's own bits and what names the namespace's kind.
-		others := m.Marks &^ (chatState | content | InstantMessaging | Private | NoCopy | NoStore | NoPermanentStore | Store)
+		others := m.Marks &^ (chatState | content | InstantMessaging | about)
 		if m.Marks.Any(chatState) && others == 0 && onlyChatStates(st) {
 			m.Marks |= OnlyChatState
 		}
@@ -121,4 +155,24 @@ func onlyChatStates(st *stanza.Stanza) bool {
 		}
 	}
 	return true
+}
+
+// MaxClaimIDs is how many messages one claim may name; a client that has more
+// to claim sends several.
+const MaxClaimIDs = 256
+
+// goodClaim: one to MaxClaimIDs ids and nothing else (MINE-21, MINE-22,
+// MINE-53). The ids are not looked up: a claim for an id that nobody knows is
+// ignored by who receives it (MINE-29).
+func goodClaim(mine xmltree.Element) bool {
+	n := 0
+	for el := range mine.Children() {
+		if n++; n > MaxClaimIDs || !el.Is(mine.Space(), "id") || !xmltree.IsNmtoken(el.Text()) || el.Inner() == "" {
+			return false
+		}
+		for range el.Children() {
+			return false
+		}
+	}
+	return n > 0 && !mine.HasText()
 }

@@ -14,13 +14,17 @@ package route
 // Profile is how a session wants conversation messages (routing.md section 1).
 type Profile uint8
 
-// The profiles. NG and V2 sessions come about once their features are on.
+// The profiles.
 const (
 	Classic Profile = iota // RFC 6121
 	Carbons                // XEP-0280
 	NG                     // XEP-0409
 	V2                     // XMPP 2.0
 )
+
+// Modern reports whether a session of the profile gets every conversation
+// message of its account, whatever its presence (R-CONV-1, R-SESS-2).
+func (p Profile) Modern() bool { return p >= NG }
 
 // String is the profile's name in logs and explain.
 func (p Profile) String() string {
@@ -99,9 +103,14 @@ type Facts struct {
 
 	Unknown     bool // receiving: there is no such account
 	Blocked     bool // the other side is on the account's block list (XEP-0191)
-	Stranger    bool // receiving: the sender may not see the account's presence (R-EXCL-3)
+	Known       bool // receiving: the sender may see the account's presence (R-MINE-3)
+	Stranger    bool // receiving: the sender may not, and is to learn nothing (R-EXCL-3)
 	Unarchived  bool // the account's preference says never for the other side (XEP-0313)
 	OfflineFull bool // no room left for another offline message (XEP-0160)
+
+	AnswersOne    bool // type error: it answers an exclusive message of the addressed session (R-FEED-2)
+	AnswersCopied bool // type error: it answers a message that XEP-0280 finds eligible
+	Again         bool // from the own account: it is in the archive already (R-DUP-1)
 }
 
 // Intent is what a message is meant for (routing.md section 2).
@@ -112,11 +121,12 @@ const (
 	Conversation Intent = iota + 1 // for the person: all devices, archived
 	Exclusive                      // for one resource: nobody else, no archive
 	Feedback                       // type error
+	Claim                          // of a message, by one of the account's own sessions (XEP-0259)
 )
 
 // String is the intent's name in logs and explain.
 func (i Intent) String() string {
-	return [...]string{"none", "conversation", "exclusive", "feedback"}[i]
+	return [...]string{"none", "conversation", "exclusive", "feedback", "claim"}[i]
 }
 
 // Form is how a session gets a message.
@@ -126,18 +136,37 @@ type Form uint8
 const (
 	Nothing        Form = iota
 	Direct              // as it was addressed
+	DirectBare          // with 'to' the bare JID, though it was addressed to another resource (R-CONV-3)
+	Reflected           // what one of the account's sessions sent, as it is archived (R-REFL-1)
 	CarbonReceived      // XEP-0280 7
 	CarbonSent          // XEP-0280 8
 )
 
+// Tag is what is added to a message for one session.
+type Tag uint8
+
+// The tags.
+const (
+	NoTag   Tag = iota
+	TagIMNG     // <im-ng/> (R-GW-4)
+	TagOld      // <xmpp-1/> (R-GW-3)
+)
+
+// Rule is the reason for the tag.
+func (t Tag) Rule() Rule { return [...]Rule{RuleNone, RGW4, RGW3}[t] }
+
+// String is the tag's name in logs and explain.
+func (t Tag) String() string { return [...]string{"", "im-ng", "xmpp-1"}[t] }
+
 // String is the form's name in logs and explain.
 func (f Form) String() string {
-	return [...]string{"nothing", "direct", "carbon received", "carbon sent"}[f]
+	return [...]string{"nothing", "direct", "direct to bare", "reflected", "carbon received", "carbon sent"}[f]
 }
 
 // Line is what one session gets and why.
 type Line struct {
 	Form Form
+	Tag  Tag
 	Rule Rule
 }
 
@@ -149,6 +178,7 @@ const (
 	Silence            Reply = iota
 	ServiceUnavailable       // RFC 6121 8.5
 	NotAcceptable            // XEP-0191 3: to somebody whom the sender blocked
+	BadRequest               // XEP-0259 4.1
 )
 
 // Decision is what happens to a message on one side. Its lines run parallel to
@@ -161,6 +191,10 @@ type Decision struct {
 
 	Archive     bool
 	ArchiveRule Rule
+
+	// Whose says that the message is put up for claiming: all its forms and the
+	// archive carry the same <whose/> (R-MINE-2).
+	Whose bool
 
 	Offline     bool
 	OfflineRule Rule // RuleNone if somebody got it
@@ -188,7 +222,7 @@ func (d *Decision) Delivered() bool {
 func Decide(f *Facts, d *Decision) {
 	*d = Decision{Lines: d.Lines[:0]}
 	for i := range intentRules {
-		if intentRules[i].when(&f.Message) {
+		if intentRules[i].when(f) {
 			d.Intent, d.IntentRule = intentRules[i].intent, intentRules[i].rule
 			break
 		}
@@ -213,6 +247,7 @@ func Decide(f *Facts, d *Decision) {
 		}
 	}
 	d.Archive = d.ArchiveRule == ruleArchived
+	d.Whose = f.Side == Receiving && d.Intent == Conversation && !d.Refused()
 	if f.Side != Sending && !d.Refused() && !d.Delivered() {
 		d.decideOffline(f)
 	}
@@ -225,10 +260,24 @@ func (f *Facts) line(d *Decision, i int) Line {
 	}
 	for k := range deliveryRules {
 		if r := &deliveryRules[k]; r.intent == d.Intent && r.sides.has(f.Side) && r.when(f, i) {
-			return Line{Form: r.form, Rule: r.rule}
+			return Line{Form: r.form, Rule: r.rule, Tag: f.tag(d, r.form, i)}
 		}
 	}
 	return Line{Rule: ruleNotForIt}
+}
+
+// tag finds what the border between 2.0 and 1.0 adds to what session i gets
+// (routing.md section 6). A carbon is a message of the server's own.
+func (f *Facts) tag(d *Decision, form Form, i int) Tag {
+	if form == Nothing || form == CarbonReceived || form == CarbonSent {
+		return NoTag
+	}
+	for k := range tagRules {
+		if tagRules[k].when(f, d, f.Sessions[i].Profile) {
+			return tagRules[k].tag
+		}
+	}
+	return NoTag
 }
 
 // decideOffline handles a message that no session got (R-CONV-6).

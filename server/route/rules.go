@@ -3,20 +3,22 @@ package route
 // The tables. Each row is a rule with the predicate under which it holds; in
 // each table the first match wins. Predicates read facts and nothing else.
 
-// intentRules is routing.md section 2. Rules for markers of XEP-0409, XEP-0259
-// and XMPP 2.0 are rows of this table.
+// intentRules is routing.md section 2.
 var intentRules = [...]struct {
 	rule   Rule
 	intent Intent
-	when   func(*Message) bool
+	when   func(*Facts) bool
 }{
-	{RInt1, Feedback, func(m *Message) bool { return m.Type == Error }},
-	{RInt2, Conversation, func(m *Message) bool { return !m.Full }},
-	{RInt5, Exclusive, func(m *Message) bool { return m.Type == Groupchat || m.Type == Headline }},
-	{RInt6, Exclusive, func(m *Message) bool { return m.Marks.Any(Private | NoCopy) }},
-	{RInt7, Exclusive, func(m *Message) bool { return m.Marks.Any(RoomUser) && !m.Marks.Any(Invitation) }},
-	{RInt8, Exclusive, func(m *Message) bool { return m.Type == Normal && m.Marks.Any(Machine) }},
-	{RInt9, Conversation, func(*Message) bool { return true }},
+	{RInt1, Feedback, func(f *Facts) bool { return f.Message.Type == Error }},
+	{RMine4, Claim, func(f *Facts) bool { return !f.Message.Full && f.Side == Own && f.Message.Marks.Any(Mine) }},
+	{RInt2, Conversation, func(f *Facts) bool { return !f.Message.Full }},
+	{RInt3, Exclusive, func(f *Facts) bool { return f.Message.Marks.Any(ForOne) }},
+	{RInt4, Exclusive, func(f *Facts) bool { return f.Message.Marks.Any(Modern) }},
+	{RInt5, Exclusive, func(f *Facts) bool { return f.Message.Type == Groupchat || f.Message.Type == Headline }},
+	{RInt6, Exclusive, func(f *Facts) bool { return f.Message.Marks.Any(Private | NoCopy) }},
+	{RInt7, Exclusive, func(f *Facts) bool { return f.Message.Marks.Any(RoomUser) && !f.Message.Marks.Any(Invitation) }},
+	{RInt8, Exclusive, func(f *Facts) bool { return f.Message.Type == Normal && f.Message.Marks.Any(Machine) }},
+	{RInt9, Conversation, func(*Facts) bool { return true }},
 }
 
 // refusalRules say which messages go no further.
@@ -32,15 +34,21 @@ var refusalRules = [...]struct {
 	{RBlock2, ServiceUnavailable, func(f *Facts, _ Intent) bool { return f.blockedIn() }},
 	{RAcc1, Silence, func(f *Facts, _ Intent) bool { return f.Unknown && f.Message.Type == Headline }},
 	{RAcc1, ServiceUnavailable, func(f *Facts, _ Intent) bool { return f.Unknown }},
+	{RDup1, Silence, func(f *Facts, _ Intent) bool { return f.Again }},
+	{RMine3, BadRequest, func(f *Facts, _ Intent) bool { return f.misplacedMine() && (f.Side != Receiving || f.Known) }},
+	// To who is not known the account looks like one that doesn't exist.
+	{RMine3, Silence, func(f *Facts, _ Intent) bool { return f.misplacedMine() && f.Message.Type == Headline }},
+	{RMine3, ServiceUnavailable, func(f *Facts, _ Intent) bool { return f.misplacedMine() }},
+	{RMine4, BadRequest, func(f *Facts, i Intent) bool { return i == Claim && f.Message.Marks.Any(BadClaim) }},
 	{RFeed1, Silence, func(f *Facts, i Intent) bool { return i == Feedback && !f.Message.Full && f.Side != Sending }},
 	{RConv7, ServiceUnavailable, func(f *Facts, i Intent) bool {
-		return i == Conversation && f.Message.Type == Groupchat && f.Side != Sending
+		return i == Conversation && f.Message.Type == Groupchat && f.Side != Sending && !f.anyModern()
 	}},
 	{RExcl3, ServiceUnavailable, func(f *Facts, i Intent) bool {
 		return i == Exclusive && f.Stranger && (f.Message.Type == Chat || f.Message.Type == Normal)
 	}},
 	{RExcl2, Silence, func(f *Facts, i Intent) bool {
-		return i == Exclusive && f.Side != Sending && f.Addressed < 0 && f.Message.Type == Headline
+		return i == Exclusive && f.Side != Sending && f.Addressed < 0 && f.Message.Type == Headline && !f.Message.Marks.Any(ForOne)
 	}},
 	{RExcl2, ServiceUnavailable, func(f *Facts, i Intent) bool {
 		return i == Exclusive && f.Side != Sending && f.Addressed < 0
@@ -56,6 +64,7 @@ const (
 
 	onlyReceiving sides = 1 << Receiving
 	onlySending   sides = 1 << Sending
+	onlyOwn       sides = 1 << Own
 )
 
 func (s sides) has(side Side) bool { return s&(1<<side) != 0 }
@@ -72,17 +81,29 @@ var deliveryRules = [...]struct {
 }{
 	{RExcl1, Exclusive, receiving, Direct, (*Facts).isAddressed},
 	{RExcl1, Exclusive, onlyReceiving, Nothing, anyOther},
+	{RFeed2, Feedback, receiving, Direct, func(f *Facts, i int) bool { return f.forOne() && f.isAddressed(i) }},
+	{RFeed2, Feedback, receiving, Nothing, func(f *Facts, _ int) bool { return f.forOne() }},
 	{RFeed3, Feedback, receiving, Direct, (*Facts).isAddressed},
-	{RFeed3, Feedback, receiving, Nothing, anyOther},
-	{RConv3, Conversation, receiving, Direct, (*Facts).isAddressed},
-	{RConv2, Conversation, receiving, Direct, func(f *Facts, i int) bool {
-		s := &f.Sessions[i]
-		return f.Addressed < 0 && s.Available && s.Priority >= 0 && s.Profile <= Carbons
+	{RFeed3, Feedback, receiving, DirectBare, (*Facts).isModern},
+	{RFeed3, Feedback, receiving, CarbonReceived, func(f *Facts, i int) bool {
+		return f.AnswersCopied && f.Addressed >= 0 && f.Sessions[i].Profile == Carbons
 	}},
+	{RFeed3, Feedback, receiving, Nothing, anyOther},
+	{RMine4, Claim, onlyOwn, Direct, func(f *Facts, i int) bool { return f.isModern(i) || f.takesBare(i) || i == f.Sender }},
+	{RMine4, Claim, onlyOwn, Nothing, anyOther},
+	{RConv3, Conversation, receiving, Direct, (*Facts).isAddressed},
+	{RConv5, Conversation, onlyOwn, Reflected, func(f *Facts, i int) bool { return !f.Message.Full && f.isModern(i) }},
+	{RConv7, Conversation, receiving, Nothing, func(f *Facts, i int) bool { return f.Message.Type == Groupchat && !f.isModern(i) }},
+	{RConv1, Conversation, receiving, DirectBare, func(f *Facts, i int) bool { return f.Message.Full && f.isModern(i) }},
+	{RConv1, Conversation, receiving, Direct, (*Facts).isModern},
+	{RConv2, Conversation, receiving, Direct, func(f *Facts, i int) bool { return f.Addressed < 0 && f.takesBare(i) }},
 	{RConv3, Conversation, receiving, CarbonReceived, func(f *Facts, i int) bool {
 		return f.Addressed >= 0 && f.copies(i)
 	}},
 	{RConv4, Conversation, receiving, CarbonReceived, (*Facts).copies},
+	// What is said in a room comes back from the room.
+	{RConv7, Conversation, onlySending, Nothing, func(f *Facts, _ int) bool { return f.Message.Type == Groupchat }},
+	{RRefl1, Conversation, onlySending, Reflected, (*Facts).isModern},
 	{RRefl2, Conversation, sending, CarbonSent, (*Facts).copies},
 	{RRefl2, Exclusive, sending, CarbonSent, func(f *Facts, i int) bool {
 		// XEP-0280 6.1: a private message to a room's occupant is copied to
@@ -94,11 +115,59 @@ var deliveryRules = [...]struct {
 	{RFeed3, Feedback, onlySending, Nothing, anyOther},
 }
 
+// tagRules is routing.md section 6, towards the account's own sessions.
+var tagRules = [...]struct {
+	tag  Tag
+	when func(f *Facts, d *Decision, p Profile) bool
+}{
+	// Rooms' messages are exclusive as well, by their type or kind, and what they
+	// say is meant to be read: marked, a client would ignore it (IMNG-23).
+	{TagIMNG, func(f *Facts, d *Decision, p Profile) bool {
+		return p == NG && d.Intent == Exclusive && !f.Message.Marks.Any(ForOne) && d.IntentRule != RInt5 && d.IntentRule != RInt7
+	}},
+	{TagOld, func(f *Facts, _ *Decision, p Profile) bool { return p == V2 && !f.Message.Marks.Any(Modern) }},
+}
+
 // anyOther: the rows above have said who gets something.
 func anyOther(*Facts, int) bool { return true }
 
 // blockedIn: the account doesn't want messages from the sender.
 func (f *Facts) blockedIn() bool { return f.Blocked && f.Side == Receiving }
+
+// misplacedMine: one of XEP-0259's elements where it has no business. A room
+// asks its occupants, and tells them of claims, with groupchat messages to
+// their full JIDs; an occupant claims with one to the room (R-MINE-6).
+func (f *Facts) misplacedMine() bool {
+	m := &f.Message
+	switch {
+	case m.Type == Error || !m.Marks.Any(Whose|Mine) || m.Type == Groupchat && m.Full && f.Side == Receiving:
+		return false
+	case m.Full || f.Side == Receiving:
+		return true
+	}
+	return m.Marks.Any(Whose)
+}
+
+// forOne: an error that answers what a single device sent (R-FEED-2).
+func (f *Facts) forOne() bool { return f.AnswersOne || f.Message.Marks.Any(ForOne) }
+
+// isModern: session i gets every conversation message.
+func (f *Facts) isModern(i int) bool { return f.Sessions[i].Profile.Modern() }
+
+func (f *Facts) anyModern() bool {
+	for i := range f.Sessions {
+		if f.isModern(i) {
+			return true
+		}
+	}
+	return false
+}
+
+// takesBare: session i gets messages to the bare JID by RFC 6121 8.5.2.
+func (f *Facts) takesBare(i int) bool {
+	s := &f.Sessions[i]
+	return s.Available && s.Priority >= 0 && !s.Profile.Modern()
+}
 
 // isAddressed: session i bears the resource that the message is addressed to.
 func (f *Facts) isAddressed(i int) bool { return f.Addressed == i }
@@ -128,10 +197,10 @@ var archiveRules = [...]struct {
 	rule Rule
 	when func(f *Facts, d *Decision) bool
 }{
-	{RArch1, func(_ *Facts, d *Decision) bool { return d.Intent != Conversation || d.Refused() }},
+	{RArch1, func(_ *Facts, d *Decision) bool { return d.Intent != Conversation && d.Intent != Claim || d.Refused() }},
 	// What is said in a room is the room's to archive; from one side's messages
 	// nobody could read the conversation.
-	{RConv7, func(f *Facts, _ *Decision) bool { return f.Message.Type == Groupchat }},
+	{RConv7, func(f *Facts, _ *Decision) bool { return f.Message.Type == Groupchat && f.Side == Sending }},
 	{RArch2, func(f *Facts, _ *Decision) bool {
 		return f.Unarchived || f.Message.Marks.Any(NoStore|NoPermanentStore) || f.Message.Marks.Any(OnlyChatState)
 	}},
