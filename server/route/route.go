@@ -247,10 +247,10 @@ func Decide(f *Facts, d *Decision) {
 		}
 	}
 	d.Archive = d.ArchiveRule == ruleArchived
-	d.Whose = f.Side == Receiving && d.Intent == Conversation && !d.Refused()
 	if f.Side != Sending && !d.Refused() && !d.Delivered() {
 		d.decideOffline(f)
 	}
+	d.Whose = f.Side == Receiving && d.Intent == Conversation && !d.Refused()
 }
 
 // line finds what session i gets.
