@@ -227,6 +227,7 @@ func (s *State) answerProbe(from, to jid.JID, fx *effects) {
 		s.postPresence(presence{typ: typ}, to, from, fx)
 		return
 	}
+	s.sendVanished(from, fx)
 	any := false
 	for _, x := range s.sessions {
 		if x.available {
@@ -526,7 +527,7 @@ func (s *State) changeSubscription(j jid.JID, c *contact, change subscriptionCha
 		s.distrust(err)
 		failed(fx, err)
 	}
-	fx.commit(ops, e)
+	s.commit(fx, ops, e, nil)
 	s.forgetEmpty(j, c)
 }
 

@@ -157,7 +157,7 @@ func (s *State) update(u feature.Update, fx *effects, result chan<- error) {
 		s.distrust(err)
 		fx.call(func() { result <- err })
 	}
-	fx.commit(ops, e)
+	s.commit(fx, ops, e, nil)
 }
 
 func (s *State) updateOps(u *feature.Update) []store.Op {
