@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"math"
 	"slices"
 	"time"
 
@@ -114,8 +115,8 @@ func (h *Hub) readOwed(ctx context.Context, id store.AccountID, x *savedSession)
 	return nil
 }
 
-// fill makes the queue's stanzas. since stands among what is above UpTo in the
-// archive's order.
+// fill makes the queue's stanzas. since, which is above UpTo, stands among what was
+// queued later in the archive's order.
 func (x *savedSession) fill(archived map[store.ArchiveID][]byte, since []store.ArchiveID) {
 	add := func(id store.ArchiveID, t tag) bool {
 		data := archived[id]
@@ -128,8 +129,8 @@ func (x *savedSession) fill(archived map[store.ArchiveID][]byte, since []store.A
 		x.queue = append(x.queue, sm.Entry[tag]{Data: data, Tag: t})
 		return true
 	}
-	addSince := func(upTo store.ArchiveID) {
-		for len(since) > 0 && since[0] < upTo {
+	addSince := func(before store.ArchiveID) {
+		for len(since) > 0 && since[0] < before {
 			add(since[0], tag{kind: tagConversation, id: since[0], archived: true, form: formArchived, order: x.state.Order})
 			since = since[1:]
 		}
@@ -140,8 +141,8 @@ func (x *savedSession) fill(archived map[store.ArchiveID][]byte, since []store.A
 			x.gone = true
 			return
 		}
-		if q.Entry > x.row.UpTo {
-			addSince(q.Entry)
+		if t.id > x.row.UpTo {
+			addSince(t.id + 1)
 		}
 		switch {
 		case len(q.Stanza) > 0:
@@ -151,7 +152,7 @@ func (x *savedSession) fill(archived map[store.ArchiveID][]byte, since []store.A
 			return
 		}
 	}
-	addSince(^store.ArchiveID(0) >> 1)
+	addSince(math.MaxInt64)
 }
 
 // restore brings back the sessions that were saved, when the account is loaded

@@ -297,7 +297,11 @@ func (s *State) outlive(ops []store.Op, e *entry) []store.Op {
 		case d.tag.archived && x.profile.Modern() && d.tag.mark == route.NoTag:
 			// Above UpTo it gets all that is in the archive.
 		default:
-			ops = s.owe(ops, x, queued(d.data, d.tag))
+			t := d.tag
+			if t.id == 0 {
+				t.id = s.lastID // its place among what is in the archive
+			}
+			ops = s.owe(ops, x, queued(d.data, t))
 		}
 	}
 	return ops

@@ -153,6 +153,7 @@ func newWorldAt(t testing.TB, path, accounts string, change ...func(*Config)) *w
 		Rand: &lockedReader{r: reader{rand.NewChaCha8([32]byte{1})}}, Loops: 2, ArchiveDefault: "always", RefuseStrangers: true,
 		Limits: Limits{OutboxBytes: 1 << 20, SessionsPerAccount: 5, OfflineMessages: 100, RosterItems: 50, BlockItems: 20, Directed: 5,
 			ResumeWindow: 10 * time.Minute, IdleAccounts: 100}}
+	w.cfg.Start = w.store.Starts()
 	for _, c := range change {
 		c(&w.cfg)
 	}
@@ -178,7 +179,7 @@ func (w *world) open() {
 }
 
 func (w *world) start() {
-	w.cfg.Store, w.cfg.Start = w.store, w.store.Starts()
+	w.cfg.Store = w.store
 	w.hub = New(w.cfg)
 }
 
@@ -205,6 +206,7 @@ func (w *world) restart(orderly bool, down time.Duration, meanwhile ...func()) {
 	w.now = w.now.Add(down)
 	w.mu.Unlock()
 	w.open()
+	w.cfg.Start = w.store.Starts()
 	w.start()
 	w.settle()
 }
