@@ -177,6 +177,13 @@ func (s *State) postPresence(p presence, from, to jid.JID, fx *effects) {
 // of the other resources and of the contacts, and the subscription requests
 // that wait for an answer (RFC 6121 4.2.2, 4.3.1, 3.1.3).
 func (s *State) initialPresence(x *session, fx *effects) {
+	s.presenceOfOwn(x, fx)
+	s.probeAll(fx)
+}
+
+// presenceOfOwn sends a session the presence of the account's other resources, and
+// the subscription requests that wait.
+func (s *State) presenceOfOwn(x *session, fx *effects) {
 	s.show(fx, nil, func(fx *effects) {
 		for _, y := range s.sessions {
 			if y != x && y.available {
@@ -189,6 +196,10 @@ func (s *State) initialPresence(x *session, fx *effects) {
 			}
 		}
 	})
+}
+
+// probeAll asks for the presence of the contacts.
+func (s *State) probeAll(fx *effects) {
 	for j, c := range s.roster {
 		if c.To && !s.blocks(j) {
 			s.probe(j, fx)

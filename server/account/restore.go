@@ -257,18 +257,25 @@ func (s *State) sendVanished(to jid.JID, fx *effects) {
 	}
 }
 
-// catchUpPresence brings the presence that a resumed session knows up to date,
-// where the server broke off since it was saved.
+// catchUpPresence brings the presence that sessions know up to date, where the
+// server broke off since they were saved. The first that is resumed has it done
+// for all.
 func (s *State) catchUpPresence(x *session, fx *effects) {
 	if !x.behind {
 		return
 	}
-	x.behind = false
-	if !x.available {
-		return
+	probe := false
+	for _, y := range s.sessions {
+		if y.behind && y.available {
+			s.sendVanished(y.jid, fx)
+			s.presenceOfOwn(y, fx)
+			probe = true
+		}
+		y.behind = false
 	}
-	s.sendVanished(x.jid, fx)
-	s.initialPresence(x, fx)
+	if probe {
+		s.probeAll(fx)
+	}
 }
 
 // readSessions reads what is known of an account's sessions of before the start.
