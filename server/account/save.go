@@ -138,6 +138,7 @@ func (s *State) save(x *session, when saving, fx *effects) bool {
 	s.keeps(x, true)
 	e := s.hold(fx.now, func(*effects) {})
 	e.failed = func(_ *effects, err error) {
+		s.cfg.Log.Warn("session isn't saved", "account", s.jid, "resource", x.jid.Resource(), "error", err)
 		x.unsavable = errors.Is(err, store.ErrTooBig)
 		s.keeps(x, false)
 		x.awake()
