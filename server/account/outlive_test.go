@@ -178,7 +178,7 @@ func TestOutlivesKill(t *testing.T) {
 // too, and forgotten, durably, before anything passes.
 func TestOutlivesKillQuiet(t *testing.T) {
 	w := newDiskWorld(t, "alice bob")
-	a, b := w.bind("alice/a"), w.bind("bob/b sm online")
+	b := w.bind("bob/b sm online")
 	h := b.sentCount()
 	if err := b.Ack(h); err != nil {
 		t.Fatal(err)
@@ -189,11 +189,11 @@ func TestOutlivesKillQuiet(t *testing.T) {
 		t.Error("saved too early")
 	}
 	w.pass(2 * time.Second)
-	if len(w.saved("bob")) != 1 || len(w.saved("alice")) != 0 {
+	if len(w.saved("bob")) != 1 {
 		t.Fatalf("%+v", w.saved("bob"))
 	}
 	w.restart(false, time.Hour) // the whole window begins with the start
-	a = w.bind("alice/a")
+	a := w.bind("alice/a")
 	a.say(bob, "1")
 	b = w.mustResume(b, h)
 	b.expect("1")
@@ -324,13 +324,13 @@ func TestOutlivesNot(t *testing.T) {
 		w.fails(b, 1)
 	})
 	t.Run("too much while away", func(t *testing.T) {
-		w, a, b := setup(t)
+		w, _, b := setup(t)
 		if err := b.SetProfile(context.Background(), route.NG); err != nil {
 			t.Fatal(err)
 		}
 		b.detach()
 		w.restart(false, 0)
-		a = w.bind("alice/a")
+		a := w.bind("alice/a")
 		for i := range 20 {
 			a.say(bob, fmt.Sprint(i, strings.Repeat("x", 800)))
 		}
