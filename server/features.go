@@ -85,7 +85,7 @@ func core() feature.Feature {
 		Specs: []feature.Spec{
 			{XEP: "0114", Version: "1.6", Note: "the accept side"},
 			{XEP: "0160", Version: "1.0.1"},
-			{XEP: "0198", Version: "1.6.3", Note: "resumption within the server's life"},
+			{XEP: "0198", Version: "1.6.3", Note: "resumption over restarts too"},
 			{XEP: "0203", Version: "2.0"},
 			{XEP: "0237", Version: "1.3", Note: "now RFC 6121 2.6"},
 			{XEP: "0297", Version: "1.0"},

@@ -40,7 +40,7 @@ func (x session) Next(t c2s.Transport, dst []byte, limit int) ([]byte, bool) {
 func (a *accounts) Bind(ctx context.Context, r c2s.BindRequest) (c2s.Session, c2s.Bound, error) {
 	x, err := a.server.hub.Bind(ctx, account.BindRequest{
 		Account: r.Account, Resource: r.Resource, Client: r.Client, Transport: r.Transport, Conn: r.Conn, Address: r.Address,
-		Profile: profile(r.Profile), Request: r.Session})
+		Profile: profile(r.Profile), Request: r.Session, Bind2: r.Inline})
 	if err != nil {
 		return nil, c2s.Bound{}, err
 	}
@@ -50,23 +50,12 @@ func (a *accounts) Bind(ctx context.Context, r c2s.BindRequest) (c2s.Session, c2
 	if r.Inactive {
 		x.SetActive(false)
 	}
-	if inArchive(ctx, x) {
-		x.QueriedArchive()
-	}
 	b := c2s.Bound{Results: x.Results()}
 	if b.Archive, err = a.archive(ctx, x); err != nil {
 		// It spares the client a question, no more.
 		a.server.log.Error("an archive's bounds can't be read", "account", r.Account, "error", err)
 	}
 	return session{x}, b, nil
-}
-
-// inArchive reports whether all that was kept offline for a client is in its archive,
-// from where a client of Bind 2 takes it (XEP-0386 3.2). Who has any message left out
-// of the archive gets them in the classic way: a copy too many loses nothing.
-func inArchive(ctx context.Context, x *account.Session) bool {
-	snap, err := x.Owner().Snapshot(ctx)
-	return err == nil && snap.Archive.Default == "always" && len(snap.Archive.Never) == 0
 }
 
 func profile(p c2s.Profile) route.Profile {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"carillon.im/jid"
 	"carillon.im/server/route"
 	"carillon.im/server/store"
 	"carillon.im/sm"
@@ -208,7 +209,7 @@ func (x *session) sendRange(ctx context.Context, q *store.ArchiveQuery, head *xe
 		batch := make([]sm.Entry[tag], 0, syncBatch)
 		more, err := x.readArchive(ctx, *q, func(m store.ArchivedMessage) error {
 			data := head.Append(make([]byte, 0, len(m.Stanza)+256), m.ID.Append(id[:0]), m.ID.Time(), m.Stanza)
-			batch = append(batch, sm.Entry[tag]{Data: data, Tag: tag{id: m.ID, archived: true}})
+			batch = append(batch, sm.Entry[tag]{Data: data, Tag: tag{id: m.ID, archived: true, form: formResult}})
 			return nil
 		})
 		if err != nil {
@@ -229,6 +230,12 @@ func (x *session) sendRange(ctx context.Context, q *store.ArchiveQuery, head *xe
 		}
 	}
 	return nil
+}
+
+// asResult is one archived message of a catch-up.
+func asResult(full jid.JID, m store.ArchivedMessage) []byte {
+	head := xep.NewMAMResult(full.Bare(), full, xep.SyncQueryID)
+	return head.Append(make([]byte, 0, len(m.Stanza)+256), m.ID.Append(nil), m.ID.Time(), m.Stanza)
 }
 
 // readArchive reads the store as one of a few at a time. A session that ended

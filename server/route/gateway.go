@@ -52,16 +52,23 @@ func Enter(st *stanza.Stanza, o Origin) (*stanza.Stanza, Message) {
 	if drop == 0 {
 		return st, m
 	}
-	m.Marks &^= drop
-	if m.Type == Error {
-		m.Marks &^= BadClaim
-	}
-	return without(st, drop), m
+	st = without(st, drop)
+	modern := m.Marks & Modern
+	m = Inspect(st)
+	m.Marks |= modern
+	return st, m
 }
 
 // Leave makes what another domain gets of a message (R-GW-1). What the
 // sender's client put on itself stays (R-GW-5).
+//
+// A conversation message to a full JID is one of XMPP 1.0 (R-INT-9) and leaves
+// without a tag: with it a server of 2.0 would take it for exclusive (R-INT-4),
+// without it every server comes to the same intent as this one.
 func Leave(st *stanza.Stanza, i Intent) *stanza.Stanza {
+	if i == Conversation && st.To.IsFull() {
+		return st
+	}
 	add := xep.XMPP2
 	if i == Exclusive {
 		var has Marks

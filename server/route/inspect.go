@@ -106,6 +106,8 @@ func Inspect(st *stanza.Stanza) Message {
 			}
 		case mark.Any(tag2) && el.Inner() != "":
 			mark = tag2Bad
+		case mark.Any(RoomUser) && !st.From.IsZero() && !st.From.IsFull():
+			mark &^= RoomUser // the room itself speaks, no occupant (R-INT-7)
 		}
 		m.Marks |= mark
 	}

@@ -16,7 +16,7 @@ var intentRules = [...]struct {
 	{RInt4, Exclusive, func(f *Facts) bool { return f.Message.Marks.Any(Modern) }},
 	{RInt5, Exclusive, func(f *Facts) bool { return f.Message.Type == Groupchat || f.Message.Type == Headline }},
 	{RInt6, Exclusive, func(f *Facts) bool { return f.Message.Marks.Any(Private | NoCopy) }},
-	{RInt7, Exclusive, func(f *Facts) bool { return f.Message.Marks.Any(RoomUser) && !f.Message.Marks.Any(Invitation) }},
+	{RInt7, Exclusive, func(f *Facts) bool { return f.Message.roomPrivate() }},
 	{RInt8, Exclusive, func(f *Facts) bool { return f.Message.Type == Normal && f.Message.Marks.Any(Machine) }},
 	{RInt9, Conversation, func(*Facts) bool { return true }},
 }
@@ -30,14 +30,14 @@ var refusalRules = [...]struct {
 	{RBlock1, NotAcceptable, func(f *Facts, _ Intent) bool { return f.Blocked && f.Side == Sending }},
 	// Headlines are dropped, as for an account where nobody is there (RFC 6121
 	// 8.5.2.2.1): blocked, unknown and away look the same.
-	{RBlock2, Silence, func(f *Facts, _ Intent) bool { return f.blockedIn() && f.Message.Type == Headline }},
+	{RBlock2, Silence, func(f *Facts, _ Intent) bool { return f.blockedIn() && f.Message.droppable() }},
 	{RBlock2, ServiceUnavailable, func(f *Facts, _ Intent) bool { return f.blockedIn() }},
-	{RAcc1, Silence, func(f *Facts, _ Intent) bool { return f.Unknown && f.Message.Type == Headline }},
+	{RAcc1, Silence, func(f *Facts, _ Intent) bool { return f.Unknown && f.Message.droppable() }},
 	{RAcc1, ServiceUnavailable, func(f *Facts, _ Intent) bool { return f.Unknown }},
 	{RDup1, Silence, func(f *Facts, _ Intent) bool { return f.Again }},
 	{RMine3, BadRequest, func(f *Facts, _ Intent) bool { return f.misplacedMine() && (f.Side != Receiving || f.Known) }},
 	// To who is not known the account looks like one that doesn't exist.
-	{RMine3, Silence, func(f *Facts, _ Intent) bool { return f.misplacedMine() && f.Message.Type == Headline }},
+	{RMine3, Silence, func(f *Facts, _ Intent) bool { return f.misplacedMine() && f.Message.droppable() }},
 	{RMine3, ServiceUnavailable, func(f *Facts, _ Intent) bool { return f.misplacedMine() }},
 	{RMine4, BadRequest, func(f *Facts, i Intent) bool { return i == Claim && f.Message.Marks.Any(BadClaim) }},
 	{RFeed1, Silence, func(f *Facts, i Intent) bool { return i == Feedback && !f.Message.Full && f.Side != Sending }},
@@ -48,7 +48,7 @@ var refusalRules = [...]struct {
 		return i == Exclusive && f.Stranger && (f.Message.Type == Chat || f.Message.Type == Normal)
 	}},
 	{RExcl2, Silence, func(f *Facts, i Intent) bool {
-		return i == Exclusive && f.Side != Sending && f.Addressed < 0 && f.Message.Type == Headline && !f.Message.Marks.Any(ForOne)
+		return i == Exclusive && f.Side != Sending && f.Addressed < 0 && f.Message.droppable()
 	}},
 	{RExcl2, ServiceUnavailable, func(f *Facts, i Intent) bool {
 		return i == Exclusive && f.Side != Sending && f.Addressed < 0
@@ -86,7 +86,7 @@ var deliveryRules = [...]struct {
 	{RFeed3, Feedback, receiving, Direct, (*Facts).isAddressed},
 	{RFeed3, Feedback, receiving, DirectBare, (*Facts).isModern},
 	{RFeed3, Feedback, receiving, CarbonReceived, func(f *Facts, i int) bool {
-		return f.AnswersCopied && f.Addressed >= 0 && f.Sessions[i].Profile == Carbons
+		return f.AnswersCopied && f.Addressed >= 0 && f.Sessions[i].Profile == Carbons && i != f.Sender
 	}},
 	{RFeed3, Feedback, receiving, Nothing, anyOther},
 	{RMine4, Claim, onlyOwn, Direct, func(f *Facts, i int) bool { return f.isModern(i) || f.takesBare(i) || i == f.Sender }},
@@ -108,7 +108,8 @@ var deliveryRules = [...]struct {
 	{RRefl2, Exclusive, sending, CarbonSent, func(f *Facts, i int) bool {
 		// XEP-0280 6.1: a private message to a room's occupant is copied to
 		// the sender's other devices, although its recipient is one resource.
-		return f.Side == Sending && f.Message.Marks.Any(RoomUser) && f.copies(i)
+		// Not if the sender speaks IM-NG or 2.0: then one resource is one.
+		return f.Side == Sending && f.Message.Marks.Any(RoomUser) && !f.Message.Marks.Any(ForOne|Modern) && f.copies(i)
 	}},
 	{RExcl1, Exclusive, sending, Nothing, anyOther},
 	{RRefl2, Conversation, onlySending, Nothing, anyOther},
@@ -120,16 +121,29 @@ var tagRules = [...]struct {
 	tag  Tag
 	when func(f *Facts, d *Decision, p Profile) bool
 }{
-	// Rooms' messages are exclusive as well, by their type or kind, and what they
-	// say is meant to be read: marked, a client would ignore it (IMNG-23).
 	{TagIMNG, func(f *Facts, d *Decision, p Profile) bool {
-		return p == NG && d.Intent == Exclusive && !f.Message.Marks.Any(ForOne) && d.IntentRule != RInt5 && d.IntentRule != RInt7
+		return p == NG && d.Intent == Exclusive && !f.Message.Marks.Any(ForOne) && !f.Message.toBeRead()
 	}},
 	{TagOld, func(f *Facts, _ *Decision, p Profile) bool { return p == V2 && !f.Message.Marks.Any(Modern) }},
 }
 
 // anyOther: the rows above have said who gets something.
 func anyOther(*Facts, int) bool { return true }
+
+// toBeRead: headlines and what comes out of rooms are exclusive by their kind,
+// and what they say is for the person all the same. A client would ignore it if
+// it were marked (IMNG-23).
+func (m *Message) toBeRead() bool {
+	return m.Type == Groupchat || m.Type == Headline || m.roomPrivate()
+}
+
+// roomPrivate: a room's private message (R-INT-7).
+func (m *Message) roomPrivate() bool {
+	return m.Marks.Any(RoomUser) && !m.Marks.Any(Invitation)
+}
+
+// droppable: a headline that nobody can have is dropped without a word (R-EXCL-2).
+func (m *Message) droppable() bool { return m.Type == Headline && !m.Marks.Any(ForOne) }
 
 // blockedIn: the account doesn't want messages from the sender.
 func (f *Facts) blockedIn() bool { return f.Blocked && f.Side == Receiving }
