@@ -49,14 +49,38 @@ func Enter(st *stanza.Stanza, o Origin) (*stanza.Stanza, Message) {
 	if m.Type == Error {
 		drop |= m.Marks & (Whose | Mine)
 	}
-	if drop == 0 {
+	other := m.Marks.Any(respelled) && !m.Marks.Any(BadClaim)
+	if drop == 0 && !other {
 		return st, m
 	}
-	st = without(st, drop)
+	if st = without(st, drop); other {
+		st = respell(st)
+	}
 	modern := m.Marks & Modern
 	m = Inspect(st)
 	m.Marks |= modern
 	return st, m
+}
+
+// respell puts the elements of XEP-0259 into its namespace, from that which
+// copies of the text in circulation have in places (R-MINE-1). What isn't well
+// formed is refused anyway.
+func respell(st *stanza.Stanza) *stanza.Stanza {
+	w := xmltree.NewWriter(nil, stanza.NSClient)
+	for el := range st.Payloads() {
+		if !markOf(el).Any(respelled) {
+			continue
+		}
+		w.Start(xep.NSMine, el.Local())
+		if id, ok := el.LookupAttr("", "id"); ok {
+			w.Attr("id", id)
+		}
+		for id := range el.Children() {
+			w.Start(xep.NSMine, "id").Text(id.Text()).End()
+		}
+		w.End()
+	}
+	return rebuilt(st, st.InnerWithout(func(el xmltree.Element) bool { return markOf(el).Any(respelled) })+string(w.Bytes()))
 }
 
 // Leave makes what another domain gets of a message (R-GW-1). What the

@@ -61,7 +61,7 @@ func badInput() []input {
 		{"c@d/e", "a@b", "chat", mine, same, Conversation, RInt2, BadRequest, RMine3},
 		{"c@d/e", "a@b", "chat", body + whose + whose, same, Conversation, RInt2, BadRequest, RMine3},
 		{"c@d/e", "a@b", "groupchat", body + whose, same, Conversation, RInt2, BadRequest, RMine3},
-		{"c@d/e", "a@b", "headline", body + ocrWhose, same, Conversation, RInt2, BadRequest, RMine3},
+		{"c@d/e", "a@b", "headline", body + ocrWhose, body + "<whose xmlns='urn:xmpp:tmp:mine:0' id='x'/>", Conversation, RInt2, BadRequest, RMine3},
 		{"c@d/e", "a@b/ng", "chat", body + whose, same, Conversation, RInt9, BadRequest, RMine3},
 		{"c@d/e", "a@b/gone", "chat", mine + imng, same, Exclusive, RInt3, BadRequest, RMine3},
 		{"c@d/e", "a@b/ng", "normal", event + mine, same, Conversation, RInt9, BadRequest, RMine3},
@@ -84,7 +84,7 @@ func badInput() []input {
 
 		// Claims, R-MINE-4.
 		{"a@b/old", "a@b", "chat", mine, same, Claim, RMine4, Silence, RuleNone},
-		{"a@b/ng", "a@b", "chat", ocrMine + "<thread>t</thread>" + store, same, Claim, RMine4, Silence, RuleNone},
+		{"a@b/ng", "a@b", "chat", ocrMine + "<thread>t</thread>" + store, "<thread>t</thread>" + store + mine, Claim, RMine4, Silence, RuleNone},
 		{"a@b/ng", "a@b", "chat", ids(256), same, Claim, RMine4, Silence, RuleNone},
 		{"a@b/ng", "a@b", "chat", ids(257), same, Claim, RMine4, BadRequest, RMine4},
 		{"a@b/ng", "a@b", "chat", ids(10_000), same, Claim, RMine4, BadRequest, RMine4},

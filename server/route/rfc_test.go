@@ -82,7 +82,8 @@ func wanted(f *Facts) old {
 		return w
 	case f.Side == Sending:
 		for i := range f.Sessions {
-			if i != f.Sender && f.Sessions[i].Profile == Carbons && copied(m) {
+			// A headline to a full JID is for one alone (R-INT-5).
+			if i != f.Sender && f.Sessions[i].Profile == Carbons && copied(m) && !(m.Type == Headline && m.Full) {
 				w.forms[i] = CarbonReceived // XEP-0280 8
 			}
 		}
@@ -198,12 +199,12 @@ func copied(m *Message) bool {
 	switch {
 	case m.Marks.Any(Private | NoCopy):
 		return false
-	case m.Type == Chat:
+	case m.Type == Groupchat || m.Type == Error:
+		return false
+	case m.Type == Chat || m.Marks.Any(Encrypted|InstantMessaging|Invitation):
 		return true
-	case m.Type == Normal:
-		return m.Marks.Any(Body | Encrypted | InstantMessaging | Invitation)
 	}
-	return false
+	return m.Type == Normal && m.Marks.Any(Body)
 }
 
 // archives is XEP-0313 6.1.1: what has a body and is said to a person; not

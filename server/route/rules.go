@@ -109,7 +109,7 @@ var deliveryRules = [...]struct {
 		// XEP-0280 6.1: a private message to a room's occupant is copied to
 		// the sender's other devices, although its recipient is one resource.
 		// Not if the sender speaks IM-NG or 2.0: then one resource is one.
-		return f.Side == Sending && f.Message.Marks.Any(RoomUser) && !f.Message.Marks.Any(ForOne|Modern) && f.copies(i)
+		return f.Message.Marks.Any(RoomUser) && f.Message.Type <= Chat && f.Side == Sending && !f.Message.Marks.Any(ForOne|Modern) && f.copies(i)
 	}},
 	{RExcl1, Exclusive, sending, Nothing, anyOther},
 	{RRefl2, Conversation, onlySending, Nothing, anyOther},
@@ -197,12 +197,12 @@ func (m *Message) Copied() bool {
 	switch {
 	case m.Marks.Any(Private | NoCopy):
 		return false
-	case m.Type == Groupchat || m.Type == Headline || m.Type == Error:
+	case m.Type == Groupchat || m.Type == Error:
 		return false
-	case m.Type == Chat:
+	case m.Type == Chat || m.Marks.Any(Encrypted|InstantMessaging|Invitation):
 		return true
 	}
-	return m.Marks.Any(Body | Encrypted | InstantMessaging | Invitation)
+	return m.Type == Normal && m.Marks.Any(Body)
 }
 
 // archiveRules say which messages stay out of the archive (routing.md section

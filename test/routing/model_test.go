@@ -163,8 +163,9 @@ func (m *message) one(out *outcome) {
 		m.refuse(out, "service-unavailable") // R-EXCL-3
 	case m.addressed != nil:
 		f := m.form(m.address())
-		f.imng = m.kind.imng || m.addressed.profile == ng // R-GW-4
-		f.whose = m.kind.whose                            // of a room
+		// R-GW-4; what is for the person all the same isn't marked, or a client would ignore it (IMNG-23).
+		f.imng = m.kind.imng || m.addressed.profile == ng && !m.is("groupchat", "headline") && !m.kind.roomPrivate
+		f.whose = m.kind.whose // of a room
 		if m.from.account.service && m.from.profile == v2 {
 			f.inner = strings.ReplaceAll(f.inner, noStore, "") // R-GW-1 put it there, R-GW-2 takes it out
 		}
@@ -209,7 +210,7 @@ func (m *message) eligible() bool {
 
 // archived says whether an account keeps a message that is routed (R-ARCH-2).
 func (m *message) archived(by *account) bool {
-	return !by.never && !m.kind.noStore && !m.kind.noPermanent && !m.kind.onlyChatState
+	return !by.never && !m.kind.noStore && !m.kind.noPermanent && (!m.kind.onlyChatState || m.kind.store)
 }
 
 // conversation delivers to all devices that conversations are for.
@@ -305,7 +306,7 @@ func (m *message) mine(out *outcome) {
 		m.refuse(out, "bad-request")
 	case !m.own(): // a claim as rooms get them (R-MINE-6), but this is nobody's room
 		m.outside(out)
-	case m.kind.body || m.kind.malformed:
+	case m.kind.body || m.kind.malformed || m.is("groupchat"):
 		m.refuse(out, "bad-request")
 	default:
 		m.claim(out)
