@@ -21,30 +21,9 @@ func nothing(*message, *device, key, form) form { return form{} }
 
 func openQuestions() []openQuestion {
 	return []openQuestion{
-		{"R-GW-4", "an exclusive message that isn't marked, and isn't from XMPP 2.0, reaches an ng session without <im-ng/>", func(m *message, at *device) bool {
-			return at == m.addressed && at.profile == ng && m.exclusive() && m.from.profile != v2
-		}, func(_ *message, _ *device, _ key, want form) form {
-			want.imng = false
-			return want
-		}},
-		{"R-INT-7", "an exclusive message with an element of rooms is a carbon to the sender's other devices", func(m *message, at *device) bool {
-			return m.kind.roomElement && m.is("chat", "normal") && m.exclusive() && at.profile == carbons && at != m.from && !m.own()
-		}, func(m *message, _ *device, _ key, _ form) form {
-			f := wrapped(m.form(m.address()), "sent")
-			f.imng = m.kind.imng
-			return f
-		}},
 		{"XEP-0280 6.1", "a headline with a chat state, receipt, marker or invitation isn't copied", func(m *message, at *device) bool {
 			return m.is("headline") && m.bare() && m.eligible() && at.profile == carbons
 		}, nothing},
-		{"R-MINE-4", "a claim of type groupchat is refused", func(m *message, _ *device) bool {
-			return m.is("groupchat") && m.kind.mine && m.own() && m.bare()
-		}, func(m *message, at *device, k key, _ form) form {
-			if at != m.from || !k.error {
-				return form{}
-			}
-			return form{how: "error", typ: "error", from: m.address(), to: m.from.full(), reason: "bad-request"}
-		}},
 		{"XEP-0334 4.4", "a chat state with the hint to store it is not archived", func(m *message, _ *device) bool {
 			return m.kind.store && !m.exclusive()
 		}, func(_ *message, _ *device, _ key, want form) form {
