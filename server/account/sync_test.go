@@ -341,6 +341,9 @@ func TestCursor(t *testing.T) {
 	}
 	stored := func() store.ArchiveID {
 		w.tick()
+		if err := w.store.Commit(context.Background()); err != nil { // the cursor's unit is before it
+			t.Fatal(err)
+		}
 		c, err := w.store.Client(context.Background(), w.id("bob"), d.client)
 		if err != nil {
 			t.Fatal(err)

@@ -2,6 +2,7 @@ package route
 
 import (
 	"fmt"
+	"maps"
 	"sync"
 	"testing"
 )
@@ -35,6 +36,13 @@ func TestSpace(t *testing.T) {
 			t.Errorf("rule %d has no name or no sentence", r)
 		}
 	}
+	if want := map[change]bool{
+		{RConv2, RConv3}:       true, // carbons: the message becomes a carbon
+		{RConv2, ruleNotForIt}: true, // classic, or nothing to copy: the message is the addressed one's
+		{RFeed3, RFeed3}:       true, // carbons: an error is copied if it has reached whom it was for
+	}; !maps.Equal(all.changes, want) {
+		t.Errorf("what others get changes with the addressed session: %v, should be %v", all.changes, want)
+	}
 	t.Logf("%d inputs: %d messages with up to two sessions, of which rules tell apart %d, these with three and four", all.inputs, all.messages, all.classes)
 	compareTruth(t, all)
 }
@@ -45,9 +53,14 @@ type walk struct {
 	reached                   [ruleCount]bool
 	truth                     truth
 	lines                     lineTable
+	// changes are what the addressed session's coming changes for others.
+	changes map[change]bool
 }
 
-func newWalk() *walk { return &walk{truth: truth{}} }
+// change is from one rule's form to another's.
+type change struct{ from, to Rule }
+
+func newWalk() *walk { return &walk{truth: truth{}, changes: map[change]bool{}} }
 
 func (w *walk) add(o *walk) {
 	w.inputs, w.messages, w.classes = w.inputs+o.inputs, w.messages+o.messages, w.classes+o.classes
@@ -55,6 +68,7 @@ func (w *walk) add(o *walk) {
 		w.reached[r] = w.reached[r] || yes
 	}
 	w.truth.add(o.truth)
+	maps.Copy(w.changes, o.changes)
 }
 
 // prove walks through the inputs with messages of one type and address.
@@ -75,6 +89,7 @@ func (w *walk) prove(t *testing.T, list []Message) {
 			h.decision(&d)
 		})
 		w.presence(t, &m)
+		w.noteChanges()
 		if m.Marks.Any(Modern) {
 			h.byte(1) // there are other inputs with it
 		}
@@ -105,6 +120,7 @@ func (w *walk) prove(t *testing.T, list []Message) {
 			w.check(t, f, &d, s, c)
 		})
 		w.presence(t, &class[0])
+		w.noteChanges()
 	}
 }
 
@@ -273,8 +289,9 @@ func violatedTag(f *Facts, d *Decision, l Line, p Profile) string {
 // without the account's other sessions: whatever they are, it is the same. So
 // a session more or less changes nothing for the others. The exceptions:
 //
-//   - The addressed session being there or not: R-CONV-3, R-FEED-3, R-EXCL-1
-//     and R-EXCL-2 say what the others then get.
+//   - The addressed session being there or not: R-CONV-3 and R-FEED-3 say what
+//     the others then get (TestSpace names the changes); R-EXCL-2 is for the
+//     sender alone.
 //   - Whether there is an ng or v2 session at all decides whether a groupchat
 //     message is refused (R-CONV-7); no other session gets it either way.
 //   - Whether anybody has got a message decides whether it is kept offline
@@ -344,6 +361,20 @@ func (w *walk) presence(t *testing.T, m *Message) {
 				if a, b, c := line[of(k)+role], line[of(k+1)+role], line[of(k+2)+role]; a != b || a != c {
 					t.Fatalf("presence counts for %v: %+v: %+v, %+v, %+v", kinds[k].Profile, *m, a, b, c)
 				}
+			}
+		}
+	}
+}
+
+// noteChanges records where other sessions get something else because the
+// addressed one is there.
+func (w *walk) noteChanges() {
+	const n = len(kinds) * 4
+	for at := 0; at < 3*256*2; at += 2 {
+		gone, here := w.lines.lines[at*n:(at+1)*n], w.lines.lines[(at+1)*n:(at+2)*n]
+		for i, was := range gone {
+			if is := here[i]; was.Rule != RuleNone && is.Rule != RuleNone && (was.Form != is.Form || was.Tag != is.Tag) {
+				w.changes[change{was.Rule, is.Rule}] = true
 			}
 		}
 	}
