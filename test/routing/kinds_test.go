@@ -22,8 +22,10 @@ type kind struct {
 	machine                     bool // nothing but traffic between machines (R-INT-8)
 	whose, mine                 bool
 	malformed                   bool // a claim that is none
-	inner, stripped             string
-	unspelled, respelled        string // what the server makes of the payload, if not the same
+
+	respelled string // what the server is to make of the payload, if not the same; unspelled is then the payload
+
+	inner, stripped, unspelled string // canonical, set by finish: as delivered, as delivered in an error
 }
 
 const (
