@@ -14,16 +14,18 @@ type kind struct {
 	name    string
 	payload string
 
-	body, imng, private, noCopy          bool
-	noStore, noPermanent, store          bool
-	onlyChatState                        bool
-	im                                   bool // what XEP-0280 6.1 calls payload elements typically used in IM
-	roomPrivate, roomElement, invitation bool
-	machine                              bool // nothing but traffic between machines (R-INT-8)
-	whose, mine                          bool
-	malformed                            bool // a claim that is none
-	inner, stripped                      string
-	unspelled, respelled                 string // what the server makes of the payload, if not the same
+	body, imng, private, noCopy bool
+	noStore, noPermanent, store bool
+	onlyChatState               bool
+	im                          bool // what XEP-0280 6.1 calls payload elements typically used in IM
+	roomPrivate, invitation     bool
+	machine                     bool // nothing but traffic between machines (R-INT-8)
+	whose, mine                 bool
+	malformed                   bool // a claim that is none
+
+	respelled string // what the server is to make of the payload, if not the same; unspelled is then the payload
+
+	inner, stripped, unspelled string // canonical, set by finish: as delivered, as delivered in an error
 }
 
 const (
@@ -63,10 +65,10 @@ func kinds() []kind {
 		{name: "body and chat state", payload: body + "<active xmlns='http://jabber.org/protocol/chatstates'/>", body: true, im: true},
 		{name: "receipt", payload: "<received xmlns='urn:xmpp:receipts' id='1'/>", im: true},
 		{name: "displayed marker", payload: "<displayed xmlns='urn:xmpp:chat-markers:0' id='1'/>", im: true},
-		{name: "a room's private message", payload: body + "<x xmlns='http://jabber.org/protocol/muc#user'/>", body: true, roomPrivate: true, roomElement: true},
-		{name: "mediated invitation", payload: "<x xmlns='http://jabber.org/protocol/muc#user'><invite from='a@b.example'/></x>", invitation: true, roomElement: true},
-		{name: "a room's private message, im-ng", payload: body + imng + "<x xmlns='http://jabber.org/protocol/muc#user'/>", body: true, imng: true, roomPrivate: true, roomElement: true},
-		{name: "a room's private message, private", payload: body + private + "<x xmlns='http://jabber.org/protocol/muc#user'/>", body: true, private: true, roomPrivate: true, roomElement: true},
+		{name: "a room's private message", payload: body + "<x xmlns='http://jabber.org/protocol/muc#user'/>", body: true, roomPrivate: true},
+		{name: "mediated invitation", payload: "<x xmlns='http://jabber.org/protocol/muc#user'><invite from='a@b.example'/></x>", invitation: true},
+		{name: "a room's private message, im-ng", payload: body + imng + "<x xmlns='http://jabber.org/protocol/muc#user'/>", body: true, imng: true, roomPrivate: true},
+		{name: "a room's private message, private", payload: body + private + "<x xmlns='http://jabber.org/protocol/muc#user'/>", body: true, private: true, roomPrivate: true},
 		{name: "direct invitation", payload: "<x xmlns='jabber:x:conference' jid='room@b.example'/>", invitation: true},
 		{name: "unknown payload", payload: "<y xmlns='urn:example:y'/>"},
 		{name: "encrypted", payload: "<encrypted xmlns='eu.siacs.conversations.axolotl'/>", im: true},

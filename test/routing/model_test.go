@@ -158,14 +158,16 @@ func (m *message) exclusive() bool {
 
 // one delivers to a single device, or refuses (R-EXCL).
 func (m *message) one(out *outcome) {
+	if m.kind.roomPrivate && !m.own() && m.is("chat", "normal") && !m.kind.imng && m.from.profile != v2 {
+		m.copySent(out) // decided: XEP-0280 6.1 wants it of what is said into a room
+	}
 	switch {
 	case !m.known() && m.is("chat", "normal"):
 		m.refuse(out, "service-unavailable") // R-EXCL-3
 	case m.addressed != nil:
 		f := m.form(m.address())
-		// R-GW-4; what is for the person all the same isn't marked, or a client would ignore it (IMNG-23).
-		f.imng = m.kind.imng || m.addressed.profile == ng && !m.is("groupchat", "headline") && !m.kind.roomPrivate
-		f.whose = m.kind.whose // of a room
+		f.imng = m.kind.imng || m.addressed.profile == ng && !m.meantToBeRead() // R-GW-4
+		f.whose = m.kind.whose                                                  // of a room
 		if m.from.account.service && m.from.profile == v2 {
 			f.inner = strings.ReplaceAll(f.inner, noStore, "") // R-GW-1 put it there, R-GW-2 takes it out
 		}
@@ -190,6 +192,19 @@ func (m *message) bounce(out *outcome, reason string) {
 			out.errors[d] = general
 		case d.profile == carbons && m.eligible():
 			out.errors[d] = wrapped(answer, "received error")
+		}
+	}
+}
+
+// meantToBeRead says that it is exclusive by what older rules make of it, and still content for people. Decided: then
+// <im-ng/>, by which a client ignores content (IMNG-23), isn't added.
+func (m *message) meantToBeRead() bool { return m.is("groupchat", "headline") || m.kind.roomPrivate }
+
+// copySent gives a message to the sender's other devices with Carbons, and to nobody else.
+func (m *message) copySent(out *outcome) {
+	for _, d := range m.from.account.devices {
+		if d.profile == carbons && d != m.from && m.eligible() {
+			out.forms[d] = wrapped(m.form(m.address()), "sent")
 		}
 	}
 }
@@ -306,7 +321,7 @@ func (m *message) mine(out *outcome) {
 		m.refuse(out, "bad-request")
 	case !m.own(): // a claim as rooms get them (R-MINE-6), but this is nobody's room
 		m.outside(out)
-	case m.kind.body || m.kind.malformed || m.is("groupchat"):
+	case m.kind.body || m.kind.malformed || m.is("groupchat"): // decided: of rooms' type
 		m.refuse(out, "bad-request")
 	default:
 		m.claim(out)

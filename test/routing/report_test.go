@@ -17,19 +17,8 @@ type openQuestion struct {
 	server    func(m *message, at *device, k key, want form) form // what there is instead
 }
 
-func nothing(*message, *device, key, form) form { return form{} }
-
-func openQuestions() []openQuestion {
-	return []openQuestion{
-		{"R-INT-7", "an exclusive message with an element of rooms is a carbon to the sender's other devices", func(m *message, at *device) bool {
-			return m.kind.roomElement && m.is("chat", "normal") && m.exclusive() && at.profile == carbons && at != m.from && !m.own()
-		}, func(m *message, _ *device, _ key, _ form) form {
-			f := wrapped(m.form(m.address()), "sent")
-			f.imng = m.kind.imng
-			return f
-		}},
-	}
-}
+// openQuestions: there are none.
+func openQuestions() []openQuestion { return nil }
 
 // disagreements collects what server and model disagree on, one line for all messages that differ in the same way.
 type disagreements struct {
