@@ -207,7 +207,7 @@ func (x *session) sendRange(ctx context.Context, q *store.ArchiveQuery, head *xe
 	for q.UpTo != 0 && q.AfterID < q.UpTo {
 		q.Max = syncBatch
 		batch := make([]sm.Entry[tag], 0, syncBatch)
-		more, err := x.hub.readArchive(ctx, *q, func(m store.ArchivedMessage) error {
+		more, err := x.readArchive(ctx, *q, func(m store.ArchivedMessage) error {
 			data := head.Append(make([]byte, 0, len(m.Stanza)+256), m.ID.Append(id[:0]), m.ID.Time(), m.Stanza)
 			batch = append(batch, sm.Entry[tag]{Data: data, Tag: tag{id: m.ID, archived: true, form: formResult}})
 			return nil
@@ -238,15 +238,22 @@ func asResult(full jid.JID, m store.ArchivedMessage) []byte {
 	return head.Append(make([]byte, 0, len(m.Stanza)+256), m.ID.Append(nil), m.ID.Time(), m.Stanza)
 }
 
-// readArchive reads the store as one of a few at a time.
-func (h *Hub) readArchive(ctx context.Context, q store.ArchiveQuery, fn func(store.ArchivedMessage) error) (more bool, err error) {
+// readArchive reads the store as one of a few at a time. Who has gone while he
+// waited keeps nobody waiting.
+func (x *session) readArchive(ctx context.Context, q store.ArchiveQuery, fn func(store.ArchivedMessage) error) (more bool, err error) {
 	select {
-	case h.reads <- struct{}{}:
+	case x.hub.reads <- struct{}{}:
 	case <-ctx.Done():
 		return false, ctx.Err()
 	}
-	defer func() { <-h.reads }()
-	return h.cfg.Store.Archive(ctx, q, fn)
+	defer func() { <-x.hub.reads }()
+	x.mu.Lock()
+	over := x.ended || x.overflow
+	x.mu.Unlock()
+	if over {
+		return false, ErrEnded
+	}
+	return x.hub.cfg.Store.Archive(ctx, q, fn)
 }
 
 // sendBatch queues archived messages, waiting while the queue is half full;
