@@ -145,7 +145,7 @@ func (x *session) sendArchived(ctx context.Context, p syncPlan) error {
 	}
 	q := store.ArchiveQuery{Account: p.account, AfterID: p.after, Start: p.start, UpTo: x.moment()}
 	done := xep.Synced{Complete: p.complete}
-	if err := x.hub.limitSync(ctx, &q, &p, &done); err != nil {
+	if err := x.limitSync(ctx, &q, &p, &done); err != nil {
 		return err
 	}
 	x.follow(p.contiguous && done.Complete)
@@ -169,9 +169,9 @@ func (x *session) sendArchived(ctx context.Context, p syncPlan) error {
 }
 
 // limitSync finds where a catch-up begins that has a limit or names an id.
-func (h *Hub) limitSync(ctx context.Context, q *store.ArchiveQuery, p *syncPlan, done *xep.Synced) error {
+func (x *session) limitSync(ctx context.Context, q *store.ArchiveQuery, p *syncPlan, done *xep.Synced) error {
 	if p.want.After != "" && done.Complete {
-		known, err := h.cfg.Store.ArchiveHas(ctx, p.account, p.after)
+		known, err := x.hub.cfg.Store.ArchiveHas(ctx, p.account, p.after)
 		if err != nil {
 			return err
 		}
@@ -188,7 +188,7 @@ func (h *Hub) limitSync(ctx context.Context, q *store.ArchiveQuery, p *syncPlan,
 	first := store.ArchiveID(0)
 	back := *q
 	back.Backward, back.Max = true, p.max
-	more, err := h.cfg.Store.Archive(ctx, back, func(m store.ArchivedMessage) error {
+	more, err := x.readArchive(ctx, back, func(m store.ArchivedMessage) error {
 		if first == 0 || m.ID < first {
 			first = m.ID
 		}
@@ -238,8 +238,8 @@ func asResult(full jid.JID, m store.ArchivedMessage) []byte {
 	return head.Append(make([]byte, 0, len(m.Stanza)+256), m.ID.Append(nil), m.ID.Time(), m.Stanza)
 }
 
-// readArchive reads the store as one of a few at a time. Who has gone while he
-// waited keeps nobody waiting.
+// readArchive reads the store as one of a few at a time. A session that ended
+// while it waited for its turn takes none.
 func (x *session) readArchive(ctx context.Context, q store.ArchiveQuery, fn func(store.ArchivedMessage) error) (more bool, err error) {
 	select {
 	case x.hub.reads <- struct{}{}:
@@ -247,13 +247,16 @@ func (x *session) readArchive(ctx context.Context, q store.ArchiveQuery, fn func
 		return false, ctx.Err()
 	}
 	defer func() { <-x.hub.reads }()
-	x.mu.Lock()
-	over := x.ended || x.overflow
-	x.mu.Unlock()
-	if over {
+	if x.hasEnded() {
 		return false, ErrEnded
 	}
 	return x.hub.cfg.Store.Archive(ctx, q, fn)
+}
+
+func (x *session) hasEnded() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.ended || x.overflow
 }
 
 // sendBatch queues archived messages, waiting while the queue is half full;
