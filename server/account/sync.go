@@ -67,6 +67,7 @@ type syncPlan struct {
 func (s *State) begin(x *session, r *xep.SessionRequest, cursor store.ArchiveID, fx *effects) (plan syncPlan, results []xep.SessionResult) {
 	x.profile = route.V2
 	s.noteReachable(x)
+	results = []xep.SessionResult{} // also of a request without parts
 	for i := range r.Parts {
 		part := &r.Parts[i]
 		result := xep.SessionResult{Part: part.Part, Room: part.RoomText, Err: part.Err}
