@@ -66,7 +66,7 @@ func services(cfg config.Config) []xep.DiscoItem {
 	return items
 }
 
-// mine declares XEP-0259, which is routing's: the account's owner asks and
+// mine declares XEP-0259 (MINE-6), which is routing's: the account's owner asks and
 // routes the claims. Some copies of the text have another namespace (R-MINE-1).
 func mine() feature.Feature {
 	vars := []string{xep.NSMine, xep.NSMineOCR}

@@ -360,7 +360,8 @@ func (c *copies) archivedForm() []byte { return c.form(c.toBare, route.NoTag) }
 
 // form is the message as devices get it, addressed as it was or to the bare
 // JID: with this account's stanza-id if it is in the archive, and without any
-// that claims to be (R-ARCH-4); with what a claim names it by (R-MINE-2).
+// that claims to be (R-ARCH-4); with what a claim names it by, the same in all
+// forms (R-MINE-2, MINE-11, MINE-13, MINE-15, MINE-52).
 func (c *copies) form(toBare bool, t route.Tag) []byte {
 	if !c.stanza.To.IsFull() {
 		toBare = false // it is

@@ -61,7 +61,8 @@ type syncPlan struct {
 	contiguous bool
 }
 
-// begin carries out an XMPP 2.0 session request for a session that has just been
+// begin carries out an XMPP 2.0 session request (X2-31, X2-39, X2-40, X2-43) for a
+// session that has just been
 // bound: from now on it gets what a v2 session gets. It says what became of each
 // part; the parts' data follows in the session's stream.
 func (s *State) begin(x *session, r *xep.SessionRequest, cursor store.ArchiveID, fx *effects) (plan syncPlan, results []xep.SessionResult) {

@@ -176,7 +176,7 @@ func (d *syncDevice) step() {
 	}
 }
 
-// TestNoGapNoOverlap is S-1: whatever devices do while many write, each ends
+// TestNoGapNoOverlap is S-1 and IMNG-3: whatever devices do while many write, each ends
 // with the archive's exact sequence. CARILLON_SOAK is the number of messages.
 func TestNoGapNoOverlap(t *testing.T) {
 	messages := 4000

@@ -8,7 +8,7 @@ import (
 
 // The border between XMPP 2.0 and 1.0 (docs/routing.md section 6), as pure
 // functions on messages. Inside, between this server and its v2 sessions,
-// nothing is tagged; Enter and Leave are what happens on the way in and out,
+// nothing is tagged (X2-10); Enter and Leave are what happens on the way in and out,
 // and tagRules say what single sessions see.
 
 // Origin is where a message comes from.
@@ -23,7 +23,7 @@ const (
 
 // Enter reads a message that comes into the server and takes off what only
 // the border may put on: the tags of XMPP 2.0 (R-GW-2, R-GW-3), and with a
-// valid tag from another domain the modifiers that came with it. A message
+// valid tag from another domain the modifiers that came with it (X2-15, X2-16). A message
 // that carries none of that is returned as it is.
 //
 // What a message is marked with that has no place in it goes too: <im-ng/> on
@@ -83,7 +83,8 @@ func respell(st *stanza.Stanza) *stanza.Stanza {
 	return rebuilt(st, st.InnerWithout(func(el xmltree.Element) bool { return markOf(el).Any(respelled) })+string(w.Bytes()))
 }
 
-// Leave makes what another domain gets of a message (R-GW-1). What the
+// Leave makes what another domain gets of a message (R-GW-1, X2-12, X2-14,
+// X2-13 by no-store). What the
 // sender's client put on itself stays (R-GW-5).
 //
 // A conversation message to a full JID is one of XMPP 1.0 (R-INT-9) and leaves

@@ -13,11 +13,16 @@ var intentRules = [...]struct {
 	{RMine4, Claim, func(f *Facts) bool { return !f.Message.Full && f.Side == Own && f.Message.Marks.Any(Mine) }},
 	{RInt2, Conversation, func(f *Facts) bool { return !f.Message.Full }},
 	{RInt3, Exclusive, func(f *Facts) bool { return f.Message.Marks.Any(ForOne) }},
+	// X2-3, X2-28.
 	{RInt4, Exclusive, func(f *Facts) bool { return f.Message.Marks.Any(Modern) }},
+	// X2-23, X2-24.
 	{RInt5, Exclusive, func(f *Facts) bool { return f.Message.Type == Groupchat || f.Message.Type == Headline }},
+	// X2-18.
 	{RInt6, Exclusive, func(f *Facts) bool { return f.Message.Marks.Any(Private | NoCopy) }},
 	{RInt7, Exclusive, func(f *Facts) bool { return f.Message.roomPrivate() }},
+	// X2-20.
 	{RInt8, Exclusive, func(f *Facts) bool { return f.Message.Type == Normal && f.Message.Marks.Any(Machine) }},
+	// X2-19, X2-21, IMNG-4.
 	{RInt9, Conversation, func(*Facts) bool { return true }},
 }
 
@@ -50,6 +55,7 @@ var refusalRules = [...]struct {
 	{RExcl2, Silence, func(f *Facts, i Intent) bool {
 		return i == Exclusive && f.Side != Sending && f.Addressed < 0 && f.Message.droppable()
 	}},
+	// IMNG-13, X2-5, X2-6.
 	{RExcl2, ServiceUnavailable, func(f *Facts, i Intent) bool {
 		return i == Exclusive && f.Side != Sending && f.Addressed < 0
 	}},
@@ -79,6 +85,7 @@ var deliveryRules = [...]struct {
 	form   Form
 	when   func(f *Facts, i int) bool
 }{
+	// X2-2, X2-3; to nobody else: X2-4.
 	{RExcl1, Exclusive, receiving, Direct, (*Facts).isAddressed},
 	{RExcl1, Exclusive, onlyReceiving, Nothing, anyOther},
 	{RFeed2, Feedback, receiving, Direct, func(f *Facts, i int) bool { return f.forOne() && f.isAddressed(i) }},
@@ -89,13 +96,16 @@ var deliveryRules = [...]struct {
 		return f.AnswersCopied && f.Addressed >= 0 && f.Sessions[i].Profile == Carbons && i != f.Sender
 	}},
 	{RFeed3, Feedback, receiving, Nothing, anyOther},
+	// MINE-4, MINE-23. To clients that know nothing of XEP-0259 too, since one encoding serves all (R-MINE-7, MINE-47, MINE-48).
 	{RMine4, Claim, onlyOwn, Direct, func(f *Facts, i int) bool { return f.isModern(i) || f.takesBare(i) || i == f.Sender }},
 	{RMine4, Claim, onlyOwn, Nothing, anyOther},
 	{RConv3, Conversation, receiving, Direct, (*Facts).isAddressed},
 	{RConv5, Conversation, onlyOwn, Reflected, func(f *Facts, i int) bool { return !f.Message.Full && f.isModern(i) }},
 	{RConv7, Conversation, receiving, Nothing, func(f *Facts, i int) bool { return f.Message.Type == Groupchat && !f.isModern(i) }},
+	// IMNG-9, X2-1, X2-41.
 	{RConv1, Conversation, receiving, DirectBare, func(f *Facts, i int) bool { return f.Message.Full && f.isModern(i) }},
 	{RConv1, Conversation, receiving, Direct, (*Facts).isModern},
+	// X2-1, X2-17, MINE-2, MINE-3, MINE-14.
 	{RConv2, Conversation, receiving, Direct, func(f *Facts, i int) bool { return f.Addressed < 0 && f.takesBare(i) }},
 	{RConv3, Conversation, receiving, CarbonReceived, func(f *Facts, i int) bool {
 		return f.Addressed >= 0 && f.copies(i)
@@ -103,6 +113,7 @@ var deliveryRules = [...]struct {
 	{RConv4, Conversation, receiving, CarbonReceived, (*Facts).copies},
 	// What is said in a room comes back from the room.
 	{RConv7, Conversation, onlySending, Nothing, func(f *Facts, _ int) bool { return f.Message.Type == Groupchat }},
+	// X2-42.
 	{RRefl1, Conversation, onlySending, Reflected, (*Facts).isModern},
 	{RRefl2, Conversation, sending, CarbonSent, (*Facts).copies},
 	{RRefl2, Exclusive, sending, CarbonSent, func(f *Facts, i int) bool {
@@ -124,6 +135,7 @@ var tagRules = [...]struct {
 	{TagIMNG, func(f *Facts, d *Decision, p Profile) bool {
 		return p == NG && d.Intent == Exclusive && !f.Message.Marks.Any(ForOne) && !f.Message.toBeRead()
 	}},
+	// X2-25.
 	{TagOld, func(f *Facts, _ *Decision, p Profile) bool { return p == V2 && !f.Message.Marks.Any(Modern) }},
 }
 
@@ -211,6 +223,7 @@ var archiveRules = [...]struct {
 	rule Rule
 	when func(f *Facts, d *Decision) bool
 }{
+	// IMNG-18, IMNG-19, X2-7, X2-22.
 	{RArch1, func(_ *Facts, d *Decision) bool { return d.Intent != Conversation && d.Intent != Claim || d.Refused() }},
 	// What is said in a room is the room's to archive; from one side's messages
 	// nobody could read the conversation.
