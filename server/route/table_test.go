@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-//go:generate go test -count=1 -short -run=^(TestSpace|TestTable)$ -update
+//go:generate go test -count=1 -short -run=^(TestSpace|TestTable|TestRoutingPage|TestRoutingPicture)$ -update
 
 const tablePage = "../../docs/routing-table.md"
 
