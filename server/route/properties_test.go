@@ -250,8 +250,8 @@ func violatedLines(f *Facts, d *Decision, s *set) string {
 			f.Side == Receiving && (l.Form == Reflected || l.Form == CarbonSent):
 			return "a form of the other side"
 		// 3. The exception is R-REFL-2: private messages into a room are copied
-		// to the sender's other devices with carbons, if the sender's device
-		// knows nothing of IM-NG or 2.0.
+		// to the sender's other devices with carbons, if nothing but that they
+		// are private (R-INT-7) makes them exclusive.
 		case d.Intent == Exclusive && has && f.Side != Sending && i != f.Addressed,
 			d.Intent == Exclusive && has && f.Side == Sending && (l.Form != CarbonSent || d.IntentRule != RInt7):
 			return "an exclusive message goes to another"

@@ -119,7 +119,7 @@ var deliveryRules = [...]struct {
 	{RRefl2, Exclusive, sending, CarbonSent, func(f *Facts, i int) bool {
 		// XEP-0280 6.1: a private message to a room's occupant is copied to
 		// the sender's other devices, although its recipient is one resource.
-		// Not if the sender speaks IM-NG or 2.0: then one resource is one.
+		// Not if the sender marked it for one device, or speaks 2.0 (R-INT-3, R-INT-4).
 		return f.Message.Marks.Any(RoomUser) && f.Message.Type <= Chat && f.Side == Sending && !f.Message.Marks.Any(ForOne|Modern) && f.copies(i)
 	}},
 	{RExcl1, Exclusive, sending, Nothing, anyOther},

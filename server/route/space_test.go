@@ -16,7 +16,7 @@ type kind uint8
 var kinds = func() (list [12]Session) {
 	for p := Classic; p <= V2; p++ {
 		list[3*p] = Session{Profile: p}
-		list[3*p+1] = Session{Profile: p, Available: true, Priority: 1}
+		list[3*p+1] = Session{Profile: p, Available: true} // priority 0 is the border
 		list[3*p+2] = Session{Profile: p, Available: true, Priority: -1}
 	}
 	return list
