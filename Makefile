@@ -10,6 +10,8 @@ FUZZTIME ?= 20s
 BENCH    ?= .
 # How often the crash test kills the server.
 KILLS    ?= 50
+# How many messages make soak sends.
+MESSAGES ?= 100000
 # Packages in which goroutines share state.
 CORE     ?= ./server/account/... ./server/store/... ./server/c2s/...
 TOOL      = $(GO) tool -modfile=tools/go.mod
@@ -55,6 +57,10 @@ test: ## all tests that need nothing but Go
 .PHONY: race
 race: ## all tests with the race detector (needs a C compiler)
 	$(GO) test -race $(PACKAGES)
+
+.PHONY: soak
+soak: ## devices that connect, cut, resume and catch up while many write, MESSAGES=..., with the race detector
+	CARILLON_SOAK=$(MESSAGES) $(GO) test -race -count=1 -timeout 60m -v -run 'TestNoGapNoOverlap' ./server/account
 
 .PHONY: race-core
 race-core: ## the same for the packages that share state, CORE=...

@@ -66,7 +66,7 @@ func services(cfg config.Config) []xep.DiscoItem {
 	return items
 }
 
-// mine declares XEP-0259, which is routing's: the account's owner asks and
+// mine declares XEP-0259 (MINE-6), which is routing's: the account's owner asks and
 // routes the claims. Some copies of the text have another namespace (R-MINE-1).
 func mine() feature.Feature {
 	vars := []string{xep.NSMine, xep.NSMineOCR}
@@ -85,7 +85,7 @@ func core() feature.Feature {
 		Specs: []feature.Spec{
 			{XEP: "0114", Version: "1.6", Note: "the accept side"},
 			{XEP: "0160", Version: "1.0.1"},
-			{XEP: "0198", Version: "1.6.3", Note: "resumption within the server's life"},
+			{XEP: "0198", Version: "1.6.3", Note: "resumption over restarts too"},
 			{XEP: "0203", Version: "2.0"},
 			{XEP: "0237", Version: "1.3", Note: "now RFC 6121 2.6"},
 			{XEP: "0297", Version: "1.0"},

@@ -40,7 +40,7 @@ func (x session) Next(t c2s.Transport, dst []byte, limit int) ([]byte, bool) {
 func (a *accounts) Bind(ctx context.Context, r c2s.BindRequest) (c2s.Session, c2s.Bound, error) {
 	x, err := a.server.hub.Bind(ctx, account.BindRequest{
 		Account: r.Account, Resource: r.Resource, Client: r.Client, Transport: r.Transport, Conn: r.Conn, Address: r.Address,
-		Profile: profile(r.Profile), Request: r.Session})
+		Profile: profile(r.Profile), Request: r.Session, Bind2: r.Inline})
 	if err != nil {
 		return nil, c2s.Bound{}, err
 	}

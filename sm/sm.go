@@ -33,6 +33,16 @@ type Entry[T any] struct {
 // keepEntries is how long an array an empty queue keeps.
 const keepEntries = 4
 
+// NewQueue is a queue with acknowledgements as it was when somebody asked it for
+// Acked, Unacked and Entries, in that order. It keeps entries.
+func NewQueue[T any](acked uint32, sent int, entries []Entry[T]) Queue[T] {
+	q := Queue[T]{entries: entries, sent: sent, acked: acked, enabled: true}
+	for _, e := range entries {
+		q.bytes += len(e.Data)
+	}
+	return q
+}
+
 // Push puts a stanza at the end.
 func (q *Queue[T]) Push(e Entry[T]) {
 	// Only when half of the array is free: moving costs no more than what it
@@ -78,6 +88,14 @@ func (q *Queue[T]) Waiting() int { return len(q.entries) - q.head - q.sent }
 
 // Unacked is how many stanzas were sent and not acknowledged.
 func (q *Queue[T]) Unacked() int { return q.sent }
+
+// Acked is the peer's last h.
+func (q *Queue[T]) Acked() uint32 { return q.acked }
+
+// Entries are the stanzas in the queue, oldest first, of which the first Unacked
+// were sent. The caller doesn't change the list, and is done with it before the
+// queue changes.
+func (q *Queue[T]) Entries() []Entry[T] { return q.entries[q.head:] }
 
 // Bytes is the size of all that the queue holds.
 func (q *Queue[T]) Bytes() int { return q.bytes }
@@ -149,6 +167,9 @@ type Inbound struct {
 	base     uint64 // received when acknowledgements were enabled
 	done     []bool // of received stanzas behind handled
 }
+
+// NewInbound is a side that has handled h stanzas and waits for the next.
+func NewInbound(h uint32) Inbound { return Inbound{received: uint64(h), handled: uint64(h)} }
 
 // Receive counts a stanza and returns its number.
 func (in *Inbound) Receive() uint64 {

@@ -142,3 +142,30 @@ func TestInbound(t *testing.T) {
 		t.Fatalf("h=%d", in.H())
 	}
 }
+
+// TestOutlives: a stream that is put down and taken up again goes on counting
+// where it was.
+func TestOutlives(t *testing.T) {
+	q := Queue[int]{acked: ^uint32(0), enabled: true}
+	push(&q, 1, 2, 3)
+	q.Take()
+	q.Take()
+	if err := q.Ack(0, nil); err != nil {
+		t.Fatal(err)
+	}
+	n := NewQueue(q.Acked(), q.Unacked(), slices.Clone(q.Entries()))
+	if n.Bytes() != 20 || n.Unacked() != 1 || n.Waiting() != 1 || n.Check(2) == nil || !n.Enabled() {
+		t.Fatalf("%+v", n)
+	}
+	if err := n.Ack(1, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := take(&n); !slices.Equal(got, []int{3}) {
+		t.Fatalf("it goes on with %v", got)
+	}
+	in := NewInbound(^uint32(0))
+	in.Done(in.Receive())
+	if in.H() != 0 || in.Pending() != 0 {
+		t.Fatalf("h=%d, %d pending", in.H(), in.Pending())
+	}
+}

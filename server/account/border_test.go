@@ -119,14 +119,14 @@ func TestLeaving(t *testing.T) {
 		to, payload, want string
 	}{
 		{route.Classic, "p@x.example", "", xmpp2},
-		{route.Classic, "p@x.example/r", "", xmpp2},
+		{route.Classic, "p@x.example/r", "", ""}, // R-INT-9: of 1.0, and a tag would say otherwise
 		{route.Classic, "p@x.example/r", private, one + xmpp2},
 		{route.Classic, "p@x.example/r", noStore + noCopy, noStore + noCopy + xmpp2 + private},
 		{route.Carbons, "p@x.example", noStore, noStore + xmpp2},
 		{route.Carbons, "p@x.example/r", imng, imng + xmpp2 + one},
 		{route.NG, "p@x.example", "", xmpp2},
 		{route.NG, "p@x.example", private, private + xmpp2},
-		{route.NG, "p@x.example/r", "", xmpp2},
+		{route.NG, "p@x.example/r", "", ""},
 		{route.NG, "p@x.example/r", imng, imng + xmpp2 + one},
 		{route.V2, "p@x.example", "", xmpp2},
 		{route.V2, "p@x.example/r", "", xmpp2 + one},

@@ -97,7 +97,9 @@ func (c *Session) count(ctx context.Context) (uint64, error) {
 			c.mu.Unlock()
 			return 0, nil
 		}
-		if c.in.Pending() < maxInFlight {
+		if c.asleep {
+			c.askToRouse()
+		} else if c.in.Pending() < maxInFlight {
 			n := c.in.Receive()
 			c.mu.Unlock()
 			return n, nil
@@ -239,14 +241,14 @@ func (c *Session) EnableSM(resume bool, want time.Duration) (id string, resumabl
 		c.out.Enable()
 		c.in.Enable()
 	}
-	if resume && c.smID == "" {
+	if resume && !c.resumable() {
 		c.smID = c.hub.cfg.newID() + c.hub.cfg.newID()
 		c.window = c.hub.cfg.Limits.ResumeWindow
 		if want > 0 && want < c.window {
 			c.window = want
 		}
 	}
-	return c.smID, c.smID != "", c.window, nil
+	return c.smID, c.resumable(), c.window, nil
 }
 
 // Ack is the client's <a/>. The error is a *stanza.StreamError for an h beyond
@@ -361,7 +363,7 @@ func (c *Session) Next(t Transport, dst []byte, limit int) (out []byte, more boo
 	dst = c.appendAck(dst)
 	var done flushed
 	var now time.Time
-	for len(dst) < limit {
+	for len(dst) < limit && !c.asleep {
 		e, ok := c.out.Take()
 		if !ok {
 			break
@@ -396,7 +398,7 @@ func (c *Session) Next(t Transport, dst []byte, limit int) (out []byte, more boo
 		c.asked, c.askDue = true, false // one at a time is unanswered
 		dst = append(dst, "<r xmlns='"+sm.NS+"'/>"...)
 	}
-	more = c.out.Waiting() > 0
+	more = c.out.Waiting() > 0 && !c.asleep
 	c.mu.Unlock()
 	c.offlineDelivered(done)
 	return dst, more
@@ -441,6 +443,7 @@ func (x *session) suspend(t Transport, h uint32) (old Transport, err error) {
 		return nil, err
 	}
 	old, x.transport, x.claim = x.transport, nil, t
+	x.asleep, x.rousing = false, false
 	x.wakeSenders()
 	x.wakeReceivers()
 	return old, nil
@@ -464,6 +467,7 @@ func (x *session) attach(req *ResumeRequest) (handled uint32, done flushed, ok b
 	x.inactive = false // XEP-0352 4.1: a stream starts active
 	x.flushHeld()
 	x.transport, x.claim = req.Transport, nil
+	x.smID, x.key = req.ID, nil
 	x.conn, x.address = req.Conn, req.Address
 	return x.in.H(), done, true
 }

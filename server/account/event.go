@@ -115,6 +115,8 @@ type entry struct {
 	// that shows the account's data, if a change that it may show did.
 	failed func(fx *effects, err error)
 	shows  bool
+	// roused are sessions that are no longer on disk once it is committed.
+	roused []*session
 	// recounts: once it is committed the account's numbers are read anew.
 	recounts bool
 	// answered: the sender was told already that the message goes no further.
@@ -167,6 +169,13 @@ func (s *State) release(fx *effects) {
 		n++
 		if e.err == nil && e.shows && s.stale != errRecount {
 			e.err = s.stale
+		}
+		for _, x := range e.roused {
+			if e.err == nil {
+				fx.call(x.awake)
+			} else {
+				s.keeps(x, s.index(x) >= 0) // the next tick tries again
+			}
 		}
 		switch {
 		case e.err == nil:

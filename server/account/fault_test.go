@@ -381,7 +381,8 @@ func TestBindAbandoned(t *testing.T) {
 }
 
 // TestClose: what was received is committed and answered, what comes later is
-// dropped and never acknowledged, what is owed is kept.
+// dropped and never acknowledged, what is owed is kept: with its session where that
+// can be resumed.
 func TestClose(t *testing.T) {
 	w := newWorld(t, "alice bob carol", func(c *Config) { c.ArchiveDefault = "never" })
 	a, b := w.bind("alice/a sm"), w.bind("bob/b sm online")
@@ -414,8 +415,9 @@ func TestClose(t *testing.T) {
 	if got := w.offline("carol"); !slices.Equal(got, []string{"kept"}) {
 		t.Errorf("carol: %v", got)
 	}
-	if got := w.offline("bob"); !slices.Equal(got, []string{"unread"}) {
-		t.Errorf("bob: %v", got)
+	saved, err := w.store.SessionsOf(context.Background(), w.id("bob"))
+	if err != nil || len(saved) != 1 || len(saved[0].Queue) != 1 || bodyOf(string(saved[0].Queue[0].Stanza)) != "unread" {
+		t.Errorf("bob: %+v, %v", saved, err)
 	}
 	if _, err := a.Owner().Snapshot(context.Background()); !errors.Is(err, errStopped) {
 		t.Errorf("a call after the end: %v", err)

@@ -132,6 +132,7 @@ func New(cfg Config) *Hub {
 		h.loops = append(h.loops, l)
 		h.done.Go(func() { l.run(ctx) })
 	}
+	h.done.Go(h.restoreSaved)
 	return h
 }
 
@@ -180,6 +181,10 @@ type BindRequest struct {
 	// Profile is how the session gets messages from its first moment on (XEP-0386
 	// 4). With a Request it is V2.
 	Profile route.Profile
+	// Bind2: the session came by XEP-0386. Messages that were kept for who is
+	// offline are dropped then where the archive has them, and sent to it at once
+	// where it has not.
+	Bind2 bool
 	// Request is an XMPP 2.0 session request, nil if the client made none. What
 	// became of its parts is Session.Results; their data follows in the stream.
 	Request *xep.SessionRequest
@@ -210,7 +215,7 @@ func (h *Hub) Bind(ctx context.Context, r BindRequest) (*Session, error) {
 	refused, err := ask(ctx, h, full.Bare(), func(s *State, fx *effects) *stanza.Error {
 		// One event: before it nothing is sent to the session, and nothing of what
 		// comes behind it is missed.
-		x.profile = r.Profile
+		x.profile, x.bind2 = r.Profile, r.Bind2
 		if err := s.bind(x, fx); err != nil || r.Request == nil {
 			return err
 		}
@@ -250,27 +255,32 @@ type ResumeRequest struct {
 // handled twice.
 func (h *Hub) Resume(ctx context.Context, r ResumeRequest) (*Session, Resumed, error) {
 	type answer struct {
-		session *session
-		resumed Resumed
-		err     error
+		session   *session
+		forgotten <-chan error
+		resumed   Resumed
+		err       error
 	}
 	bare := r.Account.Bare()
 	found, err := ask(ctx, h, bare, func(s *State, fx *effects) (a answer) {
-		a.session, a.err = s.suspend(&r, fx)
+		a.session, a.forgotten, a.err = s.suspend(&r, fx)
 		return a
 	})
 	if err = errors.Join(err, found.err); err != nil {
 		return nil, Resumed{}, err
 	}
 	x := found.session
-	if err := x.settled(ctx); err != nil {
+	c := &Session{session: x, t: r.Transport}
+	if err = x.settled(ctx); err == nil {
+		err = h.await(ctx, found.forgotten)
+	}
+	if err != nil {
+		c.Detach(r.Transport) // it waits for the next
 		return nil, Resumed{}, err
 	}
 	got, err := ask(ctx, h, bare, func(s *State, fx *effects) (a answer) {
 		a.resumed, a.err = s.attach(x, &r, fx)
 		return a
 	})
-	c := &Session{session: x, t: r.Transport}
 	if err != nil {
 		c.Detach(r.Transport) // it may yet be attached
 		return nil, Resumed{}, err
@@ -339,6 +349,19 @@ func ask[T any](ctx context.Context, h *Hub, bare jid.JID, f func(s *State, fx *
 	}
 }
 
+// await waits for an answer. The error is the answer, the context's or that the
+// server has stopped.
+func (h *Hub) await(ctx context.Context, answer <-chan error) error {
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-h.stopped:
+		return errStopped
+	}
+}
+
 // read runs f off the loop, a few at a time.
 func (h *Hub) read(f func()) {
 	h.done.Go(func() {
@@ -352,9 +375,12 @@ func (h *Hub) read(f func()) {
 }
 
 // loadAccount reads an account from the store.
-func (h *Hub) loadAccount(bare jid.JID) {
+func (h *Hub) loadAccount(bare jid.JID, first bool) {
 	h.read(func() {
 		ev := h.readAccount(h.ctx, bare)
+		if first && ev.err == nil {
+			h.readSessions(h.ctx, bare, ev)
+		}
 		if ev.err != nil && !errors.Is(ev.err, store.ErrNotFound) {
 			h.stats.LoadErrors.Add(1)
 			h.cfg.Log.Error("account can't be read", "account", bare, "error", ev.err)
@@ -403,6 +429,9 @@ const offlineBatch = 200
 func (h *Hub) readOffline(bare jid.JID, id store.AccountID, after store.ArchiveID, ev *offlineRead) {
 	h.read(func() {
 		ev.messages, ev.err = h.cfg.Store.Offline(h.ctx, id, after, offlineBatch)
+		if ev.err == nil && ev.session.bind2 {
+			ev.archived, ev.err = h.inArchive(bare, id, ev.messages)
+		}
 		if ev.err != nil {
 			h.cfg.Log.Error("offline messages can't be read", "account", bare, "error", ev.err)
 		}
@@ -415,6 +444,30 @@ func (h *Hub) readOffline(bare jid.JID, id store.AccountID, after store.ArchiveI
 		}
 		h.post(bare, ev)
 	})
+}
+
+// inArchive tells of which offline messages the archive has the same: those
+// name their entry.
+func (h *Hub) inArchive(bare jid.JID, id store.AccountID, list []store.ArchivedMessage) ([]bool, error) {
+	archived := make([]bool, len(list))
+	for i, m := range list {
+		st := parseOwn(m.Stanza)
+		if st == nil {
+			continue
+		}
+		for el := range st.Payloads() {
+			if !xep.IsStanzaIDBy(el, bare) {
+				continue
+			}
+			if entry, ok := store.ParseArchiveID(el.Attr("id")); ok {
+				var err error
+				if archived[i], err = h.cfg.Store.ArchiveHas(h.ctx, id, entry); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	return archived, nil
 }
 
 // encodeLast and decodeLast are the stored form of when the last session

@@ -39,7 +39,7 @@ func (s *State) receiveIQ(ev *arrive, fx *effects) {
 	}
 	data := st.AppendTo(nil)
 	x := s.sessions[i]
-	s.later(fx, func(fx *effects) { fx.deliver(x, data, t) })
+	s.laterKept(fx, func(fx *effects) { fx.deliver(x, data, t) })
 }
 
 // apply sorts the session's stanzas.

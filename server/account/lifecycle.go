@@ -40,6 +40,9 @@ func (s *State) bind(x *session, fx *effects) *stanza.Error {
 	s.cfg.stats.Sessions.Add(1)
 	s.noteReachable(x)
 	s.noteSeen(x, true, fx)
+	if x.bind2 {
+		s.flushNext(len(s.sessions)-1, fx)
+	}
 	return nil
 }
 
@@ -79,20 +82,23 @@ func (e *ResumeError) Error() string { return "account: resume: " + e.Err.Error(
 
 // suspend finds the session to resume and takes it from its connection, whose
 // client is now on another one.
-func (s *State) suspend(r *ResumeRequest, fx *effects) (*session, error) {
-	i := slices.IndexFunc(s.sessions, func(x *session) bool { return r.ID != "" && x.resumption() == r.ID })
+//
+// What is on disk of the session is to be forgotten before the client is told
+// anything: forgotten says when that is done.
+func (s *State) suspend(r *ResumeRequest, fx *effects) (x *session, forgotten <-chan error, err error) {
+	i := slices.IndexFunc(s.sessions, func(x *session) bool { return x.resumedBy(r.ID) })
 	if i < 0 || s.cfg.hub.closing.Load() {
-		return nil, &ResumeError{Err: stanza.NewError(stanza.ItemNotFound, "no such session")}
+		return nil, nil, &ResumeError{Err: stanza.NewError(stanza.ItemNotFound, "no such session")}
 	}
-	x := s.sessions[i]
+	x = s.sessions[i]
 	if x.lost {
 		e := &ResumeError{Err: stanza.NewError(stanza.ItemNotFound, "too much was sent while the client was away"), H: x.handledCount(), Known: true}
 		s.end(x, nil, fx)
-		return nil, e
+		return nil, nil, e
 	}
 	old, err := x.suspend(r.Transport, r.H)
 	if err != nil {
-		return nil, tooHigh(err)
+		return nil, nil, tooHigh(err)
 	}
 	if old != nil {
 		x.detachedAt = fx.now
@@ -100,7 +106,7 @@ func (s *State) suspend(r *ResumeRequest, fx *effects) (*session, error) {
 			old.End(stanza.NewStreamError(stanza.StreamConflict, "the session was resumed on another connection"))
 		})
 	}
-	return x, nil
+	return x, s.forgetFirst(x, fx), nil
 }
 
 // attach gives a suspended session its new connection.
@@ -109,19 +115,31 @@ func (s *State) attach(x *session, r *ResumeRequest, fx *effects) (Resumed, erro
 	if !ok || s.index(x) < 0 {
 		return Resumed{}, &ResumeError{Err: stanza.NewError(stanza.ItemNotFound, "no such session")}
 	}
-	x.detachedAt = time.Time{}
+	x.detachedAt, x.unsavable = time.Time{}, false
 	s.noteSeen(x, true, fx)
+	s.catchUpPresence(x, fx)
 	if done.count > 0 {
 		(&offlineDone{session: x, done: done}).apply(s, fx)
 	}
 	return Resumed{H: handled}, nil
 }
 
-// resumption is the id under which the session can be resumed, "" if it can't.
-func (x *session) resumption() string {
+// resumedBy reports whether id is the one under which the session can be
+// resumed.
+func (x *session) resumedBy(id string) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.smID
+	if x.key != nil {
+		return *x.key == store.NewResumeKey(id)
+	}
+	return id != "" && x.smID == id
+}
+
+// owes reports whether there is anything that its client is not known to have.
+func (x *session) owes() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.out.Waiting()+x.out.Unacked() > 0
 }
 
 func (x *session) handledCount() uint32 {
@@ -147,9 +165,13 @@ func (ev *detached) apply(s *State, fx *effects) {
 	current := x.transport == ev.transport
 	if current {
 		x.transport = nil
+		x.asleep, x.rousing = false, false
 		x.wakeReceivers()
 	}
-	resumable := x.smID != ""
+	if x.claim == ev.transport {
+		x.claim = nil // it was to resume the session, and is gone
+	}
+	resumable := x.resumable()
 	x.mu.Unlock()
 	switch {
 	case !current:
@@ -161,6 +183,11 @@ func (ev *detached) apply(s *State, fx *effects) {
 	default:
 		x.detachedAt = fx.now
 		s.noteSeen(x, false, fx)
+		// One that was quiet is on disk as it is. At the server's stop all are
+		// saved together, once nothing comes any more.
+		if (!x.kept || x.owes()) && !s.cfg.hub.closing.Load() {
+			s.saveLater(x, fx)
+		}
 	}
 }
 
@@ -177,7 +204,10 @@ func (ev *overflowed) apply(s *State, fx *effects) {
 	err := stanza.NewStreamError(stanza.StreamPolicyViolation, "the client doesn't read what it is sent")
 	s.cfg.Log.Warn("session detached: queue full", "account", s.jid, "conn", x.connID(), "resource", x.jid.Resource(), "limit", s.cfg.Limits.OutboxBytes)
 	s.cfg.stats.Overflows.Add(1)
-	if x.resumption() == "" {
+	x.mu.Lock()
+	resumable := x.resumable()
+	x.mu.Unlock()
+	if !resumable {
 		s.end(x, err, fx)
 		return
 	}
@@ -189,6 +219,7 @@ func (ev *overflowed) apply(s *State, fx *effects) {
 		fx.call(func() { tr.End(err) })
 	}
 	s.settle(x, rest, fx)
+	s.forget(x, fx)
 	s.flushNext(0, fx)
 }
 
@@ -224,6 +255,7 @@ func (s *State) end(x *session, err *stanza.StreamError, fx *effects) {
 		fx.call(func() { tr.End(err) })
 	}
 	s.settle(x, rest, fx)
+	s.forget(x, fx)
 	s.flushNext(0, fx)
 	s.noteSeen(x, false, fx)
 }
@@ -310,6 +342,11 @@ func (s *State) keepAgain(fx *effects) {
 		e.failed = func(*effects, error) { s.uncleared = max(s.uncleared, upTo) }
 		fx.commit([]store.Op{store.OfflineClear{Account: s.id, UpTo: upTo}}, e)
 	}
+	keys := s.unforgotten
+	s.unforgotten = nil
+	for _, key := range keys {
+		s.forgetKey(key, fx)
+	}
 	if len(s.unkept) == 0 {
 		return
 	}
@@ -363,7 +400,11 @@ func (tick) apply(s *State, fx *effects) {
 		x := s.sessions[i]
 		if x.detachedAt.IsZero() {
 			x.requestRest()
+			s.watchQuiet(x, fx)
 			continue
+		}
+		if !x.kept {
+			s.save(x, savingAway, fx)
 		}
 		if fx.now.Sub(x.detachedAt) >= x.resumeWindow() {
 			s.end(x, nil, fx)
@@ -446,19 +487,20 @@ func (s *State) endAll(err *stanza.StreamError, fx *effects) {
 // from the one at first on.
 func (s *State) flushNext(first int, fx *effects) {
 	for _, x := range s.sessions[min(first, len(s.sessions)):] {
-		if s.offline > 0 && x.available && x.priority >= 0 && !x.lost {
+		if s.offline > 0 && (x.bind2 || x.available && x.priority >= 0) && !x.lost {
 			s.flushOffline(x, fx)
 		}
 	}
 }
 
 // flushOffline sends the messages that were kept to a session that is new to
-// them (R-CONV-6, XEP-0160 2).
+// them (R-CONV-6, XEP-0160 2). One that came by Bind 2 reads the archive: what is
+// there isn't sent to it, and nobody else needs it (XEP-0386 4).
 func (s *State) flushOffline(x *session, fx *effects) {
-	if s.flushing != nil || s.uncleared != 0 || x.queriedArchive() || x.profile > route.Carbons {
+	if s.flushing != nil || s.uncleared != 0 || !x.bind2 && (x.queriedArchive() || x.profile > route.Carbons) {
 		return
 	}
-	s.flushing, s.flushLeft = x, 0
+	s.flushing, s.flushLeft, s.flushSkipped = x, 0, nil
 	ev := &offlineRead{session: x}
 	id, after := s.id, x.flushedTo
 	// The store is read once all that was decided before is in it, and the
@@ -482,6 +524,7 @@ type offlineRead struct {
 	session  *session
 	entry    *entry
 	messages []store.ArchivedMessage
+	archived []bool // of the messages, for a session that came by Bind 2: it has them from there
 	err      error
 }
 
@@ -496,12 +539,19 @@ func (ev *offlineRead) apply(s *State, fx *effects) {
 		s.flushing = nil
 		s.flushNext(s.index(x)+1, fx)
 	default:
-		s.flushLeft = len(ev.messages)
 		x.flushedTo = ev.messages[len(ev.messages)-1].ID
 		s.flushedTo = max(s.flushedTo, x.flushedTo)
-		for _, m := range ev.messages {
+		for i, m := range ev.messages {
+			if ev.archived != nil && ev.archived[i] {
+				s.flushSkipped = append(s.flushSkipped, m.ID)
+				continue
+			}
+			s.flushLeft++
 			t := tag{kind: tagConversation, id: m.ID, offline: m.ID}
 			ev.entry.then = append(ev.entry.then, effect{kind: fxDeliver, session: x, data: delayed(m, s.jid.DomainJID()), tag: t})
+		}
+		if s.flushLeft == 0 {
+			(&offlineDone{session: x, done: flushed{upTo: x.flushedTo}}).apply(s, fx)
 		}
 	}
 	s.release(fx)
@@ -528,14 +578,23 @@ func (ev *offlineDone) apply(s *State, fx *effects) {
 	if s.flushing != ev.session {
 		return // another session is being sent them
 	}
-	s.offline = max(0, s.offline-ev.done.count)
+	s.flushLeft -= ev.done.count
+	if s.flushLeft <= 0 { // those that were passed over behind the last go too
+		ev.done.upTo = max(ev.done.upTo, ev.session.flushedTo)
+	}
+	cleared := ev.done.count
+	for len(s.flushSkipped) > 0 && s.flushSkipped[0] <= ev.done.upTo {
+		s.flushSkipped = s.flushSkipped[1:]
+		cleared++
+	}
+	s.offline = max(0, s.offline-cleared)
 	e := s.hold(fx.now, func(*effects) {})
 	e.failed = func(_ *effects, err error) { // they are there still
 		s.uncleared = max(s.uncleared, ev.done.upTo)
 		s.distrust(err)
 	}
 	fx.commit([]store.Op{store.OfflineClear{Account: s.id, UpTo: ev.done.upTo}}, e)
-	if s.flushLeft -= ev.done.count; s.flushLeft <= 0 {
+	if s.flushLeft <= 0 {
 		s.flushing = nil
 		s.flushNext(0, fx)
 	}
@@ -546,7 +605,7 @@ func (x *session) info() feature.SessionInfo {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	i := feature.SessionInfo{JID: x.jid, Profile: x.profile, Available: x.available, Priority: x.priority,
-		Detached: x.transport == nil, Resumable: x.smID != "" && !x.lost, Active: !x.inactive, Since: x.since,
+		Detached: x.transport == nil, Resumable: x.resumable() && !x.lost, Active: !x.inactive, Since: x.since,
 		Conn: x.conn, Queued: x.out.Bytes() + x.heldBytes, Caps: x.caps}
 	if x.address.IsValid() {
 		i.Address = x.address.String()

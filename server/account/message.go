@@ -51,6 +51,7 @@ func (s *State) sendMessage(ev *inbound, fx *effects) {
 		s.deliver(d, c, fx)
 		fx.handled(ev.session, ev.number)
 	})
+	out.ops = s.outlive(out.ops, out.origin)
 	out.origin.failed = func(fx *effects, err error) {
 		if out.origin.answered {
 			fx.handled(ev.session, ev.number)
@@ -82,7 +83,7 @@ func (s *State) ownMessage(ev *inbound, msg route.Message, fx *effects) {
 		undo()
 		s.tellFailure(ev, err, fx)
 	}
-	fx.commit(ops, e)
+	s.commit(fx, ops, e, nil)
 }
 
 // receiveMessage is a message from elsewhere.
@@ -111,7 +112,7 @@ func (s *State) receiveMessage(ev *arrive, fx *effects) {
 			s.answer(st, storeError(err), fx)
 		}
 	}
-	fx.commit(ops, e, ev.origin)
+	s.commit(fx, ops, e, ev.origin)
 }
 
 // sendingFacts are what is known where a message to somebody else is sent.
@@ -255,19 +256,33 @@ func (s *State) deliver(d *route.Decision, c *copies, fx *effects) {
 		direct.trail, carbon.trail, other.trail = c.trail.Line(i), c.trail.Line(i), c.trail.Line(i)
 		switch l.Form {
 		case route.Direct:
-			fx.deliver(x, c.form(false, l.Tag), direct)
+			fx.deliver(x, c.form(false, l.Tag), direct.in(c.archivedAs(false), l.Tag))
 		case route.DirectBare:
-			fx.deliver(x, c.form(true, l.Tag), direct)
+			fx.deliver(x, c.form(true, l.Tag), direct.in(c.archivedAs(true), l.Tag))
 		case route.Reflected:
 			other.from = c.stanza.To
-			fx.deliver(x, c.form(c.toBare, l.Tag), other)
+			fx.deliver(x, c.form(c.toBare, l.Tag), other.in(formArchived, l.Tag))
 		case route.CarbonReceived:
-			fx.deliver(x, c.carbon(x, "received"), carbon)
+			fx.deliver(x, c.carbon(x, "received"), carbon.in(formReceived, route.NoTag))
 		case route.CarbonSent:
 			other.from = c.stanza.To
-			fx.deliver(x, c.carbon(x, "sent"), other)
+			fx.deliver(x, c.carbon(x, "sent"), other.in(formSent, route.NoTag))
 		}
 	}
+}
+
+// in is the tag for a form of the message.
+func (t tag) in(f form, mark route.Tag) tag {
+	t.form, t.mark = f, mark
+	return t
+}
+
+// archivedAs is the form of the message as devices get it, seen from the archive.
+func (c *copies) archivedAs(toBare bool) form {
+	if c.toBare && !toBare {
+		return formAddressed
+	}
+	return formArchived
 }
 
 // refuse answers a message of the account's own session that goes no further.
@@ -345,7 +360,8 @@ func (c *copies) archivedForm() []byte { return c.form(c.toBare, route.NoTag) }
 
 // form is the message as devices get it, addressed as it was or to the bare
 // JID: with this account's stanza-id if it is in the archive, and without any
-// that claims to be (R-ARCH-4); with what a claim names it by (R-MINE-2).
+// that claims to be (R-ARCH-4); with what a claim names it by, the same in all
+// forms (R-MINE-2, MINE-11, MINE-13, MINE-15, MINE-52).
 func (c *copies) form(toBare bool, t route.Tag) []byte {
 	if !c.stanza.To.IsFull() {
 		toBare = false // it is
@@ -404,10 +420,14 @@ func sameBare(by, own string) bool {
 	return err == nil && j.Bare().String() == own
 }
 
-// carbon wraps the message for a device (XEP-0280 7 and 8).
+// carbon wraps the message for a device.
 func (c *copies) carbon(x *session, direction string) []byte {
-	inner := c.form(false, route.NoTag)
-	wrap := stanza.Stanza{Kind: stanza.Message, Type: c.stanza.Type, From: c.state.jid, To: x.jid}
+	return carbonOf(c.form(false, route.NoTag), c.stanza.Type, x.jid, direction)
+}
+
+// carbonOf wraps an encoded message for a device (XEP-0280 7 and 8).
+func carbonOf(inner []byte, typ string, to jid.JID, direction string) []byte {
+	wrap := stanza.Stanza{Kind: stanza.Message, Type: typ, From: to.Bare(), To: to}
 	dst := wrap.AppendOpen(make([]byte, 0, len(inner)+320))
 	dst = append(dst, "><"...)
 	dst = append(dst, direction...)

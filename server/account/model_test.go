@@ -213,6 +213,12 @@ func (m *model) forget(d *device) {
 
 func (m *model) resume(rt *rapid.T, d *device) {
 	n, res, err := m.w.resume(d.client, d.counted)
+	if m.failing && err != nil {
+		// What is on disk of it can't be forgotten: it waits, and its old
+		// connection, if it had one, is gone.
+		d.gone = true
+		return
+	}
 	if err != nil {
 		rt.Fatalf("%s can't be resumed: %v", d.name, err)
 	}
@@ -228,6 +234,7 @@ func (m *model) resume(rt *rapid.T, d *device) {
 
 func (m *model) finish(rt *rapid.T) {
 	m.w.failCommits(nil)
+	m.failing = false
 	m.w.settle()
 	m.w.tick() // what could not be kept is kept now
 	for _, d := range slices.Clone(m.devices) {

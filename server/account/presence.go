@@ -200,28 +200,17 @@ func (s *State) postPresence(p presence, from, to jid.JID, fx *effects) {
 // of the other resources and of the contacts, and the subscription requests
 // that wait for an answer (RFC 6121 4.2.2, 4.3.1, 3.1.3).
 func (s *State) initialPresence(x *session, fx *effects) {
-	s.showOwn(x, fx)
-	ask := func(s *State, j jid.JID, fx *effects) {
-		if c := s.roster[j]; c != nil && c.To && !s.blocks(j) {
-			s.probe(j, fx)
-		}
-	}
-	for j := range s.roster {
-		if s.unsure[j] == nil {
-			ask(s, j, fx)
-		}
-	}
-	for j := range s.unsure {
-		s.whenSure(j, fx, func(s *State, fx *effects) { ask(s, j, fx) })
-	}
+	s.presenceOfOwn(x, fx)
+	s.probeAll(fx)
 }
 
-// showOwn sends a session what the account itself has for it.
-func (s *State) showOwn(x *session, fx *effects) {
+// presenceOfOwn sends a session the presence of the account's other resources, and
+// the subscription requests that wait.
+func (s *State) presenceOfOwn(x *session, fx *effects) {
 	again := func(fx *effects, _ error) { // once the account is read anew
 		fx.post(s.jid, &onceSure{s.jid, func(s *State, fx *effects) {
 			if s.index(x) >= 0 && x.available {
-				s.showOwn(x, fx)
+				s.presenceOfOwn(x, fx)
 			}
 		}})
 	}
@@ -237,6 +226,23 @@ func (s *State) showOwn(x *session, fx *effects) {
 			}
 		}
 	})
+}
+
+// probeAll asks for the presence of the contacts.
+func (s *State) probeAll(fx *effects) {
+	ask := func(s *State, j jid.JID, fx *effects) {
+		if c := s.roster[j]; c != nil && c.To && !s.blocks(j) {
+			s.probe(j, fx)
+		}
+	}
+	for j := range s.roster {
+		if s.unsure[j] == nil {
+			ask(s, j, fx)
+		}
+	}
+	for j := range s.unsure {
+		s.whenSure(j, fx, func(s *State, fx *effects) { ask(s, j, fx) })
+	}
 }
 
 func (s *State) probe(to jid.JID, fx *effects) {
@@ -271,6 +277,7 @@ func (s *State) answerProbe(from, to jid.JID, fx *effects) {
 		s.postPresence(presence{typ: typ}, to, from, fx)
 		return
 	}
+	s.sendVanished(from, fx)
 	any := false
 	for _, x := range s.sessions {
 		if x.available {
@@ -580,7 +587,7 @@ func (s *State) changeSubscription(j jid.JID, c *contact, change subscriptionCha
 		s.distrust(err)
 		failed(fx, err)
 	}
-	fx.commit(ops, e)
+	s.commit(fx, ops, e, nil)
 	s.forgetEmpty(j, c)
 	if before.To != c.To || watched != s.watched(j) {
 		s.doubt(j, e)

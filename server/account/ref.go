@@ -158,7 +158,7 @@ func (s *State) update(u feature.Update, fx *effects, result chan<- error) {
 		s.distrust(err)
 		fx.call(func() { result <- err })
 	}
-	fx.commit(ops, e)
+	s.commit(fx, ops, e, nil)
 	for j, saw := range was {
 		if saw != s.watched(j) {
 			s.doubt(j, e)

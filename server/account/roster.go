@@ -236,7 +236,7 @@ func (s *State) commitThen(ev *inbound, ops []store.Op, fx *effects, then func(*
 		s.distrust(err)
 		s.tellError(ev, storeError(err), fx)
 	}
-	fx.commit(ops, e)
+	s.commit(fx, ops, e, nil)
 	return e
 }
 

@@ -55,10 +55,13 @@ type session struct {
 	room      chan struct{} // closed when the queue has shrunk; nil if nobody waits
 	credit    chan struct{} // likewise, when received stanzas are done
 	questions map[string]chan *stanza.Stanza
-	queried   bool            // has read the archive
-	catchUp   *catchUp        // nil: what comes is live
-	unbroken  bool            // the device has all up to what it acknowledges (S-10)
-	cursor    store.ArchiveID // the newest archived message that it acknowledged
+	queried   bool             // has read the archive
+	catchUp   *catchUp         // nil: what comes is live
+	unbroken  bool             // the device has all up to what it acknowledges (S-10)
+	cursor    store.ArchiveID  // the newest archived message that it acknowledged
+	key       *store.ResumeKey // instead of smID, while nobody has told that since the server's start
+	asleep    bool             // it is on disk as it is, and nothing passes before that is forgotten
+	rousing   bool             // which was asked for
 
 	// Owned by the loop.
 	profile    route.Profile
@@ -73,6 +76,15 @@ type session struct {
 	detachedAt time.Time       // zero while connected
 	reached    []span          // which conversation messages it was there for
 	flushedTo  store.ArchiveID // the newest message of the offline store that it was sent
+	bind2      bool            // it came by Bind 2 (XEP-0386)
+	kept       bool            // it is on disk, or on its way there
+	keptRows   int             // of its queue
+	keptBytes  int
+	unsavable  bool // it is too large
+	behind     bool // it was not told all that happened before the server's start
+	passed     uint64
+	still      time.Time     // when passed was last seen to change
+	patience   time.Duration // how long it has to be quiet to be saved
 }
 
 // tag is what the queue remembers of a stanza.
@@ -82,8 +94,11 @@ type tag struct {
 	answer  int             // its bytes, if the client asked for it
 	failure bool            // says that a stanza wasn't kept: leaves before the <a/> that counts it
 	id      store.ArchiveID // of a message that has one
-	// archived: the message is in the archive, under id.
+	// archived: the message is in the archive, under id, and can be made again
+	// from there.
 	archived bool
+	form     form
+	mark     route.Tag
 	offline  store.ArchiveID // of a message from the offline store
 	trail    trail.Ref       // of a message: where it is noted what became of it
 	order    uint64          // of a conversation message, in the account's order
@@ -198,6 +213,9 @@ func (x *session) deliver(data []byte, t tag) bool {
 }
 
 func (x *session) push(data []byte, t tag) {
+	if x.asleep {
+		x.askToRouse()
+	}
 	if x.answers > 0 {
 		t.answer = 0 // one at a time is beside the bound
 	}
@@ -390,6 +408,7 @@ func (x *session) giveUp() (Transport, []sm.Entry[tag]) {
 	}
 	x.transport, x.claim, x.ended = nil, nil, true
 	x.ackDue, x.askDue, x.ackAt = false, false, 0
+	x.asleep, x.rousing = false, false
 	x.wakeSenders()
 	x.wakeReceivers()
 	for id, ch := range x.questions {

@@ -30,6 +30,11 @@ type State struct {
 	lastUsed time.Time
 	missed   map[*session]*missed // sessions whose queue had no room for presence
 
+	restored    bool              // the sessions of before the server's start are there
+	kept        int               // sessions that are on disk
+	unforgotten []store.ResumeKey // that are no more, which the store could not take yet
+	vanished    []string          // resources that nobody saw go, because the server was killed
+
 	roster        map[jid.JID]*contact
 	rosterVersion int64
 	rosterFloor   int64
@@ -43,6 +48,7 @@ type State struct {
 	uncleared     store.ArchiveID       // up to which they were delivered, where the store could not clear them
 	flushing      *session              // the session that is being sent the offline messages
 	flushLeft     int                   // how many of those that it was sent it hasn't got yet
+	flushSkipped  []store.ArchiveID     // those among them that it isn't sent, because the archive has them
 	flushedTo     store.ArchiveID       // the newest one that any session was sent
 	avatarHash    string                // XEP-0153; "" with avatarKnown: no photo
 	avatarKnown   bool
@@ -182,7 +188,8 @@ func (s *State) apply(ev event, fx *effects) {
 // startLoad reads the account from the store.
 func (s *State) startLoad(fx *effects) {
 	s.load = loading
-	fx.call(func() { s.cfg.hub.loadAccount(s.jid) })
+	first := !s.restored
+	fx.call(func() { s.cfg.hub.loadAccount(s.jid, first) })
 }
 
 // accountLoaded is the answer of the store to a load.
@@ -191,7 +198,10 @@ type accountLoaded struct {
 	hash []byte   // the vCard photo's, nil if there is no entry
 	last []byte   // when the last session ended, nil if there is no entry
 	sent [][]byte // what was sent shortly before the server was started
-	err  error
+	// saved and rows are what is known of sessions of before the server's start.
+	saved []savedSession
+	rows  []store.SessionRow
+	err   error
 }
 
 func (ev *accountLoaded) apply(s *State, fx *effects) {
@@ -215,6 +225,9 @@ func (ev *accountLoaded) apply(s *State, fx *effects) {
 	default:
 		s.load, s.stale = loaded, nil
 		s.fill(ev)
+		if !s.restored {
+			s.restore(ev.saved, ev.rows, fx)
+		}
 		s.flushNext(0, fx)
 	}
 	for i, w := range waiting {
@@ -331,7 +344,7 @@ func (s *State) session(resource string) *session {
 
 // idle reports whether nothing would be lost if the state were dropped.
 func (s *State) idle() bool {
-	return len(s.sessions) == 0 && len(s.pending) == 0 && len(s.unkept) == 0 && s.uncleared == 0 && len(s.waiting) == 0 && s.load != loading
+	return len(s.sessions) == 0 && len(s.pending) == 0 && len(s.unkept)+len(s.unforgotten) == 0 && s.uncleared == 0 && len(s.waiting) == 0 && s.load != loading
 }
 
 // unknown reports whether there is no such account.

@@ -2,6 +2,7 @@ package account
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"carillon.im/jid"
@@ -10,9 +11,9 @@ import (
 
 // Close stops the accounts in order. What clients send from now on is dropped
 // and never acknowledged, so that they send it again; what was received before
-// is committed and answered; then the streams end; what the sessions are still
-// owed is kept as for any session that ends; then the loops end. If ctx ends
-// first the rest of it is done without waiting. The connections must still be
+// is committed and answered; then the streams end; sessions that can be resumed
+// are saved with all that they are owed, and what the others are owed is kept as
+// for any session that ends; then the loops end. If ctx ends first the rest of it is done without waiting. The connections must still be
 // served: they write the last acknowledgements.
 func (h *Hub) Close(ctx context.Context) {
 	h.closing.Store(true)
@@ -33,14 +34,17 @@ func (h *Hub) Close(ctx context.Context) {
 	gone, cancel := context.WithTimeout(ctx, goodbye)
 	h.quiet(gone, true)
 	cancel()
-	h.everywhere(func(l *loop) {
-		for _, s := range l.states {
-			if len(s.sessions) > 0 {
-				l.applyTo(s, stopping{})
+	// First those go that can't outlive the server, so that the others are told.
+	for _, ev := range []event{stopping{}, stopping{save: true}} {
+		h.everywhere(func(l *loop) {
+			for _, s := range l.states {
+				if len(s.sessions) > 0 {
+					l.applyTo(s, ev)
+				}
 			}
-		}
-	})
-	h.quiet(ctx, false)
+		})
+		h.quiet(ctx, false)
+	}
 	h.stop()
 	h.done.Wait()
 }
@@ -49,11 +53,25 @@ func (h *Hub) Close(ctx context.Context) {
 // side; what they have not read then is kept for their next session.
 const goodbye = time.Second
 
-// stopping ends an account's sessions for the server's stop.
-type stopping struct{}
+// stopping ends those of an account's sessions that can't outlive the server, and
+// then saves the others.
+type stopping struct{ save bool }
 
-func (stopping) apply(s *State, fx *effects) {
-	s.endAll(stanza.NewStreamError(stanza.StreamSystemShutdown, ""), fx)
+func (ev stopping) apply(s *State, fx *effects) {
+	for _, x := range slices.Clone(s.sessions) {
+		if ev.save && s.save(x, savingLast, fx) || !ev.save && x.outlives() && !x.lost {
+			continue
+		}
+		s.end(x, stanza.NewStreamError(stanza.StreamSystemShutdown, ""), fx)
+	}
+}
+
+// outlives reports whether the session can be saved at the server's stop. While a
+// catch-up goes on it can't: its client asks for another.
+func (x *session) outlives() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.resumable() && x.catchUp == nil && !x.ended && !x.overflow
 }
 
 // everywhere runs f on each loop, behind what was posted to it.

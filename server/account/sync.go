@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"carillon.im/jid"
 	"carillon.im/server/route"
 	"carillon.im/server/store"
 	"carillon.im/sm"
@@ -60,12 +61,14 @@ type syncPlan struct {
 	contiguous bool
 }
 
-// begin carries out an XMPP 2.0 session request for a session that has just been
+// begin carries out an XMPP 2.0 session request (X2-31, X2-39, X2-40, X2-43) for a
+// session that has just been
 // bound: from now on it gets what a v2 session gets. It says what became of each
 // part; the parts' data follows in the session's stream.
 func (s *State) begin(x *session, r *xep.SessionRequest, cursor store.ArchiveID, fx *effects) (plan syncPlan, results []xep.SessionResult) {
 	x.profile = route.V2
 	s.noteReachable(x)
+	results = []xep.SessionResult{} // also of a request without parts
 	for i := range r.Parts {
 		part := &r.Parts[i]
 		result := xep.SessionResult{Part: part.Part, Room: part.RoomText, Err: part.Err}
@@ -208,7 +211,7 @@ func (x *session) sendRange(ctx context.Context, q *store.ArchiveQuery, head *xe
 		batch := make([]sm.Entry[tag], 0, syncBatch)
 		more, err := x.readArchive(ctx, *q, func(m store.ArchivedMessage) error {
 			data := head.Append(make([]byte, 0, len(m.Stanza)+256), m.ID.Append(id[:0]), m.ID.Time(), m.Stanza)
-			batch = append(batch, sm.Entry[tag]{Data: data, Tag: tag{id: m.ID, archived: true}})
+			batch = append(batch, sm.Entry[tag]{Data: data, Tag: tag{id: m.ID, archived: true, form: formResult}})
 			return nil
 		})
 		if err != nil {
@@ -229,6 +232,12 @@ func (x *session) sendRange(ctx context.Context, q *store.ArchiveQuery, head *xe
 		}
 	}
 	return nil
+}
+
+// asResult is one archived message of a catch-up.
+func asResult(full jid.JID, m store.ArchivedMessage) []byte {
+	head := xep.NewMAMResult(full.Bare(), full, xep.SyncQueryID)
+	return head.Append(make([]byte, 0, len(m.Stanza)+256), m.ID.Append(nil), m.ID.Time(), m.Stanza)
 }
 
 // readArchive reads the store as one of a few at a time. A session that ended

@@ -176,7 +176,7 @@ func (d *syncDevice) step() {
 	}
 }
 
-// TestNoGapNoOverlap is S-1: whatever devices do while many write, each ends
+// TestNoGapNoOverlap is S-1 and IMNG-3: whatever devices do while many write, each ends
 // with the archive's exact sequence. CARILLON_SOAK is the number of messages.
 func TestNoGapNoOverlap(t *testing.T) {
 	messages := 4000
@@ -341,6 +341,9 @@ func TestCursor(t *testing.T) {
 	}
 	stored := func() store.ArchiveID {
 		w.tick()
+		if err := w.store.Commit(context.Background()); err != nil { // the cursor's unit is before it
+			t.Fatal(err)
+		}
 		c, err := w.store.Client(context.Background(), w.id("bob"), d.client)
 		if err != nil {
 			t.Fatal(err)

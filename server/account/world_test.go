@@ -52,6 +52,8 @@ type world struct {
 	t     testing.TB
 	hub   *Hub
 	store *store.Store
+	path  string
+	cfg   Config
 
 	mu     sync.Mutex
 	now    time.Time
@@ -132,20 +134,12 @@ func (l *lockedReader) Read(p []byte) (int, error) {
 var testStart = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 
 func newWorld(t testing.TB, accounts string, change ...func(*Config)) *world {
-	w := &world{t: t, now: testStart}
-	var err error
-	w.store, err = store.Open(context.Background(), store.Options{Path: ":memory:", Now: w.Now, CommitDelay: -1, Fault: func(point string) error {
-		w.mu.Lock()
-		f := w.fault
-		w.mu.Unlock()
-		if f != nil {
-			return f(point)
-		}
-		return nil
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	return newWorldAt(t, ":memory:", accounts, change...)
+}
+
+func newWorldAt(t testing.TB, path, accounts string, change ...func(*Config)) *world {
+	w := &world{t: t, now: testStart, path: path}
+	w.open()
 	for name := range strings.FieldsSeq(accounts) {
 		if _, err := w.store.CreateAccount(context.Background(), jid.MustParse(name+"@h.example"), nil); err != nil {
 			t.Fatal(err)
@@ -155,16 +149,66 @@ func newWorld(t testing.TB, accounts string, change ...func(*Config)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := Config{Domains: []string{"h.example"}, Store: w.store, Features: set, Log: slog.New(slog.DiscardHandler), Now: w.Now,
+	w.cfg = Config{Domains: []string{"h.example"}, Features: set, Log: slog.New(slog.DiscardHandler), Now: w.Now,
 		Rand: &lockedReader{r: reader{rand.NewChaCha8([32]byte{1})}}, Loops: 2, ArchiveDefault: "always", RefuseStrangers: true,
 		Limits: Limits{OutboxBytes: 1 << 20, SessionsPerAccount: 5, OfflineMessages: 100, RosterItems: 50, BlockItems: 20, Directed: 5,
 			ResumeWindow: 10 * time.Minute, IdleAccounts: 100}}
+	w.cfg.Start = w.store.Starts()
 	for _, c := range change {
-		c(&cfg)
+		c(&w.cfg)
 	}
-	w.hub = New(cfg)
+	w.start()
 	t.Cleanup(w.close)
 	return w
+}
+
+func (w *world) open() {
+	var err error
+	w.store, err = store.Open(context.Background(), store.Options{Path: w.path, Now: w.Now, CommitDelay: -1, Fault: func(point string) error {
+		w.mu.Lock()
+		f := w.fault
+		w.mu.Unlock()
+		if f != nil {
+			return f(point)
+		}
+		return nil
+	}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) start() {
+	w.cfg.Store = w.store
+	w.hub = New(w.cfg)
+}
+
+// restart stops the server, in order or as kill -9 does, lets time pass and starts
+// it again. What the store was given it has: the crash test kills it too.
+func (w *world) restart(orderly bool, down time.Duration, meanwhile ...func()) {
+	w.t.Helper()
+	if orderly {
+		w.hub.Close(context.Background())
+	} else {
+		w.hub.stop()
+		w.hub.done.Wait()
+	}
+	if n := w.hub.stats.Panics.Load(); n != 0 {
+		w.t.Errorf("%d panics recovered", n)
+	}
+	for _, f := range meanwhile {
+		f()
+	}
+	if err := w.store.Close(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.mu.Lock()
+	w.now = w.now.Add(down)
+	w.mu.Unlock()
+	w.open()
+	w.cfg.Start = w.store.Starts()
+	w.start()
+	w.settle()
 }
 
 func (w *world) close() {
@@ -363,6 +407,13 @@ func (w *world) resume(c *client, h uint32) (*client, Resumed, error) {
 	s, res, err := w.hub.Resume(context.Background(), ResumeRequest{Account: c.JID().Bare(), ID: c.resumption(), H: h, Transport: n, Conn: "resumed"})
 	n.Session = s
 	return n, res, err
+}
+
+// resumption is the id under which the session can be resumed.
+func (x *session) resumption() string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.smID
 }
 
 // archive is the bodies in an account's archive, in order.

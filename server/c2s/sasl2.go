@@ -203,7 +203,7 @@ func (c *conn) seen(sess Session) {
 	}
 }
 
-// resumeInline tries the session that the client wants back; nil if there is none.
+// resumeInline tries the session that the client wants back; nil if there is none, and then it is bound anew (X2-38).
 func (c *conn) resumeInline(w *stream.Welcome) (Session, *stanza.StreamError) {
 	r := c.login.request.Resume
 	switch {

@@ -8,7 +8,7 @@ import (
 
 // The border between XMPP 2.0 and 1.0 (docs/routing.md section 6), as pure
 // functions on messages. Inside, between this server and its v2 sessions,
-// nothing is tagged; Enter and Leave are what happens on the way in and out,
+// nothing is tagged (X2-10); Enter and Leave are what happens on the way in and out,
 // and tagRules say what single sessions see.
 
 // Origin is where a message comes from.
@@ -23,7 +23,7 @@ const (
 
 // Enter reads a message that comes into the server and takes off what only
 // the border may put on: the tags of XMPP 2.0 (R-GW-2, R-GW-3), and with a
-// valid tag from another domain the modifiers that came with it. A message
+// valid tag from another domain the modifiers that came with it (X2-15, X2-16). A message
 // that carries none of that is returned as it is.
 //
 // What a message is marked with that has no place in it goes too: <im-ng/> on
@@ -49,19 +49,51 @@ func Enter(st *stanza.Stanza, o Origin) (*stanza.Stanza, Message) {
 	if m.Type == Error {
 		drop |= m.Marks & (Whose | Mine)
 	}
-	if drop == 0 {
+	other := m.Marks.Any(respelled) && !m.Marks.Any(BadClaim)
+	if drop == 0 && !other {
 		return st, m
 	}
-	m.Marks &^= drop
-	if m.Type == Error {
-		m.Marks &^= BadClaim
+	if st = without(st, drop); other {
+		st = respell(st)
 	}
-	return without(st, drop), m
+	modern := m.Marks & Modern
+	m = Inspect(st)
+	m.Marks |= modern
+	return st, m
 }
 
-// Leave makes what another domain gets of a message (R-GW-1). What the
+// respell puts the elements of XEP-0259 into its namespace, from that which
+// copies of the text in circulation have in places (R-MINE-1). What isn't well
+// formed is refused anyway.
+func respell(st *stanza.Stanza) *stanza.Stanza {
+	w := xmltree.NewWriter(nil, stanza.NSClient)
+	for el := range st.Payloads() {
+		if !markOf(el).Any(respelled) {
+			continue
+		}
+		w.Start(xep.NSMine, el.Local())
+		if id, ok := el.LookupAttr("", "id"); ok {
+			w.Attr("id", id)
+		}
+		for id := range el.Children() {
+			w.Start(xep.NSMine, "id").Text(id.Text()).End()
+		}
+		w.End()
+	}
+	return rebuilt(st, st.InnerWithout(func(el xmltree.Element) bool { return markOf(el).Any(respelled) })+string(w.Bytes()))
+}
+
+// Leave makes what another domain gets of a message (R-GW-1, X2-12, X2-14,
+// X2-13 by no-store). What the
 // sender's client put on itself stays (R-GW-5).
+//
+// A conversation message to a full JID is one of XMPP 1.0 (R-INT-9) and leaves
+// without a tag: with it a server of 2.0 would take it for exclusive (R-INT-4),
+// without it every server comes to the same intent as this one.
 func Leave(st *stanza.Stanza, i Intent) *stanza.Stanza {
+	if i == Conversation && st.To.IsFull() {
+		return st
+	}
 	add := xep.XMPP2
 	if i == Exclusive {
 		var has Marks

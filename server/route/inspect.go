@@ -31,6 +31,7 @@ const (
 	// itself. It is no payload: Enter sets it.
 	Modern
 
+	respelled // whose or mine in the spelling of some copies of XEP-0259 (R-MINE-1)
 	tag1      // <xmpp-1/>
 	tag2      // <xmpp-2/>, as it should be
 	tag2Bad   // <xmpp-2/> with something in it
@@ -55,7 +56,7 @@ var payloads = map[string]map[string]Marks{
 	xep.NSIMNG:    {"im-ng": ForOne},
 	xep.NSXMPP2:   {"xmpp-1": tag1, "xmpp-2": tag2},
 	xep.NSMine:    {"whose": Whose | content, "mine": Mine | content},
-	xep.NSMineOCR: {"whose": Whose | content, "mine": Mine | content},
+	xep.NSMineOCR: {"whose": Whose | content | respelled, "mine": Mine | content | respelled},
 
 	"http://jabber.org/protocol/chatstates": {"": InstantMessaging | chatState | content},
 	"urn:xmpp:receipts":                     {"": InstantMessaging | content},
@@ -106,6 +107,8 @@ func Inspect(st *stanza.Stanza) Message {
 			}
 		case mark.Any(tag2) && el.Inner() != "":
 			mark = tag2Bad
+		case mark.Any(RoomUser) && !st.From.IsZero() && !st.From.IsFull():
+			mark &^= RoomUser // the room itself speaks, no occupant (R-INT-7)
 		}
 		m.Marks |= mark
 	}
@@ -116,7 +119,8 @@ func Inspect(st *stanza.Stanza) Message {
 	case m.Marks.Any(content):
 		// Only the chat state's own bits and what names the namespace's kind.
 		others := m.Marks &^ (chatState | content | InstantMessaging | about)
-		if m.Marks.Any(chatState) && others == 0 && onlyChatStates(st) {
+		// A chat state that its sender wants stored is one to keep (XEP-0334 4.4).
+		if m.Marks.Any(chatState) && !m.Marks.Any(Store) && others == 0 && onlyChatStates(st) {
 			m.Marks |= OnlyChatState
 		}
 	case m.Marks.Any(machine):

@@ -91,3 +91,51 @@ func BenchmarkInspect(b *testing.B) {
 		Inspect(st)
 	}
 }
+
+// TestMachine: R-INT-8. Traffic between programs isn't, as soon as anything in
+// it is for the person or about another message, or isn't known.
+func TestMachine(t *testing.T) {
+	machine := []string{
+		"<data xmlns='http://jabber.org/protocol/ibb' sid='s' seq='0'>AA==</data>",
+		event,
+		form,
+		"<command xmlns='http://jabber.org/protocol/commands' node='n'/>",
+		"<x xmlns='http://jabber.org/protocol/rosterx'><item action='add' jid='a@b'/></x>",
+	}
+	personal := []string{
+		body,
+		"<subject>x</subject>",
+		"<thread>x</thread>",
+		"<encrypted xmlns='urn:xmpp:omemo:2'/>",
+		"<openpgp xmlns='urn:xmpp:openpgp:0'>AA==</openpgp>",
+		"<request xmlns='urn:xmpp:receipts'/>",
+		receipt,
+		"<displayed xmlns='urn:xmpp:chat-markers:0' id='1'/>",
+		composing,
+		"<propose xmlns='urn:xmpp:jingle-message:0' id='1'/>",
+		"<x xmlns='jabber:x:conference' jid='r@m'/>",
+		"<x xmlns='http://jabber.org/protocol/muc#user'><invite to='a@b'/></x>",
+		"<replace xmlns='urn:xmpp:message-correct:0' id='1'/>",
+		"<retract xmlns='urn:xmpp:message-retract:1' id='1'/>",
+		"<reactions xmlns='urn:xmpp:reactions:0' id='1'><reaction>x</reaction></reactions>",
+		"<unknown xmlns='urn:unknown'/>",
+	}
+	neutral := "<origin-id xmlns='urn:xmpp:sid:0' id='1'/><addresses xmlns='http://jabber.org/protocol/address'/><store xmlns='urn:xmpp:hints'/>"
+	for _, p := range machine {
+		for payload, want := range map[string]bool{p: true, p + neutral: true, p + machine[0]: true} {
+			if got := Inspect(parse(t, "normal", "a@b/c", payload)).Marks.Any(Machine); got != want {
+				t.Errorf("%s: %v, want %v", payload, got, want)
+			}
+		}
+		for _, q := range personal {
+			if Inspect(parse(t, "normal", "a@b/c", p+q)).Marks.Any(Machine) || Inspect(parse(t, "normal", "a@b/c", q+p)).Marks.Any(Machine) {
+				t.Errorf("%s with %s is machine traffic", p, q)
+			}
+		}
+	}
+	for _, p := range append(personal, neutral, "") {
+		if Inspect(parse(t, "normal", "a@b/c", p)).Marks.Any(Machine) {
+			t.Errorf("%s is machine traffic", p)
+		}
+	}
+}

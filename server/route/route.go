@@ -251,6 +251,7 @@ func Decide(f *Facts, d *Decision) {
 	if f.Side != Sending && !d.Refused() && !d.Delivered() {
 		d.decideOffline(f)
 	}
+	d.Whose = f.Side == Receiving && d.Intent == Conversation && !d.Refused()
 }
 
 // line finds what session i gets.

@@ -1,5 +1,7 @@
 package route
 
+import "iter"
+
 // Rule names the reason for a line of a Decision. The ids are those of
 // docs/routing.md; R-BLOCK and R-ACC stand for XEP-0191 and RFC 6121 8.5.1,
 // R-DUP for a message that comes again after a lost connection.
@@ -95,3 +97,14 @@ func (r Rule) String() string { return rules[r].id }
 
 // Says is the rule in one plain sentence, for explain.
 func (r Rule) Says() string { return rules[r].says }
+
+// Rules are all rules that a decision can name.
+func Rules() iter.Seq[Rule] {
+	return func(yield func(Rule) bool) {
+		for r := RuleNone + 1; r < ruleNotForIt; r++ {
+			if !yield(r) {
+				return
+			}
+		}
+	}
+}

@@ -70,9 +70,7 @@ func TestKill(t *testing.T) {
 		if k%2 == 0 { // a start after a start, with nothing between
 			p.kill()
 		} else {
-			p.cmd.Process.Signal(os.Interrupt)
-			p.cmd.Wait()
-			p.cmd = nil
+			p.stop()
 		}
 		if t.Failed() {
 			return

@@ -6,7 +6,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
-
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -104,14 +104,26 @@ func (p *process) fatal(err error) {
 	p.t.Fatalf("%v; the server's log:\n%s", err, &p.log)
 }
 
-// login connects; observe may be nil.
-func (p *process) login(name, resource string, observe func(*stream.Event)) (*xmppclient.Client, error) {
+// stop stops the server in order.
+func (p *process) stop() {
+	p.cmd.Process.Signal(os.Interrupt)
+	p.cmd.Wait()
+	p.cmd = nil
+}
+
+// connect connects and authenticates; observe may be nil.
+func (p *process) connect(name string, observe func(*stream.Event)) (*xmppclient.Client, error) {
 	nc, err := net.Dial("tcp", p.addr)
 	if err != nil {
 		return nil, err
 	}
-	c, err := xmppclient.Login(nc, xmppclient.Config{Account: jid.MustParse(name + "@localhost"), Password: "secret", Direct: true, Keys: &p.keys,
+	return xmppclient.Login(nc, xmppclient.Config{Account: jid.MustParse(name + "@localhost"), Password: "secret", Direct: true, Keys: &p.keys,
 		TLS: &tls.Config{InsecureSkipVerify: true, ServerName: "localhost"}, Observe: observe}) // self-signed, and not what is tested
+}
+
+// login connects and binds; observe may be nil.
+func (p *process) login(name, resource string, observe func(*stream.Event)) (*xmppclient.Client, error) {
+	c, err := p.connect(name, observe)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,9 @@
 // rule's id stands where the model decides by it; "decided:" marks what the
 // page leaves open.
 //
+// TestRouting does that for local senders, TestBorder for those of another domain, at a component's connection.
+// TestUnknownUser compares what a stranger is told of an account and of none. TestOrder has everybody talk at once.
+//
 // The server, its clients and the clock live in a bubble of testing/synctest: a
 // batch is over when nobody has anything left to do, so that "nothing" is
 // proved and never waited for.

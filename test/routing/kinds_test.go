@@ -14,16 +14,18 @@ type kind struct {
 	name    string
 	payload string
 
-	body, imng, private, noCopy          bool
-	noStore, noPermanent, store          bool
-	onlyChatState                        bool
-	im                                   bool // what XEP-0280 6.1 calls payload elements typically used in IM
-	roomPrivate, roomElement, invitation bool
-	machine                              bool // nothing but traffic between machines (R-INT-8)
-	whose, mine                          bool
-	malformed                            bool // a claim that is none
-	inner, stripped                      string
-	unspelled, respelled                 string // what the server makes of the payload, if not the same
+	body, imng, private, noCopy bool
+	noStore, noPermanent, store bool
+	onlyChatState               bool
+	im                          bool // what XEP-0280 6.1 calls payload elements typically used in IM
+	roomPrivate, invitation     bool
+	machine                     bool // nothing but traffic between machines (R-INT-8)
+	whose, mine                 bool
+	malformed                   bool // a claim that is none
+
+	respelled string // what the server is to make of the payload, if not the same; unspelled is then the payload
+
+	inner, stripped, unspelled string // canonical, set by finish: as delivered, as delivered in an error
 }
 
 const (
@@ -31,6 +33,7 @@ const (
 	imng    = "<im-ng xmlns='urn:xmpp:im-ng:0'/>"
 	private = "<private xmlns='urn:xmpp:carbons:2'/>"
 	noCopy  = "<no-copy xmlns='urn:xmpp:hints'/>"
+	noStore = "<no-store xmlns='urn:xmpp:hints'/>"
 	whose   = "<whose xmlns='urn:xmpp:tmp:mine:0' id='forged'/>"
 
 	feedbackError = "<error type='cancel'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>"
@@ -55,17 +58,17 @@ func kinds() []kind {
 		{name: "private", payload: body + private, body: true, private: true},
 		{name: "private of another namespace", payload: body + "<private xmlns='urn:xmpp:carbons:1'/>", body: true},
 		{name: "no-copy", payload: body + noCopy, body: true, noCopy: true},
-		{name: "no-store", payload: body + "<no-store xmlns='urn:xmpp:hints'/>", body: true, noStore: true},
+		{name: "no-store", payload: body + noStore, body: true, noStore: true},
 		{name: "no-permanent-store", payload: body + "<no-permanent-store xmlns='urn:xmpp:hints'/>", body: true, noPermanent: true},
-		{name: "im-ng, private, no-store", payload: body + imng + private + "<no-store xmlns='urn:xmpp:hints'/>", body: true, imng: true, private: true, noStore: true},
+		{name: "im-ng, private, no-store", payload: body + imng + private + noStore, body: true, imng: true, private: true, noStore: true},
 		{name: "chat state", payload: "<composing xmlns='http://jabber.org/protocol/chatstates'/>", im: true, onlyChatState: true},
 		{name: "body and chat state", payload: body + "<active xmlns='http://jabber.org/protocol/chatstates'/>", body: true, im: true},
 		{name: "receipt", payload: "<received xmlns='urn:xmpp:receipts' id='1'/>", im: true},
 		{name: "displayed marker", payload: "<displayed xmlns='urn:xmpp:chat-markers:0' id='1'/>", im: true},
-		{name: "a room's private message", payload: body + "<x xmlns='http://jabber.org/protocol/muc#user'/>", body: true, roomPrivate: true, roomElement: true},
-		{name: "mediated invitation", payload: "<x xmlns='http://jabber.org/protocol/muc#user'><invite from='a@b.example'/></x>", invitation: true, roomElement: true},
-		{name: "a room's private message, im-ng", payload: body + imng + "<x xmlns='http://jabber.org/protocol/muc#user'/>", body: true, imng: true, roomPrivate: true, roomElement: true},
-		{name: "a room's private message, private", payload: body + private + "<x xmlns='http://jabber.org/protocol/muc#user'/>", body: true, private: true, roomPrivate: true, roomElement: true},
+		{name: "a room's private message", payload: body + "<x xmlns='http://jabber.org/protocol/muc#user'/>", body: true, roomPrivate: true},
+		{name: "mediated invitation", payload: "<x xmlns='http://jabber.org/protocol/muc#user'><invite from='a@b.example'/></x>", invitation: true},
+		{name: "a room's private message, im-ng", payload: body + imng + "<x xmlns='http://jabber.org/protocol/muc#user'/>", body: true, imng: true, roomPrivate: true},
+		{name: "a room's private message, private", payload: body + private + "<x xmlns='http://jabber.org/protocol/muc#user'/>", body: true, private: true, roomPrivate: true},
 		{name: "direct invitation", payload: "<x xmlns='jabber:x:conference' jid='room@b.example'/>", invitation: true},
 		{name: "unknown payload", payload: "<y xmlns='urn:example:y'/>"},
 		{name: "encrypted", payload: "<encrypted xmlns='eu.siacs.conversations.axolotl'/>", im: true},
@@ -84,7 +87,7 @@ func kinds() []kind {
 		{name: "chat state and thread", payload: "<composing xmlns='http://jabber.org/protocol/chatstates'/><thread>t1</thread>", im: true, onlyChatState: true}, // decided: a thread is no payload
 		{name: "chat state and store", payload: "<composing xmlns='http://jabber.org/protocol/chatstates'/><store xmlns='urn:xmpp:hints'/>", im: true, store: true},
 		{name: "ibb and thread", payload: "<thread>t1</thread><data xmlns='http://jabber.org/protocol/ibb' sid='s' seq='0'>AAAA</data>"},
-		{name: "ibb and hint", payload: "<data xmlns='http://jabber.org/protocol/ibb' sid='s' seq='0'>AAAA</data><no-store xmlns='urn:xmpp:hints'/>", noStore: true, machine: true}, // decided: nor is a hint
+		{name: "ibb and hint", payload: "<data xmlns='http://jabber.org/protocol/ibb' sid='s' seq='0'>AAAA</data>" + noStore, noStore: true, machine: true}, // decided: nor is a hint
 		{name: "subject alone", payload: "<subject>x</subject>"},
 		{name: "markable", payload: "<markable xmlns='urn:xmpp:chat-markers:0'/>", im: true},
 		{name: "receipt request", payload: "<request xmlns='urn:xmpp:receipts'/>", im: true},
@@ -104,7 +107,7 @@ func mines() []kind {
 		{name: "claim", payload: claim("<id>a</id>"), mine: true},
 		{name: "claim of two with a thread", payload: "<thread>t1</thread>" + claim("<id>a</id><id>b-c.d_e</id>"), mine: true},
 		{name: "claim in the other spelling", payload: mime, mine: true, respelled: claim("<id>a</id>")},
-		{name: "claim, not stored", payload: claim("<id>a</id>") + "<no-store xmlns='urn:xmpp:hints'/>", mine: true, noStore: true},
+		{name: "claim, not stored", payload: claim("<id>a</id>") + noStore, mine: true, noStore: true},
 		{name: "claim of 256", payload: claim(strings.Repeat("<id>a</id>", 256)), mine: true},
 		{name: "claim of 257", payload: claim(strings.Repeat("<id>a</id>", 257)), mine: true, malformed: true},
 		{name: "claim with a body", payload: body + claim("<id>a</id>"), mine: true, body: true},

@@ -1,6 +1,9 @@
 package routing
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // profile is how a session gets messages (routing page, section 1).
 type profile string
@@ -33,6 +36,7 @@ type account struct {
 	devices []*device
 	shows   []*account // who may see its presence
 	never   bool       // it wants no archive (XEP-0313 5)
+	service bool       // it is at one of the server's own services, and has no devices here
 }
 
 func (d *device) full() string { return d.account.bare + "/" + d.name }
@@ -79,8 +83,10 @@ func (m *message) address() string {
 	return m.to.bare
 }
 
-// known says whether the sender may see the recipient's presence.
-func (m *message) known() bool { return m.own() || slices.Contains(m.to.shows, m.from.account) }
+// known says whether the sender may see the recipient's presence; the server's own services are no strangers (R-EXCL-3).
+func (m *message) known() bool {
+	return m.own() || m.from.account.service || slices.Contains(m.to.shows, m.from.account)
+}
 
 // form is in which way one device gets a message, or how it is in an archive.
 type form struct {
@@ -119,7 +125,7 @@ func (m *message) outcome() *outcome {
 	switch {
 	case m.is("error"): // R-INT-1
 		m.feedback(out)
-	case m.kind.whose || m.kind.mine:
+	case (m.kind.whose || m.kind.mine) && !m.fromRoom():
 		m.mine(out)
 	case m.exclusive():
 		m.one(out)
@@ -132,6 +138,9 @@ func (m *message) outcome() *outcome {
 	}
 	return out
 }
+
+// fromRoom says whether it is what a room elsewhere sends to its occupants, Mine's elements included (R-MINE-6).
+func (m *message) fromRoom() bool { return m.from.account.service && m.is("groupchat") && !m.bare() }
 
 // exclusive is R-INT-3 to R-INT-8; to a bare JID nothing is (R-INT-2).
 func (m *message) exclusive() bool {
@@ -149,12 +158,19 @@ func (m *message) exclusive() bool {
 
 // one delivers to a single device, or refuses (R-EXCL).
 func (m *message) one(out *outcome) {
+	if m.kind.roomPrivate && !m.own() && m.is("chat", "normal") && !m.kind.imng && m.from.profile != v2 {
+		m.copySent(out) // decided: XEP-0280 6.1 wants it of what is said into a room
+	}
 	switch {
 	case !m.known() && m.is("chat", "normal"):
 		m.refuse(out, "service-unavailable") // R-EXCL-3
 	case m.addressed != nil:
 		f := m.form(m.address())
-		f.imng = m.kind.imng || m.addressed.profile == ng // R-GW-4
+		f.imng = m.kind.imng || m.addressed.profile == ng && !m.meantToBeRead() // R-GW-4
+		f.whose = m.kind.whose                                                  // of a room
+		if m.from.account.service && m.from.profile == v2 {
+			f.inner = strings.ReplaceAll(f.inner, noStore, "") // R-GW-1 put it there, R-GW-2 takes it out
+		}
 		out.forms[m.addressed] = f
 	case m.is("headline") && !m.kind.imng: // R-EXCL-2
 	default:
@@ -180,6 +196,19 @@ func (m *message) bounce(out *outcome, reason string) {
 	}
 }
 
+// meantToBeRead says that it is exclusive by what older rules make of it, and still content for people. Decided: then
+// <im-ng/>, by which a client ignores content (IMNG-23), isn't added.
+func (m *message) meantToBeRead() bool { return m.is("groupchat", "headline") || m.kind.roomPrivate }
+
+// copySent gives a message to the sender's other devices with Carbons, and to nobody else.
+func (m *message) copySent(out *outcome) {
+	for _, d := range m.from.account.devices {
+		if d.profile == carbons && d != m.from && m.eligible() {
+			out.forms[d] = wrapped(m.form(m.address()), "sent")
+		}
+	}
+}
+
 // refuse answers the sender alone.
 func (m *message) refuse(out *outcome, reason string) {
 	out.errors[m.from] = form{how: "error", typ: "error", from: m.address(), to: m.from.full(), reason: reason}
@@ -196,7 +225,7 @@ func (m *message) eligible() bool {
 
 // archived says whether an account keeps a message that is routed (R-ARCH-2).
 func (m *message) archived(by *account) bool {
-	return !by.never && !m.kind.noStore && !m.kind.noPermanent && !m.kind.onlyChatState
+	return !by.never && !m.kind.noStore && !m.kind.noPermanent && (!m.kind.onlyChatState || m.kind.store)
 }
 
 // conversation delivers to all devices that conversations are for.
@@ -292,7 +321,7 @@ func (m *message) mine(out *outcome) {
 		m.refuse(out, "bad-request")
 	case !m.own(): // a claim as rooms get them (R-MINE-6), but this is nobody's room
 		m.outside(out)
-	case m.kind.body || m.kind.malformed:
+	case m.kind.body || m.kind.malformed || m.is("groupchat"): // decided: of rooms' type
 		m.refuse(out, "bad-request")
 	default:
 		m.claim(out)

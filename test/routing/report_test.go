@@ -17,51 +17,8 @@ type openQuestion struct {
 	server    func(m *message, at *device, k key, want form) form // what there is instead
 }
 
-func nothing(*message, *device, key, form) form { return form{} }
-
-func openQuestions() []openQuestion {
-	return []openQuestion{
-		{"R-GW-4", "an exclusive message that isn't marked reaches an ng session without <im-ng/>", func(m *message, at *device) bool {
-			return at == m.addressed && at.profile == ng && m.exclusive()
-		}, func(_ *message, _ *device, _ key, want form) form {
-			want.imng = false
-			return want
-		}},
-		{"R-INT-7", "an exclusive message with an element of rooms is a carbon to the sender's other devices", func(m *message, at *device) bool {
-			return m.kind.roomElement && m.is("chat", "normal") && m.exclusive() && at.profile == carbons && at != m.from && !m.own()
-		}, func(m *message, _ *device, _ key, _ form) form {
-			f := wrapped(m.form(m.address()), "sent")
-			f.imng = m.kind.imng
-			return f
-		}},
-		{"XEP-0280 6.1", "a headline with a chat state, receipt, marker or invitation isn't copied", func(m *message, at *device) bool {
-			return m.is("headline") && m.bare() && m.eligible() && at.profile == carbons
-		}, nothing},
-		{"R-MINE-4", "a claim of type groupchat is refused", func(m *message, _ *device) bool {
-			return m.is("groupchat") && m.kind.mine && m.own() && m.bare()
-		}, func(m *message, at *device, k key, _ form) form {
-			if at != m.from || !k.error {
-				return form{}
-			}
-			return form{how: "error", typ: "error", from: m.address(), to: m.from.full(), reason: "bad-request"}
-		}},
-		{"XEP-0334 4.4", "a chat state with the hint to store it is not archived", func(m *message, _ *device) bool {
-			return m.kind.store && !m.exclusive()
-		}, func(_ *message, _ *device, _ key, want form) form {
-			want.id = false
-			if want.how == "archived" || want.how == "offline" {
-				return form{}
-			}
-			return want
-		}},
-		{"R-MINE-1", "a claim in the other spelling is passed on in that spelling", func(m *message, _ *device) bool {
-			return m.kind.mine && m.kind.respelled != ""
-		}, func(m *message, _ *device, _ key, want form) form {
-			want.inner = m.kind.unspelled
-			return want
-		}},
-	}
-}
+// openQuestions: there are none.
+func openQuestions() []openQuestion { return nil }
 
 // disagreements collects what server and model disagree on, one line for all messages that differ in the same way.
 type disagreements struct {
@@ -134,12 +91,17 @@ func (r *round) devices() string {
 // shown bounds the report: who has broken something wants the first lines, not a thousand.
 const shown = 60
 
+// report fails for disagreements, and for open questions that none are left of.
 func (b *disagreements) report(t *testing.T) {
 	for _, q := range openQuestions() {
 		if b.known[q.rule] == 0 {
 			t.Errorf("server and model agree on %s now: the open question is answered", q.rule)
 		}
 	}
+	b.reportAll(t)
+}
+
+func (b *disagreements) reportAll(t *testing.T) {
 	for i, line := range slices.Sorted(maps.Keys(b.seen)) {
 		if i == shown {
 			t.Errorf("and %d more ways to disagree", len(b.seen)-shown)

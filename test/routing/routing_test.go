@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 
 	"carillon.im/test/xmppclient"
+	"carillon.im/xmltree"
 )
 
 // template is a kind of device that the recipient can have.
@@ -114,7 +115,29 @@ type round struct {
 	orders   map[*device][]string           // the archive ids in the order in which an IM-NG device got them
 }
 
+// newRound makes the accounts of a round and brings their devices online.
 func newRound(w *world, set int, v variant, bad *disagreements) *round {
+	r := prepareRound(w, set, v, bad)
+	r.friend.add(senders())
+	r.stranger.add(senders())
+	for _, a := range r.accounts() {
+		for _, d := range a.devices {
+			r.clients[d] = w.login(d, v.away && a == r.recipient)
+		}
+	}
+	if v.never {
+		r.recipient.never = true
+		w.neverArchive(r.recipient)
+	}
+	settle()
+	for _, c := range r.clients {
+		w.forget(c)
+	}
+	return r
+}
+
+// prepareRound makes the accounts, of which the recipient has devices that aren't online yet.
+func prepareRound(w *world, set int, v variant, bad *disagreements) *round {
 	r := &round{w: w, set: set, variant: v, bad: bad, kinds: kinds(), clients: map[*device]*xmppclient.Client{},
 		sent: map[string]*message{}, archives: map[*account]map[key]form{}, offline: map[key]form{}, ids: map[*account]map[string]string{},
 		whose: map[string]string{}, owners: map[string]string{}, orders: map[*device][]string{}}
@@ -128,21 +151,8 @@ func newRound(w *world, set int, v variant, bad *disagreements) *round {
 		}
 	}
 	r.recipient.add(list)
-	r.friend.add(senders())
-	r.stranger.add(senders())
 	for _, a := range r.accounts() {
 		r.archives[a], r.ids[a] = map[key]form{}, map[string]string{}
-		for _, d := range a.devices {
-			r.clients[d] = w.login(d, v.away && a == r.recipient)
-		}
-	}
-	if v.never {
-		r.recipient.never = true
-		w.neverArchive(r.recipient)
-	}
-	settle()
-	for _, c := range r.clients {
-		w.forget(c)
 	}
 	return r
 }
@@ -229,27 +239,33 @@ const batch = 300
 
 func (r *round) send(from *device, list []*message) {
 	for part := range slices.Chunk(list, batch) {
-		r.expected = map[*device]map[key]form{}
-		var stanzas []string
-		for _, m := range part {
-			if m.id == "" {
-				m.id = "m" + strconv.Itoa(r.next)
-				r.next++
-			}
-			r.sent[m.id] = m
-			r.expect(m)
-			stanzas = append(stanzas, m.xml())
-		}
+		stanzas := r.expectAll(part)
 		r.leave()
 		if err := r.clients[from].Send(stanzas...); err != nil {
 			r.w.t.Fatal(err)
 		}
 		settle()
 		r.comeBack()
-		for d, c := range r.clients {
-			r.check(d, c)
+		for d := range r.clients {
+			r.check(d, r.received(d))
 		}
 	}
+}
+
+// expectAll gives the messages of a batch their ids, notes what the model says of them, and returns them as they are sent.
+func (r *round) expectAll(list []*message) []string {
+	r.expected = map[*device]map[key]form{}
+	var stanzas []string
+	for _, m := range list {
+		if m.id == "" {
+			m.id = "m" + strconv.Itoa(r.next)
+			r.next++
+		}
+		r.sent[m.id] = m
+		r.expect(m)
+		stanzas = append(stanzas, m.xml())
+	}
+	return stanzas
 }
 
 // leave breaks the connections of the recipient's devices, in rounds that are about that.
@@ -312,12 +328,16 @@ func (r *round) expect(m *message) {
 	}
 }
 
-// check compares what a device received since the last time with what it should have.
-func (r *round) check(d *device, c *xmppclient.Client) {
-	list, err := messages(c)
+func (r *round) received(d *device) []xmltree.Element {
+	list, err := messages(r.clients[d])
 	if err != nil {
 		r.w.t.Fatalf("%s: %v", d.full(), err)
 	}
+	return list
+}
+
+// check compares what a device received since the last time with what it should have.
+func (r *round) check(d *device, list []xmltree.Element) {
 	got := map[key]form{}
 	for _, el := range list {
 		s, err := see(el, d.account.bare, d.full())
@@ -405,5 +425,5 @@ func (r *round) checkOffline() {
 	r.clients[late] = r.w.login(late, false)
 	settle()
 	r.expected = map[*device]map[key]form{late: r.offline}
-	r.check(late, r.clients[late])
+	r.check(late, r.received(late))
 }

@@ -63,10 +63,13 @@ func (s *sighting) marks(msg xmltree.Element, bare string) error {
 			}
 			s.form.id, s.id = true, el.Attr("id")
 		case isWhose(el):
-			if s.form.whose || el.Space() != "urn:xmpp:tmp:mine:0" || el.Attr("id") == "forged" || !xmltree.IsNmtoken(el.Attr("id")) {
+			if s.form.whose || !xmltree.IsNmtoken(el.Attr("id")) {
 				return fmt.Errorf("a bad <whose/>: %s", msg.Raw())
 			}
-			s.form.whose, s.whose = true, el.Attr("id")
+			s.form.whose = true
+			if id := el.Attr("id"); id != "forged" { // which only a room can send; others' is refused
+				s.whose = id
+			}
 		case el.Is("urn:xmpp:im-ng:0", "im-ng"):
 			s.form.imng = true
 		case el.Is("urn:xmpp:tmp:xmpp-2:0", "xmpp-1"):

@@ -117,7 +117,7 @@ func (l *logged) Write(p []byte) (int, error) {
 }
 
 // newWorld starts a server, in a bubble. Its bounds are wide: a batch is larger than what people send in a moment.
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, change ...func(*config.Config)) *world {
 	id, err := theIdentity()
 	if err != nil {
 		t.Fatal(err)
@@ -131,6 +131,9 @@ func newWorld(t *testing.T) *world {
 	cfg.Auth.Iterations = sasl.MinIterations
 	cfg.Limits.OfflineMessages = 100_000
 	cfg.Limits.OutboxBytes = 256 << 20
+	for _, f := range change {
+		f(&cfg)
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	w.stop = stop
 	w.srv, err = server.NewWith(ctx, cfg, slog.New(slog.NewTextHandler(&w.log, nil)), server.Options{Path: ":memory:", Release: "test"})
@@ -338,19 +341,41 @@ func messages(c *xmppclient.Client) ([]xmltree.Element, error) {
 	return list, nil
 }
 
+// until takes the messages that a client receives before the one that last recognizes.
+func until(ctx context.Context, c *xmppclient.Client, last func(*stanza.Stanza) bool) ([]xmltree.Element, error) {
+	var list []xmltree.Element
+	for {
+		ev, err := c.Next(ctx)
+		switch {
+		case err != nil:
+			return nil, err
+		case ev.Stanza == nil:
+			continue
+		case last(ev.Stanza):
+			return list, nil
+		case ev.Stanza.Kind != stanza.Message:
+			continue
+		}
+		el, err := xmltree.Parse([]byte(xmppclient.XML(ev)), stanza.NSClient, xmltree.Limits{MaxBytes: 1 << 20})
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, el)
+	}
+}
+
 // archive reads a whole archive, oldest first.
 func (w *world) archive(bare string) []xmltree.Element {
 	c := w.connect(bare, "reader")
 	defer c.Cut()
 	var list []xmltree.Element
 	after := ""
-	for n := 0; ; n++ {
-		query := fmt.Sprintf("<iq type='set' id='q%d'><query xmlns='urn:xmpp:mam:2'><set xmlns='http://jabber.org/protocol/rsm'><max>250</max>%s</set></query></iq>", n, after)
+	for {
+		query := "<iq type='set' id='q'><query xmlns='urn:xmpp:mam:2'><set xmlns='http://jabber.org/protocol/rsm'><max>250</max>" + after + "</set></query></iq>"
 		if err := c.Send(query); err != nil {
 			w.t.Fatal(err)
 		}
-		settle()
-		page, err := messages(c)
+		page, err := until(w.t.Context(), c, func(st *stanza.Stanza) bool { return st.Kind == stanza.IQ && st.ID == "q" })
 		if err != nil {
 			w.t.Fatal(err)
 		}

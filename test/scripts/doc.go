@@ -49,7 +49,8 @@
 //	X fails to resume: item-not-found     also: X fails to resume with h='7': ...
 //	all is quiet                          everybody is at rest; what was received is not looked at
 //	time passes 11m
-//	server restarts                       in order, on the same data
+//	server restarts                       in order, on the same data; also: server stops / server starts
+//	server removes juliet@localhost       from the data of a stopped server
 //	the store fails: full                 or "io"; until: the store recovers
 //
 // An expected element matches a received one of the same name that has the
@@ -66,7 +67,7 @@
 //	a carbon from somebody else                    carbons-forged
 //	copies of copies                               carbons, carbons-forged
 //	a session without presence gets no carbons     carbons-before-presence, bind2
-//	archive off loses messages                     archive-off-loses-nothing (Bind 2's part: with Bind 2)
+//	archive off loses messages                     archive-off-loses-nothing (Bind 2's part: account.TestBind2Offline)
 //	archive asked at the domain or the account     archive-form-and-discovery
 //	message/@id as archive cursor                  archive-item-not-found
 //	messages re-sent are archived twice            sm-resend

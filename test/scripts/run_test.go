@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"carillon.im/jid"
+	"carillon.im/server/store"
 	"carillon.im/stanza"
 	"carillon.im/stream"
 	"carillon.im/test/xmppclient"
@@ -97,7 +99,9 @@ func verbs() []verb {
 		v(`fails to resume with (h='\d+': \S+)`, (*world).failToResume),
 		v(`all is quiet()`, (*world).quiet),
 		v(`time passes (\S+)`, (*world).pass),
-		v(`server restarts()`, (*world).restart),
+		v(`server (restarts|stops)`, (*world).restart),
+		v(`server starts()`, func(w *world, _ *client, _, _ string) error { w.start(); return nil }),
+		v(`server removes (\S+)`, (*world).remove),
 		v(`the store fails: (\w+)`, func(w *world, _ *client, kind, _ string) error { return w.fail(kind) }),
 		v(`the store recovers()`, func(w *world, _ *client, _, _ string) error { return w.fail("") }),
 	}
@@ -472,7 +476,16 @@ func (w *world) pass(_ *client, arg, _ string) error {
 	return nil
 }
 
-func (w *world) restart(*client, string, string) error {
+// remove removes an account from a stopped server's data.
+func (w *world) remove(_ *client, arg, _ string) error {
+	s, err := store.Open(w.t.Context(), store.Options{Path: w.path})
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.RemoveAccount(w.t.Context(), jid.MustParse(arg)), s.Close())
+}
+
+func (w *world) restart(_ *client, how, _ string) error {
 	w.settle()
 	connected := map[string]*client{}
 	for name, c := range w.clients {
@@ -489,6 +502,8 @@ func (w *world) restart(*client, string, string) error {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	w.start()
+	if how == "restarts" {
+		w.start()
+	}
 	return nil
 }

@@ -69,7 +69,7 @@ func load(path string) (*script, error) {
 			last.block += strings.TrimPrefix(line, "\t") + "\n"
 		default:
 			s.steps = append(s.steps, step{line: i + 1, text: trimmed})
-			s.onDisk = s.onDisk || trimmed == "server restarts"
+			s.onDisk = s.onDisk || trimmed == "server restarts" || trimmed == "server stops"
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s:%d: %w", path, i+1, err)

@@ -21,7 +21,7 @@ func New() feature.Feature {
 	return feature.Feature{
 		Name:  "imng",
 		Specs: []feature.Spec{{XEP: "0409", Version: "0.1.0"}},
-		// Clients ask the server (XEP-0409 3.1); who asks his account is told the same.
+		// Clients ask the server (XEP-0409 3.1); who asks his account is told the same (IMNG-5).
 		Disco: []feature.Disco{{Scope: feature.Server, Vars: vars}, {Scope: feature.Account, Vars: vars}},
 		IQs: []feature.IQ{
 			{Scope: feature.Account, Type: stanza.TypeSet, Name: on, Handle: enable},
@@ -30,7 +30,7 @@ func New() feature.Feature {
 	}
 }
 
-// enable turns IM-NG on for as long as the session lives; doing it twice is
+// enable turns IM-NG on for as long as the session lives (IMNG-7); doing it twice is
 // fine, doing it beside Carbons is a conflict (R-SESS-1, IMNG-21).
 func enable(ctx context.Context, q *feature.Query) (string, error) {
 	return "", q.Session.SetProfile(ctx, route.NG)

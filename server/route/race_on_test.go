@@ -1,0 +1,6 @@
+//go:build race
+
+package route
+
+// raceDetector: the tests run under it.
+const raceDetector = true
