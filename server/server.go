@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -43,6 +44,7 @@ type Server struct {
 	host    *admin.Host
 	control *admin.Control
 	pages   *http.Server
+	release string
 
 	disguise disguise
 
@@ -80,12 +82,12 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 		opt.Now = time.Now
 	}
 	if opt.Release == "" {
-		opt.Release = release()
+		opt.Release = Release()
 	}
 	if opt.Path == "" {
 		opt.Path = cfg.Data
 	}
-	s := &Server{cfg: cfg, log: log, ready: make(chan struct{})}
+	s := &Server{cfg: cfg, log: log, release: opt.Release, ready: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			s.close(ctx)
@@ -98,7 +100,7 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 	}); err != nil {
 		return nil, err
 	}
-	if s.certs, err = cert.Open(certOptions(cfg, log, opt.Now)); err != nil {
+	if err = s.listen(ctx); err != nil {
 		return nil, err
 	}
 	secret, err := s.store.Secret(ctx, "scram-dummy", 32)
@@ -129,10 +131,12 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 		},
 	})
 	s.host = &admin.Host{Store: s.store, Domains: cfg.Domains, Iterations: cfg.Auth.Iterations, Live: s.hub, Log: log}
-	if s.c2s, err = s.newC2S(users, secret); err != nil {
+	// Last, for it may make a self-signed certificate: a start that fails must not leave a new one behind, which people would have to compare again.
+	if s.certs, err = cert.Open(certOptions(cfg, log, opt.Now)); err != nil {
 		return nil, err
 	}
-	return s, s.listen(ctx)
+	s.c2s, err = s.newC2S(users, secret)
+	return s, err
 }
 
 // Bounds that are nobody's business to configure.
@@ -312,7 +316,6 @@ func (s *Server) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
-	s.log.Info("stopping")
 	stop, done := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
 	defer done()
 	cancel()
@@ -322,7 +325,7 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 func (s *Server) status() admin.Status {
-	return admin.Status{PID: pid(), Version: release(), Listening: s.Addrs()}
+	return admin.Status{PID: pid(), Version: s.release, Listening: s.Addrs()}
 }
 
 // close ends what New and Run opened, in the reverse order.
@@ -412,10 +415,10 @@ func (s *Server) purge(ctx context.Context) {
 	}
 }
 
-// release is the version of this build.
-func release() string {
+// Release is the version of this build, as every command and XEP-0092 tell it: a tag such as "v1.2.0", what Go makes of a commit, or "devel".
+func Release() string {
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
+		return strings.Trim(info.Main.Version, "()")
 	}
 	return "unknown"
 }

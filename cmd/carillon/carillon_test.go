@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"carillon.im/server"
 	"carillon.im/server/admin"
 	"carillon.im/server/c2s"
 	"carillon.im/server/config"
@@ -163,11 +164,87 @@ func TestUserWithoutServer(t *testing.T) {
 // served.
 func TestServedDomains(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
-	if code := startServer(t, data, "--domain", "example.org").stop(); code != 0 {
+	if code := startServer(t, data, "--domain", "shop.test").stop(); code != 0 {
 		t.Fatal("serve ended with", code)
 	}
-	refuse(t, "domains are example.org", "secret\n", "user", "add", "romeo@localhost", "--data", data, "--password-stdin")
-	must(t, "secret\n", "user", "add", "romeo@example.org", "--data", data, "--password-stdin")
+	refuse(t, "domains are shop.test; to serve localhost too, add --domain shop.test --domain localhost to this command, and to", "secret\n", "user", "add", "romeo@localhost", "--data", data, "--password-stdin")
+	must(t, "secret\n", "user", "add", "romeo@shop.test", "--data", data, "--password-stdin")
+	refuse(t, "localhost is no domain of this server (it serves shop.test)", "", "user", "list", "localhost", "--data", data)
+
+	// An account whose domain is no longer served is shown to who looks for it, and by check; with the server running and without.
+	check := []string{"check", "--data", data, "--c2s", "off", "--c2s-tls", "off", "--http", "off"}
+	if got := must(t, "", check...); !strings.Contains(got, "1 account under shop.test\n") || !strings.Contains(got, "for shop.test\n") {
+		t.Errorf("check of what was served:\n%s", got)
+	}
+	gone := func() {
+		t.Helper()
+		got := must(t, "", append(check, "--domain", "localhost")...)
+		if !strings.Contains(got, "warning  accounts       1 account under shop.test, which is not among domains") {
+			t.Errorf("check:\n%s", got)
+		}
+		if strings.Count(got, "certificate ") != 1 || strings.Contains(got, "ERROR") {
+			t.Errorf("check contradicts itself about the certificate:\n%s", got)
+		}
+	}
+	gone()
+	s := startServer(t, data, "--domain", "localhost")
+	if !strings.Contains(s.welcome, "Make an account") {
+		t.Errorf("an account that can't be used counts:\n%s", s.welcome)
+	}
+	refuse(t, "domains are localhost; to serve example.net too, start it again with --domain localhost --domain example.net, or", "x", "user", "add", "a@example.net", "--data", data, "--password-stdin")
+	if got := must(t, "", "user", "list", "shop.test", "--data", data); got != "romeo@shop.test\n" {
+		t.Errorf("list: %s", got)
+	}
+	if got := must(t, "", "user", "domains", "--data", data); got != "localhost: no account\nshop.test: 1 account, not served\n" {
+		t.Errorf("domains: %s", got)
+	}
+	got := must(t, "", append(check, "--domain", "localhost")...)
+	if !strings.Contains(got, "1 account under shop.test, which is not among domains") || !strings.Contains(got, "self-signed.crt for localhost, until") {
+		t.Errorf("check of a running server:\n%s", got)
+	}
+}
+
+// TestFailedStart leaves the certificate alone.
+func TestFailedStart(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	startServer(t, data).stop()
+	file := filepath.Join(data, "self-signed.crt")
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	refuse(t, "another program listens there", "", "serve", "--data", data, "--domain", "example.org", "--c2s", taken.Addr().String(), "--c2s-tls", "off", "--http", "off")
+	if after, err := os.ReadFile(file); err != nil || !bytes.Equal(after, before) {
+		t.Errorf("another certificate after a start that failed: %v", err)
+	}
+}
+
+// TestRelease: every way to ask for the version gives the same one.
+func TestRelease(t *testing.T) {
+	said := must(t, "", "version")
+	if got := must(t, "", "--version"); got != said {
+		t.Errorf("--version says %q, version %q", got, said)
+	}
+	release := strings.Fields(said)[1]
+	if release != server.Release() {
+		t.Errorf("version says %q, the server says %q", release, server.Release())
+	}
+	data := filepath.Join(t.TempDir(), "data")
+	s := startServer(t, data, "--set", "auth.plain=true")
+	if got := must(t, "", "check", "--data", data, "--c2s", "off", "--c2s-tls", "off", "--http", "off"); !strings.Contains(got, "carillon "+release+" runs on") || strings.Contains(got, "is not\n") {
+		t.Errorf("check says\n%s", got)
+	}
+	must(t, "secret\n", "user", "add", "romeo@localhost", "--data", data, "--password-stdin")
+	x := logIn(t, s.addrs["c2s_tls"], "romeo", "secret")
+	defer x.Close()
+	if got := exchange(t, x, "<iq type='get' id='v' to='localhost'><query xmlns='jabber:iq:version'/></iq>", "</iq>"); !strings.Contains(got, "<version>"+release+"</version>") {
+		t.Errorf("XEP-0092: %s", got)
+	}
 }
 
 func TestUserErrors(t *testing.T) {
@@ -184,13 +261,20 @@ func TestUserErrors(t *testing.T) {
 		{"not a usable password", "\n", []string{"user", "add", "romeo@localhost", "--data", data, "--password-stdin"}},
 		{"domains are localhost", "x", []string{"user", "add", "romeo@example.org", "--data", data, "--password-stdin"}},
 		{"wanted name@domain", "x", []string{"user", "add", "romeo", "--data", data, "--password-stdin"}},
-		{"unknown command", "", []string{"usr"}},
+		{"unknown command \"usr\": did you mean \"carillon user\"?", "", []string{"usr"}},
+		{"did you mean \"carillon serve\"?", "", []string{"start"}},
+		{"did you mean \"carillon user passwd\"?", "", []string{"user", "paswd"}},
+		{"did you mean \"carillon user add\"?", "", []string{"add", "romeo@localhost"}},
+		{"\"carillon --help\" lists all", "", []string{"preposterous"}},
 		{"unknown flag", "", []string{"serve", "--port", "1"}},
 		{"no such file", "", []string{"serve", "--config", "/nowhere.toml"}},
 		{"log_level: \"loud\" is none of", "", []string{"serve", "--data", data, "--log-level", "loud"}},
 		{"did you mean \"limits.depth\"?", "", []string{"serve", "--data", data, "--set", "limits.dept=1"}},
 	} {
 		refuse(t, tt.want, tt.input, tt.args...)
+	}
+	if _, _, stderr := carillon(t, "\n", "user", "add", "romeo@localhost", "--data", data, "--password-stdin"); strings.Contains(stderr, "sasl") {
+		t.Errorf("a package's name: %s", stderr)
 	}
 	if code, stdout, stderr := carillon(t, "", "user", "add", "romeo@localhost", "hunter2"); strings.Contains(stdout+stderr, "hunter2") || code != 1 {
 		t.Errorf("a password is repeated: %s%s", stdout, stderr)
@@ -264,8 +348,15 @@ func TestServe(t *testing.T) {
 		t.Errorf("a password is in the log: %s", s.log)
 	}
 
+	if n := strings.Count(s.log.String(), "stopping"); n > 1 {
+		t.Errorf("the end is logged %d times: %s", n, s.log)
+	}
+
 	// The same data, a second time.
 	again := startServer(t, data)
+	if !strings.Contains(again.welcome, "There are accounts") || strings.Contains(again.welcome, "Make an account") {
+		t.Errorf("the welcome of a server with accounts:\n%s", again.welcome)
+	}
 	if fingerprint := s.welcome[strings.Index(s.welcome, "SHA-256"):][:120]; !strings.Contains(again.welcome, fingerprint) {
 		t.Error("another certificate after a restart")
 	}
@@ -325,19 +416,26 @@ func logIn(t *testing.T, addr, user, password string) net.Conn {
 		// The answer to the ping shows that the presence has been handled.
 		{"<presence/><iq type='get' id='p' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>", "id='p'"},
 	} {
-		if _, err := io.WriteString(x, step.send); err != nil {
-			t.Fatal(err)
-		}
-		var got []byte
-		for b := make([]byte, 4096); !bytes.Contains(got, []byte(step.until)) && !bytes.Contains(got, []byte(strings.ReplaceAll(step.until, "'", `"`))); {
-			n, err := x.Read(b)
-			if err != nil {
-				t.Fatalf("waiting for %s after %s: %v", step.until, got, err)
-			}
-			got = append(got, b[:n]...)
-		}
+		exchange(t, x, step.send, step.until)
 	}
 	return x
+}
+
+// exchange sends something and returns what came until the end that is waited for.
+func exchange(t *testing.T, x net.Conn, send, until string) string {
+	t.Helper()
+	if _, err := io.WriteString(x, send); err != nil {
+		t.Fatal(err)
+	}
+	var got []byte
+	for b := make([]byte, 4096); !bytes.Contains(got, []byte(until)) && !bytes.Contains(got, []byte(strings.ReplaceAll(until, "'", `"`))); {
+		n, err := x.Read(b)
+		if err != nil {
+			t.Fatalf("waiting for %s after %s: %v", until, got, err)
+		}
+		got = append(got, b[:n]...)
+	}
+	return string(got)
 }
 
 func TestCheck(t *testing.T) {
@@ -353,10 +451,16 @@ func TestCheck(t *testing.T) {
 	s := startServer(t, data)
 	args = []string{"check", "--data", data, "--c2s", s.addrs["c2s"], "--c2s-tls", "off", "--http", s.addrs["http"]}
 	got := must(t, "", args...)
-	for _, want := range []string{"a server runs on " + data, s.addrs["c2s"] + " is the running server's", "self-signed"} {
+	for _, want := range []string{" runs on " + data + " as process", s.addrs["c2s"] + " is the running server's", "self-signed"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in:\n%s", want, got)
 		}
+	}
+
+	// The server's own ports are not taken, whatever it has them for.
+	got = must(t, "", "check", "--data", data, "--c2s", s.addrs["c2s_tls"], "--c2s-tls", "off", "--http", s.addrs["http"])
+	if want := "warning  c2s            the running server has " + s.addrs["c2s_tls"] + " for c2s_tls"; !strings.Contains(got, want) {
+		t.Errorf("no %q in:\n%s", want, got)
 	}
 
 	other, err := net.Listen("tcp", "127.0.0.1:0")

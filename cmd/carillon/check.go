@@ -19,9 +19,11 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/net/idna"
 
+	"carillon.im/server"
 	"carillon.im/server/admin"
 	"carillon.im/server/cert"
 	"carillon.im/server/config"
+	"carillon.im/server/store"
 )
 
 const (
@@ -55,15 +57,16 @@ type finding struct {
 type checker struct {
 	ctx      context.Context
 	c        config.Config
-	status   admin.Status // of the running server
-	running  bool
+	server   *admin.Client // nil while none runs
+	status   admin.Status  // of the running server
 	findings []finding
 }
 
 func (p *program) checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "check",
-		Short: "look for what is wrong with configuration, certificate, ports, data folder and DNS",
+		Use:        "check",
+		SuggestFor: []string{"doctor", "test", "status"},
+		Short:      "look for what is wrong with configuration, certificate, ports, data folder and DNS",
 		Long: "Looks at configuration, certificate, data folder, ports, limits and DNS, and says of each finding what to do.\n" +
 			"Changes nothing; may be used while the server runs. Fails if a finding is an error; warnings are no failure.",
 		Example: "  carillon check --config /etc/carillon.toml\n  carillon check --domain example.org --cert chain.pem --key key.pem",
@@ -73,7 +76,7 @@ func (p *program) checkCommand() *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		k := &checker{ctx: cmd.Context()}
 		var err error
-		if k.c, err = o.load(); err != nil {
+		if k.c, err = o.loadAccounts(); err != nil {
 			for line := range strings.SplitSeq(err.Error(), "\n") {
 				k.add(failure, "configuration", line, "correct it; \"carillon config\" prints every key with what it means")
 			}
@@ -83,10 +86,10 @@ func (p *program) checkCommand() *cobra.Command {
 		if o.file != "" {
 			source = o.file + " and flags"
 		}
-		k.add(fine, "configuration", source, "")
-		_, k.status, err = admin.Connect(k.ctx, k.c.Data)
-		k.running = err == nil
+		k.add(fine, "configuration", source+"; for "+strings.Join(k.c.Domains, ", "), "")
+		k.connect()
 		k.checkData()
+		k.checkAccounts()
 		k.checkCertificates()
 		k.checkComponents()
 		k.checkPorts()
@@ -116,13 +119,30 @@ func (k *checker) add(l level, about, what, todo string) {
 	k.findings = append(k.findings, finding{l, about, what, todo})
 }
 
+// connect looks for a running server.
+func (k *checker) connect() {
+	const about = "server"
+	found, status, err := admin.Connect(k.ctx, k.c.Data)
+	dir := absolute(k.c.Data)
+	switch {
+	case errors.Is(err, admin.ErrNotRunning):
+		k.add(fine, about, "none runs on "+dir, "")
+		return
+	case err != nil:
+		k.add(warning, about, err.Error(), "its ports will look taken as long as it can't be asked")
+		return
+	}
+	k.server, k.status = found, status
+	k.add(fine, about, fmt.Sprintf("carillon %s runs on %s as process %d", status.Version, dir, status.PID), "")
+	if own := server.Release(); own != status.Version {
+		k.add(warning, about, fmt.Sprintf("this command is carillon %s, the server that runs is not", own), "start the server again to use this version")
+	}
+}
+
 // checkData looks at the data folder: who may read it, whether it can be written, how much room is left.
 func (k *checker) checkData() {
 	const about = "data folder"
 	dir := absolute(k.c.Data)
-	if k.running {
-		k.add(fine, about, fmt.Sprintf("a server runs on %s as process %d, %s", dir, k.status.PID, k.status.Version), "")
-	}
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -186,22 +206,75 @@ func (k *checker) checkSpace(dir string) {
 	}
 }
 
+// checkAccounts looks for accounts that nobody can log in to, because their domain isn't served any more.
+func (k *checker) checkAccounts() {
+	const about = "accounts"
+	counts, err := k.countAccounts()
+	switch {
+	case errors.Is(err, store.ErrLocked):
+		k.add(warning, about, "can't be counted: the data folder is in use by another process", "try again when it has ended")
+		return
+	case err != nil:
+		k.add(warning, about, "can't be counted: "+err.Error(), "run this as the user that the server runs as")
+		return
+	}
+	for _, domain := range slices.Sorted(maps.Keys(counts)) {
+		if slices.Contains(k.c.Domains, domain) {
+			k.add(fine, about, fmt.Sprintf("%s under %s", admin.CountAccounts(counts[domain]), domain), "")
+			continue
+		}
+		k.add(warning, about, fmt.Sprintf("%s under %s, which is not among domains: nobody can log in there", admin.CountAccounts(counts[domain]), domain),
+			"serve it too, or remove them (\"carillon user list "+domain+"\" shows them)")
+	}
+}
+
+// countAccounts returns how many accounts each domain has.
+func (k *checker) countAccounts() (map[string]int, error) {
+	if k.server == nil {
+		return store.LookDomains(k.c.Data)
+	}
+	result, err := k.server.Call(k.ctx, "user domains", nil)
+	if err != nil {
+		return nil, err
+	}
+	var list []admin.Domain
+	if err := result.Decode(&list); err != nil {
+		return nil, err
+	}
+	counts := make(map[string]int, len(list))
+	for _, d := range list {
+		if d.Accounts > 0 {
+			counts[d.Name] = d.Accounts
+		}
+	}
+	return counts, nil
+}
+
 func (k *checker) checkCertificates() {
 	const about = "certificate"
 	now := time.Now()
 	for _, i := range cert.Inspect(certOptions(k.c)) {
-		domains := strings.Join(i.Domains, ", ")
+		until := i.NotAfter.Format("2006-01-02")
+		named := slices.DeleteFunc(slices.Clone(i.Domains), func(d string) bool { return slices.Contains(i.Missing, d) })
+		domains := strings.Join(named, ", ")
 		switch {
 		case i.Err != nil:
 			k.add(failure, about, i.Err.Error(), "correct cert and key, which must belong together")
 			continue
 		case i.SHA256 == "":
-			k.add(fine, about, "a self-signed one for "+domains+" will be made at the first start", "")
+			k.add(fine, about, "a self-signed one for "+strings.Join(i.Domains, ", ")+" will be made at the first start", "")
+			continue
+		case i.Made:
+			why := "which ends on " + until
+			if len(i.Missing) > 0 {
+				why = "which does not name " + strings.Join(i.Missing, ", ")
+			}
+			k.add(warning, about, "the next start makes another self-signed one in place of "+i.Pair.Cert+", "+why,
+				"nothing to do, but its fingerprint will be another: clients ask again whether to trust it")
 			continue
 		case len(i.Missing) > 0:
 			k.add(failure, about, i.Pair.Cert+" does not name "+strings.Join(i.Missing, ", "), "get one that names every domain, or one for each (table certificates)")
 		}
-		until := i.NotAfter.Format("2006-01-02")
 		switch {
 		case now.After(i.NotAfter):
 			k.add(failure, about, i.Pair.Cert+" ended on "+until, "renew it; the server takes the new one by itself")
@@ -209,7 +282,7 @@ func (k *checker) checkCertificates() {
 			k.add(failure, about, i.Pair.Cert+" is not valid before "+i.NotBefore.Format("2006-01-02"), "look at this machine's clock")
 		case now.After(i.NotAfter.Add(-cert.WarnBefore)):
 			k.add(warning, about, i.Pair.Cert+" ends on "+until, "renew it; the server takes the new one by itself")
-		default:
+		case domains != "":
 			k.add(fine, about, fmt.Sprintf("%s for %s, until %s", i.Pair.Cert, domains, until), "")
 		}
 		switch {
@@ -267,24 +340,39 @@ func (k *checker) checkPorts() {
 			k.add(fine, l.Key, "off", "")
 			continue
 		}
+		held := k.status.Listening[l.Key]
+		if held != "" && portOf(held) == portOf(l.Address) {
+			k.add(fine, l.Key, held+" is the running server's", "")
+			continue
+		}
 		listener, err := (&net.ListenConfig{}).Listen(k.ctx, "tcp", l.Address)
 		if err == nil {
 			listener.Close()
 		}
-		held := k.status.Listening[l.Key]
+		other := k.ownListener(l.Address)
 		switch {
-		case k.running && held == "" && err == nil:
-			k.add(warning, l.Key, "the running server does not listen on "+l.Address, "restart it to use this configuration")
-		case err == nil && k.running && portOf(held) != portOf(l.Address) && portOf(l.Address) != "0":
-			k.add(warning, l.Key, fmt.Sprintf("the running server listens on %s, not on %s", held, l.Address), "restart it to use this configuration")
-		case err == nil:
-			k.add(fine, l.Key, l.Address+" is free", "")
-		case k.running && portOf(held) == portOf(l.Address):
-			k.add(fine, l.Key, held+" is the running server's", "")
-		default:
+		case err != nil && other == "":
 			k.add(failure, l.Key, err.Error(), "stop what listens there (\"ss -ltnp\" shows it), or choose another address")
+		case err != nil:
+			k.add(warning, l.Key, fmt.Sprintf("the running server has %s for %s", l.Address, other), "restart it to use this configuration")
+		case k.server == nil || held != "" && portOf(l.Address) == "0":
+			k.add(fine, l.Key, l.Address+" is free", "")
+		case held == "":
+			k.add(warning, l.Key, "the running server does not listen on "+l.Address, "restart it to use this configuration")
+		default:
+			k.add(warning, l.Key, fmt.Sprintf("the running server listens on %s, not on %s", held, l.Address), "restart it to use this configuration")
 		}
 	}
+}
+
+// ownListener returns the key of the listener for which the running server has an address' port, "" if it has it for none.
+func (k *checker) ownListener(address string) string {
+	for _, key := range slices.Sorted(maps.Keys(k.status.Listening)) {
+		if portOf(k.status.Listening[key]) == portOf(address) {
+			return key
+		}
+	}
+	return ""
 }
 
 // checkFiles looks at how many files, and so connections, a process may have open. Go raises the soft limit to the hard one by itself.
@@ -374,7 +462,15 @@ func (k *checker) checkSRV(ctx context.Context, domain, service, listener string
 
 // checkAddress looks at what clients do when there is no SRV record: they take the domain's own address and port 5222 (RFC 6120 3.2.2).
 func (k *checker) checkAddress(ctx context.Context, domain string) {
-	srv := fmt.Sprintf("add the record \"_xmpp-client._tcp.%s. SRV 0 0 %s HOST.\"", domain, portOf(k.c.C2S))
+	service, port := "xmpp-client", portOf(k.c.C2S)
+	if port == "" {
+		service, port = "xmpps-client", portOf(k.c.C2STLS)
+	}
+	if port == "" {
+		k.add(warning, "dns", domain+" has no SRV records, and both listeners for clients are off", "turn one on, or nobody can connect")
+		return
+	}
+	srv := fmt.Sprintf("add the record \"_%s._tcp.%s. SRV 0 0 %s HOST.\"", service, domain, port)
 	addrs, err := net.DefaultResolver.LookupHost(ctx, domain)
 	switch dnsErr, ok := errors.AsType[*net.DNSError](err); {
 	case ok && dnsErr.IsNotFound:

@@ -5,9 +5,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -29,7 +32,7 @@ type reported struct{}
 
 func (reported) Error() string { return "reported" }
 
-// run carries out a command line and returns the exit code: 0 done, 1 failed, as said on stderr.
+// run carries out a command line and returns the exit code: 0 done, 1 failed, as said on stderr; codeInterrupted if a signal ended it.
 func (p *program) run(ctx context.Context, args []string) int {
 	root := &cobra.Command{
 		Use:   "carillon",
@@ -37,12 +40,14 @@ func (p *program) run(ctx context.Context, args []string) int {
 		Long: "carillon is an XMPP server that keeps all devices of its users in step.\n\n" +
 			"\"carillon serve\" needs nothing else: it serves the domain localhost from ./carillon-data, with a certificate that it makes itself.",
 		Example: "  carillon serve\n  carillon user add romeo@localhost\n  carillon check --config carillon.toml",
+		Version: version(),
 		// Errors are printed here, once; the usage would hide them.
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Args:          knownCommand,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.SetVersionTemplate("carillon {{.Version}}\n")
 	root.SetArgs(args)
 	root.SetIn(p.stdin)
 	root.SetOut(p.stdout)
@@ -52,7 +57,37 @@ func (p *program) run(ctx context.Context, args []string) int {
 		if _, said := err.(reported); !said {
 			fmt.Fprintf(p.stderr, "carillon: %v\n", err)
 		}
+		if errors.Is(err, errInterrupted) {
+			return codeInterrupted
+		}
 		return 1
 	}
 	return 0
+}
+
+// knownCommand is the argument check of a command that has only subcommands: whatever comes is one that is misspelled or in the wrong place.
+func knownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	var near []string
+	add := func(of *cobra.Command) {
+		of.SuggestionsMinimumDistance = 2 // letters
+		for _, name := range of.SuggestionsFor(args[0]) {
+			if path := of.CommandPath() + " " + name; !slices.Contains(near, path) {
+				near = append(near, path)
+			}
+		}
+	}
+	add(cmd)
+	for _, of := range cmd.Commands() {
+		if len(near) == 0 && of.HasSubCommands() && of.Name() != "completion" {
+			add(of)
+		}
+	}
+	advice := fmt.Sprintf("\"%s --help\" lists all", cmd.CommandPath())
+	if len(near) > 0 {
+		advice = "did you mean \"" + strings.Join(near, "\" or \"") + "\"?"
+	}
+	return fmt.Errorf("unknown command %q: %s", args[0], advice)
 }

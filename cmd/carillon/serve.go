@@ -25,8 +25,9 @@ import (
 
 func (p *program) serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "serve",
-		Short: "run the server until Ctrl-C",
+		Use:        "serve",
+		SuggestFor: []string{"start", "run", "server"},
+		Short:      "run the server until Ctrl-C",
 		Long: "Runs the server. Without a configuration it serves the domain localhost from ./carillon-data, with a certificate that it makes itself.\n" +
 			"Ctrl-C (SIGINT) or SIGTERM stops it in order; the same once more stops it at once. Certificates are read again when their files change.",
 		Example: "  carillon serve\n  carillon serve --domain example.org --cert chain.pem --key key.pem\n  carillon serve --config /etc/carillon.toml",
@@ -67,7 +68,7 @@ func (p *program) serve(ctx context.Context, c config.Config, o *options) error 
 	go func() {
 		select {
 		case <-s.Ready():
-			fmt.Fprint(p.stdout, p.welcome(c, s.Addrs(), s.Certificates(), o.repeat()))
+			fmt.Fprint(p.stdout, p.welcome(c, s.Addrs(), s.Certificates(), o.repeat(), haveAccounts(ctx, s.Host(), log)))
 			notifySystemd("READY=1", log)
 		case <-ended:
 		}
@@ -164,8 +165,8 @@ func listenerFlag(c config.Config, err error) string {
 }
 
 // welcome is what a person needs to know of a server that has just started. addrs are the addresses in use by configuration key; flags are those that
-// other commands need to find this server.
-func (p *program) welcome(c config.Config, addrs map[string]string, certs []cert.Info, flags string) string {
+// other commands need to find this server; accounts tells that there are some.
+func (p *program) welcome(c config.Config, addrs map[string]string, certs []cert.Info, flags string, accounts bool) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "carillon serves %s\n", strings.Join(c.Domains, ", "))
 	for _, l := range c.Listeners() {
@@ -183,11 +184,17 @@ func (p *program) welcome(c config.Config, addrs map[string]string, certs []cert
 			fmt.Fprintf(&b, "  %-12s %s, until %s\n", "certificate", i.Cert, i.NotAfter.Format("2006-01-02"))
 		}
 	}
-	domain := c.Domains[0]
-	fmt.Fprintf(&b, "\nMake an account, in another terminal:\n  %s user add romeo@%s%s\n", p.name, domain, flags)
+	login := "Log in with any XMPP client as one of them"
+	if accounts {
+		fmt.Fprintf(&b, "\nThere are accounts; to see which, in another terminal:\n  %s user list%s\n", p.name, flags)
+	} else {
+		name := "romeo@" + c.Domains[0]
+		login = "Then log in with any XMPP client as " + name
+		fmt.Fprintf(&b, "\nMake an account, in another terminal:\n  %s user add %s%s\n", p.name, name, flags)
+	}
 	if port := portOf(addrs["c2s"]); port != "" {
-		fmt.Fprintf(&b, "Then log in with any XMPP client as romeo@%s", domain)
-		if domain != "localhost" || port != "5222" {
+		b.WriteString(login)
+		if c.Domains[0] != "localhost" || port != "5222" {
 			fmt.Fprintf(&b, " (server: this machine, port %s)", port)
 		}
 		b.WriteString(".\n")
@@ -197,6 +204,19 @@ func (p *program) welcome(c config.Config, addrs map[string]string, certs []cert
 	}
 	b.WriteString("Ctrl-C stops the server.\n")
 	return b.String()
+}
+
+// haveAccounts reports whether there is an account under one of the server's domains.
+func haveAccounts(ctx context.Context, h *admin.Host, log *slog.Logger) bool {
+	for _, domain := range h.Domains {
+		for _, err := range h.Store.Accounts(ctx, domain) {
+			if err != nil {
+				log.Warn("looking for accounts failed", "error", err)
+			}
+			return err == nil
+		}
+	}
+	return false
 }
 
 func portOf(addr string) string {

@@ -18,7 +18,7 @@ func TestSignals(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if code := s.wait(); code != 0 || !strings.Contains(s.log.String(), "reading certificates again") || !strings.Contains(s.log.String(), "signal=terminated") {
+	if code := s.wait(); code != 0 || !strings.Contains(s.log.String(), "reading certificates again") || strings.Count(s.log.String(), "stopping") != 1 {
 		t.Errorf("code %d: %s", code, s.log)
 	}
 }

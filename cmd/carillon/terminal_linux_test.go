@@ -6,7 +6,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,10 +46,23 @@ type typing struct {
 func (x *typing) Write(b []byte) (int, error) {
 	n, err := x.Buffer.Write(b)
 	if s := string(b); len(x.answers) > 0 && (strings.HasSuffix(s, ": ") || strings.HasSuffix(s, "] ")) {
-		_, err = x.person.WriteString(x.answers[0] + "\n")
+		answer := x.answers[0]
 		x.answers = x.answers[1:]
+		if signal, ok := signalNamed(answer); ok {
+			return n, syscall.Kill(os.Getpid(), signal)
+		}
+		if strings.IndexFunc(answer, unicode.IsControl) < 0 { // which ends the answer itself
+			answer += "\n"
+		}
+		_, err = x.person.WriteString(answer)
 	}
 	return n, err
+}
+
+// signalNamed returns the signal that an answer stands for.
+func signalNamed(answer string) (syscall.Signal, bool) {
+	s, ok := map[string]syscall.Signal{"SIGINT": syscall.SIGINT, "SIGTERM": syscall.SIGTERM, "SIGHUP": syscall.SIGHUP}[answer]
+	return s, ok
 }
 
 func TestPrompt(t *testing.T) {
@@ -60,7 +75,22 @@ func TestPrompt(t *testing.T) {
 		want    string
 	}{
 		{"two different", []string{"add", "romeo@localhost"}, []string{"secret", "secert"}, 1, "the two are different"},
+		{"Ctrl-C", []string{"add", "romeo@localhost"}, []string{"\x03"}, 130, "interrupted: nothing was changed"},
+		{"Ctrl-C at the second", []string{"add", "romeo@localhost"}, []string{"secret", "sec\x03"}, 130, "interrupted: nothing was changed"},
+		{"Ctrl-D", []string{"add", "romeo@localhost"}, []string{"\x04"}, 1, "cancelled: nothing was changed"},
+		{"SIGINT", []string{"add", "romeo@localhost"}, []string{"SIGINT"}, 130, "interrupted: nothing was changed"},
+		{"SIGTERM", []string{"add", "romeo@localhost"}, []string{"SIGTERM"}, 130, "interrupted: nothing was changed"},
+		{"SIGHUP", []string{"add", "romeo@localhost"}, []string{"secret", "SIGHUP"}, 130, "interrupted: nothing was changed"},
+		{"empty", []string{"add", "romeo@localhost"}, []string{""}, 1, "the password can't be empty"},
+		// Nobody is asked for the password of what can't be.
+		{"no address", []string{"add", "romeo"}, nil, 1, "wanted name@domain"},
+		{"not served", []string{"add", "romeo@elsewhere.example"}, nil, 1, "domains are localhost"},
+		{"nobody", []string{"passwd", "romeo@localhost"}, nil, 1, "there is no data folder"},
 		{"add", []string{"add", "romeo@localhost"}, []string{"secret", "secret"}, 0, "account romeo@localhost made"},
+		{"there already", []string{"add", "romeo@localhost"}, nil, 1, "exists already"},
+		{"change of nobody", []string{"passwd", "juliet@localhost"}, nil, 1, "there is no account juliet@localhost"},
+		{"remove nobody", []string{"remove", "juliet@localhost"}, nil, 1, "there is no account juliet@localhost"},
+		{"the prompt names the account", []string{"passwd", "romeo@localhost"}, []string{"\x04"}, 1, "New password for romeo@localhost: "},
 		{"change", []string{"passwd", "romeo@localhost"}, []string{"other", "other"}, 0, "changed"},
 		{"no", []string{"remove", "romeo@localhost"}, []string{"n"}, 1, "nothing was changed"},
 		{"nothing", []string{"remove", "romeo@localhost"}, []string{""}, 1, "nothing was changed"},
@@ -69,6 +99,10 @@ func TestPrompt(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			person, stdin := openTerminal(t)
 			var out bytes.Buffer
+			before, err := unix.IoctlGetTermios(int(stdin.Fd()), unix.TCGETS)
+			if err != nil {
+				t.Fatal(err)
+			}
 			seen := &typing{person: person, answers: tt.answers}
 			p := &program{stdin: stdin, stdout: &out, stderr: seen, name: "carillon"}
 			code := p.run(t.Context(), append(append([]string{"user"}, tt.args...), "--data", data))
@@ -77,6 +111,14 @@ func TestPrompt(t *testing.T) {
 			}
 			if strings.Contains(out.String()+seen.String(), "secret") {
 				t.Error("the password was shown")
+			}
+			// However it ended, the terminal is as it was.
+			if after, err := unix.IoctlGetTermios(int(stdin.Fd()), unix.TCGETS); err != nil || *after != *before || after.Lflag&unix.ECHO == 0 {
+				t.Errorf("the terminal was %+v and is %+v, %v", before, after, err)
+			}
+			// What still waits for a key after a signal ends with the process; here with this one.
+			if _, err := person.WriteString("\r"); err != nil {
+				t.Error(err)
 			}
 		})
 	}

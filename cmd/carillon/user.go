@@ -25,11 +25,12 @@ const busyTimeout = 10 * time.Second
 // userCommand makes the commands from the list of calls.
 func (p *program) userCommand() *cobra.Command {
 	user := &cobra.Command{
-		Use:   "user",
-		Short: "make, change, remove and look at accounts",
+		Use:        "user",
+		SuggestFor: []string{"account", "accounts", "adduser", "useradd"},
+		Short:      "make, change, remove and look at accounts",
 		Long: "Accounts of the server. If it runs on the data folder, the commands reach it through the control socket there;\n" +
 			"if not, they work on the data folder themselves.",
-		Args: cobra.NoArgs,
+		Args: knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	for _, call := range admin.Calls() {
@@ -79,6 +80,10 @@ func (p *program) callCommand(call admin.Call) *cobra.Command {
 		if err := haveData(cmd.Context(), c, call); err != nil {
 			return err
 		}
+		// Nobody should have to think of a password, or answer a question, for what can't be done anyway.
+		if err := p.prepare(cmd.Context(), c, call.Name, args); err != nil {
+			return err
+		}
 		if call.Confirm != "" && !yes {
 			if err := p.confirm(fmt.Sprintf(call.Confirm, given[0])); err != nil {
 				return err
@@ -88,7 +93,7 @@ func (p *program) callCommand(call admin.Call) *cobra.Command {
 			if !a.Secret {
 				continue
 			}
-			if args[a.Name], err = p.secret(a, fromStdin); err != nil {
+			if args[a.Name], err = p.secret(a, given[0], fromStdin); err != nil {
 				return err
 			}
 		}
@@ -139,44 +144,64 @@ func haveData(ctx context.Context, c config.Config, call admin.Call) error {
 	return nil
 }
 
-// call makes a call in the running server or, if there is none, here.
-func (p *program) call(ctx context.Context, c config.Config, name string, args map[string]string) (admin.Result, error) {
+// callee carries out calls: the running server or, if there is none, this process.
+type callee interface {
+	Call(ctx context.Context, name string, args map[string]string) (admin.Result, error)
+	Prepare(ctx context.Context, name string, args map[string]string) error
+}
+
+// prepare finds out whether a call could be made with these arguments; secrets may be missing. It makes no data folder.
+func (p *program) prepare(ctx context.Context, c config.Config, name string, args map[string]string) error {
+	if _, err := os.Stat(c.Data); errors.Is(err, fs.ErrNotExist) {
+		return newHost(c, nil).Prepare(ctx, name, args)
+	}
+	return p.reach(ctx, c, func(to callee, _ bool) error { return to.Prepare(ctx, name, args) })
+}
+
+// call makes a call.
+func (p *program) call(ctx context.Context, c config.Config, name string, args map[string]string) (result admin.Result, err error) {
+	err = p.reach(ctx, c, func(to callee, here bool) (err error) {
+		if result, err = to.Call(ctx, name, args); err == nil && here {
+			fmt.Fprintf(p.stderr, "(no server runs on %s: done in the folder itself)\n", absolute(c.Data))
+		}
+		return err
+	})
+	return result, err
+}
+
+// reach hands do who carries out calls on the data folder, and whether that is this process.
+func (p *program) reach(ctx context.Context, c config.Config, do func(to callee, here bool) error) error {
 	deadline := time.Now().Add(busyTimeout)
 	for {
 		client, _, err := admin.Connect(ctx, c.Data)
 		if err == nil {
-			return client.Call(ctx, name, args)
+			return do(client, false)
 		}
 		if !errors.Is(err, admin.ErrNotRunning) {
-			return admin.Result{}, err
+			return err
 		}
 		s, err := store.Open(ctx, store.Options{Path: c.Data, Log: slog.New(slog.NewTextHandler(p.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))})
 		if err == nil {
-			result, err := p.callHere(ctx, s, c, name, args)
-			return result, errors.Join(err, s.Close())
+			return errors.Join(do(newHost(c, s), true), s.Close())
 		}
 		if !errors.Is(err, store.ErrLocked) {
-			return admin.Result{}, dataError(c.Data, err)
+			return dataError(c.Data, err)
 		}
 		// A server that is starting or stopping, or another command: soon over.
 		if time.Now().After(deadline) {
-			return admin.Result{}, fmt.Errorf("%w; it did not answer for %v: if it is a server, its log may say why", dataError(c.Data, err), busyTimeout)
+			return fmt.Errorf("%w; it did not answer for %v: if it is a server, its log may say why", dataError(c.Data, err), busyTimeout)
 		}
 		select {
 		case <-time.After(50 * time.Millisecond):
 		case <-ctx.Done():
-			return admin.Result{}, ctx.Err()
+			return ctx.Err()
 		}
 	}
 }
 
-func (p *program) callHere(ctx context.Context, s *store.Store, c config.Config, name string, args map[string]string) (admin.Result, error) {
-	h := &admin.Host{Store: s, Domains: c.Domains, Iterations: c.Auth.Iterations, Log: slog.New(slog.DiscardHandler)}
-	result, err := h.Call(ctx, name, args)
-	if err == nil {
-		fmt.Fprintf(p.stderr, "(no server runs on %s: done in the folder itself)\n", absolute(c.Data))
-	}
-	return result, err
+// newHost carries out calls in this process, on an open store; without one it can only prepare them.
+func newHost(c config.Config, s *store.Store) *admin.Host {
+	return &admin.Host{Store: s, Domains: c.Domains, Iterations: c.Auth.Iterations, Log: slog.New(slog.DiscardHandler)}
 }
 
 // dataError says what to do about a data folder that can't be opened.

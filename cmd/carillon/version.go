@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
-	"strings"
 
 	"github.com/spf13/cobra"
 
+	"carillon.im/server"
 	"carillon.im/server/config"
 )
 
@@ -23,11 +23,10 @@ func (p *program) versionCommand() *cobra.Command {
 	}
 }
 
-// version describes the build, as far as the build knows it.
+// version describes the build, as far as the build knows it: first the release, as "check" and XEP-0092 tell it too.
 func version() string {
-	module, revision, modified := "unknown", "", ""
+	revision, modified := "", ""
 	if info, ok := debug.ReadBuildInfo(); ok {
-		module = info.Main.Version
 		for _, s := range info.Settings {
 			switch {
 			case s.Key == "vcs.revision":
@@ -37,7 +36,7 @@ func version() string {
 			}
 		}
 	}
-	return strings.Trim(module, "()") + revision + modified + " " + runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH
+	return server.Release() + revision + modified + " " + runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH
 }
 
 func (p *program) configCommand() *cobra.Command {

@@ -6,6 +6,7 @@ package admin
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -53,6 +54,8 @@ type Call struct {
 	Creates bool
 
 	run func(ctx context.Context, h *Host, args map[string]string) (Result, error)
+	// prepare, if not nil, finds out whether the call could be made, before secrets are known. The host's Store may be nil.
+	prepare func(ctx context.Context, h *Host, args map[string]string) error
 }
 
 // Arg is an argument of a call.
@@ -70,45 +73,77 @@ type Result struct {
 	Data any    `json:"data,omitempty"` // the same for programs; nil where Text says all
 }
 
+// Decode puts Data into out, which has its type: what came over the socket has lost it.
+func (r Result) Decode(out any) error {
+	b, err := json.Marshal(r.Data)
+	if err == nil {
+		err = json.Unmarshal(b, out)
+	}
+	if err != nil {
+		return fmt.Errorf("the server's answer: %w", err)
+	}
+	return nil
+}
+
 // Calls returns all calls.
 func Calls() []Call { return append(userCalls(), messageCalls()...) }
 
 // Call carries out the call of the given name. Errors are for the operator and say what to do where that is known.
 func (h *Host) Call(ctx context.Context, name string, args map[string]string) (Result, error) {
-	for _, c := range Calls() {
-		if c.Name != name {
-			continue
-		}
-		if err := c.check(args); err != nil {
-			return Result{}, err
-		}
-		started := time.Now()
-		result, err := c.run(ctx, h, args)
-		log := h.Log.With("call", name, "took", time.Since(started).Round(time.Microsecond))
-		for _, a := range c.Args {
-			if !a.Secret && a.Name != "xml" && args[a.Name] != "" {
-				log = log.With(a.Name, args[a.Name])
-			}
-		}
-		if err != nil {
-			log.Warn("admin call failed", "error", err)
-		} else {
-			log.Info("admin call")
-		}
-		return result, err
+	c, err := callNamed(name)
+	if err != nil {
+		return Result{}, err
 	}
-	return Result{}, fmt.Errorf("there is no call %q: the program that asks and the server that runs are of different versions", name)
+	if err := c.check(args, true); err != nil {
+		return Result{}, err
+	}
+	started := time.Now()
+	result, err := c.run(ctx, h, args)
+	log := h.Log.With("call", name, "took", time.Since(started).Round(time.Microsecond))
+	for _, a := range c.Args {
+		if !a.Secret && a.Name != "xml" && args[a.Name] != "" {
+			log = log.With(a.Name, args[a.Name])
+		}
+	}
+	if err != nil {
+		log.Warn("admin call failed", "error", err)
+	} else {
+		log.Info("admin call")
+	}
+	return result, err
 }
 
-// check compares given arguments with the declared ones.
-func (c *Call) check(args map[string]string) error {
+// Prepare returns the error that the call would give, as far as it can be known without the secret arguments and without doing anything. A person is
+// asked for a secret, or whether he is sure, only behind it.
+func (h *Host) Prepare(ctx context.Context, name string, args map[string]string) error {
+	c, err := callNamed(name)
+	if err != nil {
+		return err
+	}
+	if err := c.check(args, false); err != nil || c.prepare == nil {
+		return err
+	}
+	return c.prepare(ctx, h, args)
+}
+
+func callNamed(name string) (Call, error) {
+	for _, c := range Calls() {
+		if c.Name == name {
+			return c, nil
+		}
+	}
+	return Call{}, fmt.Errorf("there is no call %q: the program that asks and the server that runs are of different versions", name)
+}
+
+// check compares given arguments with the declared ones; secrets may be missing unless they are needed.
+func (c *Call) check(args map[string]string, secrets bool) error {
 	known := 0
 	for _, a := range c.Args {
 		_, given := args[a.Name]
 		if given {
 			known++
 		}
-		if !given && !a.Optional {
+		if !given && !a.Optional && (secrets || !a.Secret) {
 			return fmt.Errorf("%s: %s is missing", c.Name, strings.ToUpper(a.Name))
 		}
 	}

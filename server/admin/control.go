@@ -86,8 +86,9 @@ func (c *Control) Close(ctx context.Context) error {
 
 // callRequest and callAnswer are the bodies of POST /call.
 type callRequest struct {
-	Call string            `json:"call"`
-	Args map[string]string `json:"args"`
+	Call    string            `json:"call"`
+	Args    map[string]string `json:"args"`
+	Prepare bool              `json:"prepare,omitempty"` // only find out whether it could be made
 }
 
 type callAnswer struct {
@@ -103,7 +104,13 @@ func (h *Host) serveCall(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusBadRequest, callAnswer{Error: "control socket: " + err.Error()})
 		return
 	}
-	result, err := h.Call(r.Context(), req.Call, req.Args)
+	var result Result
+	var err error
+	if req.Prepare {
+		err = h.Prepare(r.Context(), req.Call, req.Args)
+	} else {
+		result, err = h.Call(r.Context(), req.Call, req.Args)
+	}
 	if err != nil {
 		writeJSON(w, http.StatusUnprocessableEntity, callAnswer{Error: err.Error()})
 		return
@@ -197,8 +204,18 @@ func Connect(ctx context.Context, dir string) (*Client, Status, error) {
 
 // Call is Host.Call in the running server.
 func (c *Client) Call(ctx context.Context, name string, args map[string]string) (Result, error) {
+	return c.call(ctx, callRequest{Call: name, Args: args})
+}
+
+// Prepare is Host.Prepare in the running server.
+func (c *Client) Prepare(ctx context.Context, name string, args map[string]string) error {
+	_, err := c.call(ctx, callRequest{Call: name, Args: args, Prepare: true})
+	return err
+}
+
+func (c *Client) call(ctx context.Context, req callRequest) (Result, error) {
 	var answer callAnswer
-	if err := c.do(ctx, http.MethodPost, "/call", callRequest{name, args}, &answer); err != nil {
+	if err := c.do(ctx, http.MethodPost, "/call", req, &answer); err != nil {
 		return Result{}, err
 	}
 	if answer.Error != "" {

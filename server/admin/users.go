@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -28,6 +29,7 @@ func userCalls() []Call {
 			Args:    []Arg{account, {Name: "password", Help: "the password", Secret: true, New: true}},
 			Creates: true,
 			run:     userAdd,
+			prepare: addable,
 		},
 		{
 			Name: "user passwd", Help: "change an account's password",
@@ -35,6 +37,7 @@ func userCalls() []Call {
 			Example: "carillon user passwd romeo@localhost",
 			Args:    []Arg{account, {Name: "password", Help: "the new password", Secret: true, New: true}},
 			run:     userPasswd,
+			prepare: isThere,
 		},
 		{
 			Name: "user remove", Help: "remove an account with all that belongs to it",
@@ -44,6 +47,7 @@ func userCalls() []Call {
 			Args:    []Arg{account},
 			Confirm: "Remove %s with its contacts and its archive, for ever?",
 			run:     userRemove,
+			prepare: isThere,
 		},
 		{
 			Name: "user list", Help: "list accounts",
@@ -53,9 +57,21 @@ func userCalls() []Call {
 			run:     userList,
 		},
 		{
+			Name: "user domains", Help: "count the accounts of each domain",
+			Long:    "Shows how many accounts each domain has: those that are served, and those that no longer are, under which nobody can log in.",
+			Example: "carillon user domains",
+			run:     userDomains,
+		},
+		{
 			Name: "user devices", Help: "show an account's devices",
-			Long: "Shows the sessions that an account has now, if the server runs, and when its other devices were last seen.\n" +
-				"A session is \"online\", \"connected\" (without having sent presence) or \"waiting\" (its connection broke and may be resumed).",
+			Long: "Shows the sessions that an account has now, if the server runs, and when its other devices were last seen.\n\n" +
+				"STATE     online, connected (without having sent presence) or waiting (its connection broke and may be resumed)\n" +
+				"PROFILE   how the device gets messages: classic (RFC 6121), carbons (with copies of what other devices send and get,\n" +
+				"          XEP-0280), ng (every message once, IM-NG, XEP-0409) or v2 (the same by the rules of XMPP 2.0)\n" +
+				"PRIORITY  below 0, a classic device or one with carbons gets no messages to the account's bare address\n" +
+				"QUEUED    bytes that wait to be written to it; they grow while a device is slow or waits to be resumed, and what doesn't\n" +
+				"          fit (limits.outbox_bytes) it finds in the archive\n" +
+				"RESUMABLE whether a broken connection may be resumed without loss (XEP-0198)",
 			Example: "carillon user devices romeo@localhost",
 			Args:    []Arg{account},
 			run:     userDevices,
@@ -64,13 +80,9 @@ func userCalls() []Call {
 }
 
 func userAdd(ctx context.Context, h *Host, args map[string]string) (Result, error) {
-	bare, err := parseAccount(args["jid"])
+	bare, err := h.newAccount(args["jid"])
 	if err != nil {
 		return Result{}, err
-	}
-	if !slices.Contains(h.Domains, bare.Domain()) {
-		return Result{}, fmt.Errorf("%s: this server's domains are %s; add --domain %s, or the key domains of the configuration file",
-			bare, strings.Join(h.Domains, ", "), bare.Domain())
 	}
 	keys, err := h.DeriveKeys(args["password"])
 	if err != nil {
@@ -78,11 +90,57 @@ func userAdd(ctx context.Context, h *Host, args map[string]string) (Result, erro
 	}
 	if _, err := h.Store.CreateAccount(ctx, bare, keys); err != nil {
 		if errors.Is(err, store.ErrExists) {
-			return Result{}, fmt.Errorf("%s exists already: \"carillon user passwd %s\" changes its password", bare, bare)
+			return Result{}, existsError(bare)
 		}
 		return Result{}, fmt.Errorf("making %s: %w", bare, err)
 	}
 	return Result{Text: fmt.Sprintf("account %s made\n", bare)}, nil
+}
+
+// addable finds out whether an account could be made.
+func addable(ctx context.Context, h *Host, args map[string]string) error {
+	bare, err := h.newAccount(args["jid"])
+	if err != nil || h.Store == nil {
+		return err
+	}
+	switch _, _, err = h.Store.Keys(ctx, bare, sasl.SHA256); {
+	case err == nil:
+		return existsError(bare)
+	case errors.Is(err, store.ErrNotFound):
+		return nil
+	}
+	return fmt.Errorf("looking up %s: %w", bare, err)
+}
+
+// isThere finds out whether there is the account of the argument "jid".
+func isThere(ctx context.Context, h *Host, args map[string]string) error {
+	bare, err := parseAccount(args["jid"])
+	if err != nil || h.Store == nil {
+		return err
+	}
+	if _, _, err := h.Store.Keys(ctx, bare, sasl.SHA256); err != nil {
+		return accountError(bare, "looking up", err)
+	}
+	return nil
+}
+
+// newAccount reads the address of an account that is to be made.
+func (h *Host) newAccount(s string) (jid.JID, error) {
+	bare, err := parseAccount(s)
+	if err != nil || h.serves(bare.Domain()) {
+		return bare, err
+	}
+	flags := "--domain " + strings.Join(append(slices.Clone(h.Domains), bare.Domain()), " --domain ")
+	how := fmt.Sprintf("start it again with %s", flags)
+	if h.Live == nil {
+		how = fmt.Sprintf("add %s to this command, and to \"carillon serve\"", flags)
+	}
+	return bare, fmt.Errorf("%s: this server's domains are %s; to serve %s too, %s, or write it into the key domains of the configuration file",
+		bare, strings.Join(h.Domains, ", "), bare.Domain(), how)
+}
+
+func existsError(bare jid.JID) error {
+	return fmt.Errorf("%s exists already: \"carillon user passwd %s\" changes its password", bare, bare)
 }
 
 func userPasswd(ctx context.Context, h *Host, args map[string]string) (Result, error) {
@@ -152,7 +210,53 @@ func userList(ctx context.Context, h *Host, args map[string]string) (Result, err
 		}
 		text.WriteByte('\n')
 	}
+	// Accounts under a domain that is no longer served are still there to be found and removed.
+	if domain != "" && len(accounts) == 0 && !h.serves(domain) {
+		return Result{}, fmt.Errorf("%s is no domain of this server (it serves %s)", domain, strings.Join(h.Domains, ", "))
+	}
 	return Result{Text: text.String(), Data: accounts}, nil
+}
+
+// Domain is a domain in the data of "user domains".
+type Domain struct {
+	Name     string `json:"domain"`
+	Accounts int    `json:"accounts"`
+	Served   bool   `json:"served"`
+}
+
+func userDomains(ctx context.Context, h *Host, _ map[string]string) (Result, error) {
+	counts, err := h.Store.Domains(ctx)
+	if err != nil {
+		return Result{}, fmt.Errorf("counting accounts: %w", err)
+	}
+	list := []Domain{}
+	for _, name := range h.Domains {
+		list = append(list, Domain{name, counts[name], true})
+		delete(counts, name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		list = append(list, Domain{name, counts[name], false})
+	}
+	var text strings.Builder
+	for _, d := range list {
+		fmt.Fprintf(&text, "%s: %s", d.Name, CountAccounts(d.Accounts))
+		if !d.Served {
+			text.WriteString(", not served")
+		}
+		text.WriteByte('\n')
+	}
+	return Result{Text: text.String(), Data: list}, nil
+}
+
+// CountAccounts says how many accounts, in words.
+func CountAccounts(n int) string {
+	switch n {
+	case 0:
+		return "no account"
+	case 1:
+		return "1 account"
+	}
+	return fmt.Sprintf("%d accounts", n)
 }
 
 // Device is a session, or what was last seen of one, in the data of "user devices".
@@ -294,7 +398,7 @@ func (h *Host) DeriveKeys(password string) ([]sasl.Keys, error) {
 		rand.Read(salt) // never fails: it ends the program instead
 		k, err := sasl.DeriveKeys(hash, password, salt, h.Iterations)
 		if errors.Is(err, sasl.ErrPassword) {
-			return nil, fmt.Errorf("%w: empty, longer than 1024 bytes, or with control characters", err)
+			return nil, passwordError{}
 		}
 		if err != nil {
 			return nil, fmt.Errorf("deriving keys: %w", err)
@@ -303,3 +407,12 @@ func (h *Host) DeriveKeys(password string) ([]sasl.Keys, error) {
 	}
 	return keys, nil
 }
+
+// passwordError is sasl.ErrPassword in words for people.
+type passwordError struct{}
+
+func (passwordError) Error() string {
+	return "not a usable password: empty, longer than 1024 bytes, or with control characters"
+}
+
+func (passwordError) Is(target error) bool { return target == sasl.ErrPassword }

@@ -56,14 +56,14 @@ type Info struct {
 	Domains    []string // that it is shown for
 	Missing    []string // of these, the ones that it does not name
 	SelfSigned bool
-	SHA256     string // fingerprint: upper case hexadecimal with colons
+	SHA256     string // fingerprint: upper case hexadecimal with colons; empty if there is no certificate yet
 	SHA1       string // the same for clients that show the old one
 	NotBefore  time.Time
 	NotAfter   time.Time
 }
 
-// Open loads every pair; it makes the self-signed one if it is needed and missing, about to end, or not for these domains. It fails if a pair can't be
-// used, naming the file.
+// Open loads every pair; it makes the self-signed one if it is needed and missing, about to end, or lacks a domain. It fails if a pair can't be used,
+// naming the file.
 func Open(o Options) (*Source, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -320,8 +320,8 @@ func read(p Pair, from stamp) (*loaded, error) {
 	return &loaded{cert: &c, from: from}, nil
 }
 
-// Inspect describes the certificates that Open would use, and changes nothing: a self-signed pair that isn't there yet has an empty SHA256. What is
-// wrong with a pair stands in its Err; Trust says why clients that know the system's authorities will not trust it, nil if they will.
+// Inspect describes the certificates that Open would use, and changes nothing. What is wrong with a pair stands in its Err; Trust says why clients
+// that know the system's authorities will not trust it, nil if they will.
 func Inspect(o Options) []Inspection {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -341,11 +341,18 @@ func Inspect(o Options) []Inspection {
 	if o.Default != (Pair{}) {
 		return append(out, inspect(o.Default, rest, o.Now()))
 	}
-	pair := selfSignedPair(o.Dir)
-	if _, err := os.Stat(pair.Cert); errors.Is(err, fs.ErrNotExist) {
-		return append(out, Inspection{Info: Info{Pair: pair, Domains: rest, SelfSigned: true}})
+	p := selfSignedPair(o.Dir)
+	_, good := goodSelfSigned(p, rest, o.Now())
+	found := inspect(p, rest, o.Now())
+	found.Made, found.SelfSigned = !good, true
+	if found.Made {
+		// What is wrong with it will be mended; all but a key that can't be read.
+		found.Err = nil
+		if _, err := readKey(p.Key); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			found.Err = err
+		}
 	}
-	return append(out, inspect(pair, rest, o.Now()))
+	return append(out, found)
 }
 
 // Inspection is what Inspect found out about one pair.
@@ -353,6 +360,7 @@ type Inspection struct {
 	Info
 	Err   error
 	Trust error
+	Made  bool // Open will make a self-signed one in place of what is described; of nothing, if SHA256 is empty
 }
 
 func inspect(p Pair, domains []string, now time.Time) Inspection {

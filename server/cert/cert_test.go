@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -74,16 +75,54 @@ func TestSelfSigned(t *testing.T) {
 		t.Error("a second start made another certificate")
 	}
 
-	// Other domains need another certificate, with the same key: who pinned it notices nothing.
+	// One for more domains than are served does no harm.
 	o.Domains = []string{"localhost"}
-	fewer := shown(t, open(t, c, log, o), "localhost")
-	if fewer.Equal(leaf) || !bytes.Equal(fewer.RawSubjectPublicKeyInfo, leaf.RawSubjectPublicKeyInfo) {
-		t.Error("other domains: wanted a new certificate of the same key")
+	if fewer := shown(t, open(t, c, log, o), "localhost"); !fewer.Equal(leaf) {
+		t.Error("fewer domains: another certificate was made")
+	}
+	if found := Inspect(o); len(found) != 1 || found[0].Made || found[0].Err != nil {
+		t.Errorf("inspected: %+v", found)
 	}
 
-	c.now = fewer.NotAfter.Add(-WarnBefore + time.Second)
-	if late := shown(t, open(t, c, log, o), "localhost"); !late.NotAfter.After(fewer.NotAfter) {
+	// New domains need another one, with the same key: who pinned it notices nothing. It is for those of before too, which may come back.
+	o.Domains = []string{"new.example"}
+	o.Now = c.Now
+	if found := Inspect(o); len(found) != 1 || !found[0].Made || found[0].SHA256 != Fingerprint(leaf) || len(found[0].Missing) != 1 || found[0].Err != nil {
+		t.Errorf("inspected: %+v", found)
+	}
+	more := shown(t, open(t, c, log, o), "new.example")
+	if more.Equal(leaf) || !bytes.Equal(more.RawSubjectPublicKeyInfo, leaf.RawSubjectPublicKeyInfo) {
+		t.Error("other domains: wanted a new certificate of the same key")
+	}
+	if named := xmppAddrs(more); len(named) != 4 || !named["localhost"] || !named["new.example"] {
+		t.Errorf("the new certificate names %v", named)
+	}
+	if more.Subject.CommonName != "new.example" {
+		t.Errorf("the new certificate is called %s", more.Subject.CommonName)
+	}
+
+	c.now = more.NotAfter.Add(-WarnBefore + time.Second)
+	if found := Inspect(o); len(found) != 1 || !found[0].Made {
+		t.Errorf("inspected: %+v", found)
+	}
+	if late := shown(t, open(t, c, log, o), "localhost"); !late.NotAfter.After(more.NotAfter) {
 		t.Error("a certificate about to end was not replaced at start")
+	}
+}
+
+// TestSelfSignedIsBounded: what was served once doesn't make it grow for ever; what is served is in it.
+func TestSelfSignedIsBounded(t *testing.T) {
+	dir, log := t.TempDir(), &bytes.Buffer{}
+	for round := range 3 {
+		o := Options{Dir: dir}
+		for i := range 60 {
+			o.Domains = append(o.Domains, fmt.Sprintf("d%d.r%d.example", i, round))
+		}
+		leaf := shown(t, open(t, newClock(), log, o), "")
+		named := xmppAddrs(leaf)
+		if want := min(60*(round+1), maxNames); len(named) != want || len(missing(leaf, o.Domains)) > 0 {
+			t.Errorf("round %d: %d names, want %d", round, len(named), want)
+		}
 	}
 }
 

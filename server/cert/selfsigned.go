@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -40,9 +41,12 @@ func ensureSelfSigned(dir string, domains []string, now time.Time) error {
 		return err
 	}
 	p := selfSignedPair(dir)
-	c, err := tls.LoadX509KeyPair(p.Cert, p.Key)
-	if err == nil && c.Leaf != nil && coversExactly(c.Leaf, domains) && now.Before(c.Leaf.NotAfter.Add(-WarnBefore)) {
+	old, good := goodSelfSigned(p, domains, now)
+	if good {
 		return nil
+	}
+	if old != nil {
+		domains = union(domains, xmppAddrs(old))
 	}
 	key, err := readKey(p.Key)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -58,10 +62,30 @@ func ensureSelfSigned(dir string, domains []string, now time.Time) error {
 	return writeFile(p.Cert, 0o644, &pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
-// coversExactly reports whether a self-signed certificate is for these domains and no others.
-func coversExactly(leaf *x509.Certificate, domains []string) bool {
-	named := xmppAddrs(leaf)
-	return len(named) == len(domains) && !slices.ContainsFunc(domains, func(d string) bool { return !named[d] })
+// goodSelfSigned reads the self-signed certificate, nil if there is none with its key, and reports whether it may stay: it names all domains and
+// doesn't end soon. More domains do no harm; a certificate for fewer would have people compare another fingerprint, and again when they are back.
+func goodSelfSigned(p Pair, domains []string, now time.Time) (leaf *x509.Certificate, good bool) {
+	c, err := tls.LoadX509KeyPair(p.Cert, p.Key)
+	if err != nil || c.Leaf == nil {
+		return nil, false
+	}
+	named := xmppAddrs(c.Leaf)
+	lacks := slices.ContainsFunc(domains, func(d string) bool { return !named[d] })
+	return c.Leaf, !lacks && now.Before(c.Leaf.NotAfter.Add(-WarnBefore))
+}
+
+// maxNames bounds the domains of a self-signed certificate, which every client is sent, as long as no more are served.
+const maxNames = 100
+
+// union returns the domains, and behind them those that an older certificate names too, as far as there is room.
+func union(domains []string, named map[string]bool) []string {
+	all := slices.Clone(domains)
+	for _, d := range slices.Sorted(maps.Keys(named)) {
+		if len(all) < maxNames && !slices.Contains(domains, d) {
+			all = append(all, d)
+		}
+	}
+	return all
 }
 
 func readKey(name string) (crypto.Signer, error) {

@@ -25,7 +25,8 @@ const Off = "off"
 // Config is the whole configuration. Names of keys carry their unit where there is one.
 type Config struct {
 	// The folder that holds everything the server keeps: database, self-signed certificate, control socket. Made at the first start, readable by its
-	// owner alone. One server per folder.
+	// owner alone. One server per folder. A relative path, here and in every other key, begins at the directory in which the command is started, not at
+	// this file: better an absolute one where a service starts the server.
 	Data string `toml:"data"`
 
 	// The domains that accounts live under. The first one is the server's own name.
@@ -46,7 +47,8 @@ type Config struct {
 	Component string `toml:"component"`
 
 	// The certificate chain and its private key, as PEM files. They are read again when they change; no restart is needed. Both empty: a self-signed
-	// certificate for all domains is made in the data folder.
+	// certificate for all domains is made in the data folder. It goes on naming domains that are no longer served, so that it changes, and people
+	// compare fingerprints again, only when a new one comes.
 	Cert string `toml:"cert"`
 	Key  string `toml:"key"`
 
@@ -233,7 +235,7 @@ func Default() Config {
 			Depth:                      100,
 			Attributes:                 256,
 			Elements:                   16384,
-			UnauthenticatedSeconds:     30,
+			UnauthenticatedSeconds:     60,
 			UnauthenticatedConnections: 2000,
 			UnauthenticatedPerAddress:  50,
 			ConnectionsPerAddress:      1000,

@@ -58,8 +58,17 @@ func TestParseErrors(t *testing.T) {
 		{"far", "\n\n\npreposterous = 1\n", `f:4: unknown key "preposterous" ("carillon config" prints all there are)`},
 		{"two", "domain = 'a'\ndate = 'b'\n", "f:1: unknown key \"domain\": did you mean \"domains\"?\nf:2: unknown key \"date\": did you mean \"data\"?"},
 		{"below certificates", "[certificates.\"a.example\"]\ncret = 'x'\n", `f:2: unknown key "certificates.a.example.cret"`},
-		{"type", "data = 'x'\nregistration = 'yes'\n", "f:2:"},
-		{"type names key", "[limits]\ndepth = 'x'\n", "limits.depth"},
+		{"no bool", "data = 'x'\nregistration = 'yes'\n", "f:2: registration: wanted true or false, without quotes"},
+		{"no number", "[limits]\ndepth = 'x'\n", "f:2: limits.depth: wanted a whole number, without quotes"},
+		{"a fraction", "limits.depth = 1.5\n", "f:1: limits.depth: wanted a whole number"},
+		{"no string", "c2s = 5222\n", `f:1: c2s: wanted a string, as in c2s = "…"`},
+		{"no list", "domains = 'a'\n", "f:1: domains: wanted a list of strings"},
+		{"a list of something else", "domains = ['a', 2]\n", "f:1: domains: wanted a list of strings"},
+		{"no table", "limits = 3\n", "f:1: limits: wanted a table, [limits]"},
+		{"a table", "[data]\nx = 1\n", "f:1: data: wanted a string"},
+		{"tables", "[[limits]]\ndepth = 3\n", "f:1: limits: wanted a table, [limits]"},
+		{"no string below certificates", "[certificates.'a']\ncert = 3\n", "f:2: certificates.a.cert: wanted a string"},
+		{"in braces", "limits = {depth = 'x'}\n", "f:1: limits: wanted a table, [limits], with values as"},
 		{"syntax", "data = 'x'\nc2s = :5222\n", "f:2:"},
 		{"twice", "data = 'x'\ndata = 'y'\n", "f:2:"},
 		{"number too big", "[limits]\ndepth = 99999999999999999999\n", "f:2:"},
@@ -70,6 +79,9 @@ func TestParseErrors(t *testing.T) {
 			err := Parse(&c, "f", []byte(tt.in))
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got  %v\nwant %s", err, tt.want)
+			}
+			if err != nil && (strings.Contains(err.Error(), "Config") || strings.Contains(err.Error(), "struct")) {
+				t.Errorf("Go's own words: %v", err)
 			}
 		})
 	}
@@ -101,7 +113,7 @@ func TestSet(t *testing.T) {
 		"limits.depth":       "key=value",
 		"limits.dept=1":      `did you mean "limits.depth"?`,
 		"limits=1":           "unknown key",
-		"limits.depth=ten":   "--set limits.depth=ten",
+		"limits.depth=ten":   "--set limits.depth=ten: wanted a whole number",
 		"limits.depth=1.5":   "limits.depth",
 		"registration=maybe": "--set",
 	} {

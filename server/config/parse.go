@@ -28,7 +28,12 @@ func Parse(c *Config, name string, document []byte) error {
 	if wrong, ok := errors.AsType[*toml.DecodeError](err); ok {
 		line, column := wrong.Position()
 		message := strings.TrimPrefix(wrong.Error(), "toml: ")
-		if key := strings.Join(wrong.Key(), "."); key != "" {
+		key := strings.Join(wrong.Key(), ".")
+		if want := wanted(wrong.Key()); want != "" && (strings.HasPrefix(message, "cannot ") || strings.HasPrefix(message, "integer value")) {
+			// The library's words for a value of another type are those of Go.
+			return fmt.Errorf("%s:%d: %s: wanted %s", name, line, key, want)
+		}
+		if key != "" {
 			message = key + ": " + message
 		}
 		return fmt.Errorf("%s:%d:%d: %s", name, line, column, message)
@@ -61,7 +66,10 @@ func Set(c *Config, assignment string) error {
 		}
 		value = "[" + strings.Join(list, ",") + "]"
 	}
-	return Parse(c, "--set "+assignment, []byte(key+" = "+value))
+	if Parse(c, "", []byte(key+" = "+value)) != nil {
+		return fmt.Errorf("--set %s: wanted %s", assignment, wanted(strings.Split(key, ".")))
+	}
+	return nil
 }
 
 // quote writes s as a TOML basic string.
@@ -71,6 +79,44 @@ func quote(s string) string {
 		return `""` // not reached: every string has a TOML form
 	}
 	return strings.TrimSpace(strings.TrimPrefix(string(b), "s = "))
+}
+
+// wanted says what kind of value stands behind a key, as a file has it; "" for a key that there isn't.
+func wanted(key []string) string {
+	t := reflect.TypeFor[Config]()
+	for _, part := range key {
+		switch t.Kind() {
+		case reflect.Map:
+			t = t.Elem()
+			continue
+		case reflect.Struct:
+		default:
+			return ""
+		}
+		found := false
+		for f := range t.Fields() {
+			if f.Tag.Get("toml") == part {
+				t, found = f.Type, true
+				break
+			}
+		}
+		if !found {
+			return ""
+		}
+	}
+	name := strings.Join(key, ".")
+	switch t.Kind() {
+	case reflect.String:
+		return "a string, as in " + name + ` = "…"`
+	case reflect.Bool:
+		return "true or false, without quotes"
+	case reflect.Int:
+		return "a whole number, without quotes"
+	case reflect.Slice:
+		return "a list of strings, as in " + name + ` = ["…", "…"]`
+	}
+	// The library names the outermost key also where a value inside of { } is at fault.
+	return "a table, [" + name + "], with values as \"carillon config\" shows them"
 }
 
 // keys returns every key that has a value, dotted, with the kind of the value.

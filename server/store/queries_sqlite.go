@@ -151,6 +151,7 @@ const (
 	qRemovalAll  = `SELECT account FROM removal ORDER BY account`
 	qAccountsAll = `SELECT id, jid, created, disabled FROM account WHERE jid > ?1 ORDER BY jid LIMIT ?3`
 	qAccountsOf  = `SELECT id, jid, created, disabled FROM account WHERE domain = ?2 AND jid > ?1 ORDER BY jid LIMIT ?3`
+	qDomains     = `SELECT domain, count(*) FROM account GROUP BY domain`
 	// Accounts above ?1 with archive entries up to ?2, at most ?3.
 	qPurgeable = `SELECT id FROM account a WHERE id > ?1 AND (SELECT min(id) FROM archive WHERE account = a.id) <= ?2 ORDER BY id LIMIT ?3`
 
