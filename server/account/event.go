@@ -151,7 +151,8 @@ func (s *State) hold(now time.Time, fill func(fx *effects)) *entry {
 }
 
 func (s *State) queue(e *entry, now time.Time, fill func(fx *effects)) *entry {
-	sub := effects{now: now, held: true}
+	// Mostly a delivery to each session and the sender's count.
+	sub := effects{now: now, held: true, list: make([]effect, 0, len(s.sessions)+1)}
 	fill(&sub)
 	e.owner, e.then = s.jid, sub.list
 	s.pending = append(s.pending, e)

@@ -3,90 +3,77 @@ package account
 import (
 	"context"
 	"fmt"
-	"sync"
 	"testing"
 
 	"carillon.im/jid"
 	"carillon.im/server/route"
+	"carillon.im/server/trail"
 	"carillon.im/stanza"
 	"carillon.im/xmltree"
 )
 
-// BenchmarkFanOut is one chat message from alice to bob, who has eight devices:
-// with carbons, where it is addressed to one of them, as clients that lock do,
-// and the others get copies; with IM-NG, where it is addressed to the person.
-// What the archive costs is left out by a hint, so that the delivery shows.
-func BenchmarkFanOut(b *testing.B) {
+// BenchmarkDelivery is the delivery of one chat message to eight devices of bob,
+// from the decision to the bytes that the connections write, acknowledged: with
+// carbons, where it is addressed to one of them, as clients that lock do, and the
+// others get copies; with IM-NG, where it is addressed to the person.
+func BenchmarkDelivery(b *testing.B) {
 	for _, p := range []route.Profile{route.Carbons, route.NG} {
-		b.Run(p.String(), func(b *testing.B) { fanOut(b, p) })
+		b.Run(p.String(), func(b *testing.B) { delivery(b, p) })
 	}
 }
 
-func fanOut(b *testing.B, p route.Profile) {
-	const devices = 8
-	w := newWorld(b, "alice bob", func(c *Config) { c.Limits.OutboxBytes, c.Limits.SessionsPerAccount = 64<<20, 16 })
-	ctx := context.Background()
-	bind := func(who, resource string) (*Session, *sink) {
-		t := &sink{make(chan struct{}, 1)}
-		s, err := w.hub.Bind(ctx, BindRequest{Account: jid.MustParse(who), Resource: resource, Transport: t})
-		if err != nil {
+func delivery(b *testing.B, p route.Profile) {
+	w := newWorld(b, "bob", func(c *Config) { c.Limits.SessionsPerAccount = 16 })
+	var devices []*client
+	for i := range 8 {
+		c := w.bind(fmt.Sprint("bob/", i, " sm online"))
+		if err := c.SetProfile(context.Background(), p); err != nil {
 			b.Fatal(err)
 		}
-		if _, _, _, e := s.EnableSM(true, 0); e != nil {
-			b.Fatal(e)
-		}
-		online, _ := stanza.ParseBytes([]byte("<presence/>"), xmltree.Limits{})
-		online.From = s.JID()
-		if err := s.Receive(ctx, online, 0); err != nil {
-			b.Fatal(err)
-		}
-		return s, t
+		devices = append(devices, c)
 	}
-	from, sender := bind(alice, "r")
-	defer from.Detach(sender)
+	w.settle()
 	to := bob
 	if p == route.Carbons {
 		to += "/0"
 	}
-	var readers sync.WaitGroup
-	for i := range devices {
-		x, t := bind(bob, fmt.Sprint(i))
-		defer x.Detach(t)
-		if err := x.SetProfile(ctx, p); err != nil {
-			b.Fatal(err)
-		}
-		w.settle()
-		x.session.mu.Lock()
-		x.out.Drain()
-		x.session.mu.Unlock()
-		readers.Go(func() {
-			buf, h := make([]byte, 0, 64<<10), uint32(0)
-			for got := 0; got < b.N; {
-				<-t.wake
-				for more := true; more; {
-					buf, more = x.Next(t, buf[:0], 32<<10)
-					x.session.mu.Lock()
-					unacked := x.out.Unacked()
-					x.session.mu.Unlock()
-					h += uint32(unacked)
-					x.Ack(h)
-					got += unacked
-				}
-			}
-		})
-	}
-	parsed, err := stanza.ParseBytes([]byte(`<message type='chat' id='a1b2c3' to='`+to+`'><body>Neither, fair saint, if either thee dislike.</body><no-store xmlns='urn:xmpp:hints'/><origin-id xmlns='urn:xmpp:sid:0' id='a1b2c3'/></message>`), xmltree.Limits{})
+	st, err := stanza.ParseBytes([]byte(`<message type='chat' id='a1b2c3' to='`+to+`'><body>Neither, fair saint, if either thee dislike.</body><active xmlns='http://jabber.org/protocol/chatstates'/><origin-id xmlns='urn:xmpp:sid:0' id='a1b2c3'/></message>`), xmltree.Limits{})
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.ReportAllocs()
-	b.ResetTimer()
-	for range b.N {
-		st := *parsed
-		st.From = from.JID()
-		if err := from.Receive(ctx, &st, 0); err != nil {
-			b.Fatal(err)
+	st.From = jid.MustParse("alice@h.example/r")
+	handled := make([]uint32, len(devices))
+	buf := make([]byte, 0, 64<<10)
+	read := func(i int) {
+		c := devices[i]
+		buf, _ = c.Next(c, buf[:0], 32<<10)
+		c.session.mu.Lock()
+		handled[i] += uint32(c.out.Unacked())
+		c.session.mu.Unlock()
+		if err := c.Ack(handled[i]); err != nil {
+			b.Error(err)
 		}
 	}
-	readers.Wait()
+	w.state("bob", func(s *State) {
+		for i, c := range devices {
+			c.session.mu.Lock()
+			handled[i] = c.out.Acked()
+			c.session.mu.Unlock()
+			read(i)
+		}
+		_, msg := route.Enter(st, route.FromSession)
+		record := &trail.Record{}
+		b.ReportAllocs()
+		for b.Loop() {
+			fx := effects{now: testStart, list: make([]effect, 0, len(s.sessions)+1), record: record}
+			d := s.consider(s.receivingFacts(st, msg))
+			s.deliver(d, s.newCopy(st, d, &fx), &fx)
+			for _, e := range fx.list {
+				e.session.deliver(e.data, e.tag)
+			}
+			for i := range devices {
+				read(i)
+			}
+		}
+	})
 }

@@ -502,9 +502,9 @@ func (s *State) log(r *trail.Record) {
 		attrs = append(attrs, slog.String("refused_rule", route.Rule(r.Stopped).String()))
 	}
 	for _, d := range r.Devices {
-		line := []any{slog.String("form", d.Gets), slog.String("rule", route.Rule(d.Reason).String())}
-		if d.Tag != "" {
-			line = append(line, slog.String("tag", d.Tag))
+		line := []any{slog.String("form", d.Form.String()), slog.String("rule", d.Rule.String())}
+		if d.Tag != route.NoTag {
+			line = append(line, slog.String("tag", d.Tag.String()))
 		}
 		attrs = append(attrs, slog.Group(d.Resource, line...))
 	}

@@ -2,20 +2,24 @@ package trail
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // Ring keeps the latest records. Its methods may be called concurrently; what it
 // takes from a caller it copies, so that no message is kept alive by it.
 type Ring struct {
+	list []atomic.Pointer[entry]
+
 	mu   sync.Mutex
-	size int
-	list []entry
 	next uint64 // the seq of the next record, from 1
 }
 
-// entry is a record with its texts copied out of the messages.
+// entry is a record with its texts copied out of the messages. It has a lock of
+// its own, so that devices that are written their messages don't wait for each
+// other.
 type entry struct {
+	mu     sync.Mutex
 	record Record
 	text   []byte // id, from, to, one behind the other
 	id     int    // where each ends
@@ -30,7 +34,10 @@ const (
 )
 
 // NewRing makes a ring of so many records.
-func NewRing(size int) *Ring { return &Ring{size: size, next: 1} }
+func NewRing(size int) *Ring { return &Ring{list: make([]atomic.Pointer[entry], size), next: 1} }
+
+// slot is where the record with the seq is, or was.
+func (r *Ring) slot(seq uint64) *atomic.Pointer[entry] { return &r.list[(seq-1)%uint64(len(r.list))] }
 
 // Ref names one device's line of a record that is in a ring, or was; 0 is none.
 type Ref uint64
@@ -47,13 +54,14 @@ func (r Ref) Line(n int) Ref {
 func (r *Ring) Add(rec *Record) Ref {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var e *entry
-	if len(r.list) < r.size {
-		r.list = append(r.list, entry{})
-		e = &r.list[len(r.list)-1]
-	} else {
-		e = &r.list[(r.next-1)%uint64(r.size)]
+	slot := r.slot(r.next)
+	e := slot.Load()
+	if e == nil {
+		e = &entry{}
+		slot.Store(e)
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	devices := append(e.record.Devices[:0], rec.Devices[:min(len(rec.Devices), maxDevices)]...)
 	e.record = *rec
 	e.record.Seq, e.record.Devices = r.next, devices
@@ -70,32 +78,31 @@ func (r *Ring) Add(rec *Record) Ref {
 
 // Written notes that a device was written its message.
 func (r *Ring) Written(ref Ref, at time.Time) {
-	if d := r.lock(ref); d != nil && d.Written.IsZero() {
-		d.Written = at
-	}
-	r.mu.Unlock()
+	r.mark(ref, func(d *Device) {
+		if d.Written.IsZero() {
+			d.Written = at
+		}
+	})
 }
 
 // Acked notes that a device acknowledged its message.
-func (r *Ring) Acked(ref Ref, at time.Time) {
-	if d := r.lock(ref); d != nil {
-		d.Acked = at
-	}
-	r.mu.Unlock()
-}
+func (r *Ring) Acked(ref Ref, at time.Time) { r.mark(ref, func(d *Device) { d.Acked = at }) }
 
-// lock finds the device's line, nil if its record has been overwritten.
-func (r *Ring) lock(ref Ref) *Device {
-	r.mu.Lock()
+// mark changes a device's line, if its record has not been overwritten.
+func (r *Ring) mark(ref Ref, change func(*Device)) {
 	seq, line := uint64(ref)/maxDevices, int(uint64(ref)%maxDevices)
-	if seq == 0 || seq >= r.next {
-		return nil
+	if seq == 0 {
+		return
 	}
-	e := &r.list[(seq-1)%uint64(r.size)]
-	if e.record.Seq != seq || line >= len(e.record.Devices) {
-		return nil
+	e := r.slot(seq).Load()
+	if e == nil {
+		return
 	}
-	return &e.record.Devices[line]
+	e.mu.Lock()
+	if e.record.Seq == seq && line < len(e.record.Devices) {
+		change(&e.record.Devices[line])
+	}
+	e.mu.Unlock()
 }
 
 // Query selects records of one account.
@@ -112,17 +119,25 @@ func (r *Ring) Find(q Query) []Record {
 	defer r.mu.Unlock()
 	var found []Record
 	for seq := r.next - 1; seq > q.After && seq+uint64(len(r.list)) >= r.next && (q.Last == 0 || len(found) < q.Last); seq-- {
-		e := &r.list[(seq-1)%uint64(r.size)]
-		if e.record.Account != q.Account || q.ID != "" && q.ID != e.record.ArchiveID && q.ID != string(e.text[:e.id]) {
-			continue
+		if rec, ok := r.slot(seq).Load().find(q); ok {
+			found = append(found, rec)
 		}
-		rec := e.record
-		rec.ID, rec.From, rec.To = string(e.text[:e.id]), string(e.text[e.id:e.from]), string(e.text[e.from:])
-		rec.Devices = append([]Device{}, rec.Devices...)
-		found = append(found, rec)
 	}
 	for i, j := 0, len(found)-1; i < j; i, j = i+1, j-1 {
 		found[i], found[j] = found[j], found[i]
 	}
 	return found
+}
+
+// find returns a copy of the record, if it matches.
+func (e *entry) find(q Query) (Record, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.record.Account != q.Account || q.ID != "" && q.ID != e.record.ArchiveID && q.ID != string(e.text[:e.id]) {
+		return Record{}, false
+	}
+	rec := e.record
+	rec.ID, rec.From, rec.To = string(e.text[:e.id]), string(e.text[e.id:e.from]), string(e.text[e.from:])
+	rec.Devices = append([]Device{}, rec.Devices...)
+	return rec, true
 }

@@ -81,12 +81,9 @@ func (r *Record) body(b *strings.Builder) {
 func (d *Device) text(since time.Time) string {
 	gets := [...]string{"gets nothing", "gets it directly", "gets it, addressed to the bare JID", "gets it as it was archived",
 		"gets a carbon copy of what was received", "gets a carbon copy of what was sent"}[d.Form]
-	s := fmt.Sprintf("%s (%s): %s — %v", show(d.Resource), d.Profile, gets, d.Reason)
-	switch d.Tag {
-	case route.TagIMNG.String():
-		s += fmt.Sprintf("; <im-ng/> is added — %v", Reason(route.RGW4))
-	case route.TagOld.String():
-		s += fmt.Sprintf("; <xmpp-1/> is added — %v", Reason(route.RGW3))
+	s := fmt.Sprintf("%s (%s): %s — %v", show(d.Resource), d.Profile, gets, Reason(d.Rule))
+	if d.Tag != route.NoTag {
+		s += fmt.Sprintf("; <%v/> is added — %v", d.Tag, Reason(d.Tag.Rule()))
 	}
 	switch {
 	case since.IsZero() || d.Form == route.Nothing:

@@ -44,14 +44,26 @@ type Record struct {
 
 // Device is what one session gets of a message.
 type Device struct {
-	Resource string     `json:"resource"`
-	Profile  string     `json:"profile"`
-	Form     route.Form `json:"-"`
-	Gets     string     `json:"gets"` // Form's name
-	Tag      string     `json:"tag,omitempty"`
-	Reason   Reason     `json:"rule"`
-	Written  time.Time  `json:"written,omitzero"`
-	Acked    time.Time  `json:"acknowledged,omitzero"` // by stream management
+	Resource string
+	Profile  route.Profile
+	Form     route.Form
+	Tag      route.Tag
+	Rule     route.Rule
+	Written  time.Time
+	Acked    time.Time // by stream management
+}
+
+// MarshalJSON writes the device for programs.
+func (d Device) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Resource string    `json:"resource"`
+		Profile  string    `json:"profile"`
+		Gets     string    `json:"gets"`
+		Tag      string    `json:"tag,omitempty"`
+		Rule     Reason    `json:"rule"`
+		Written  time.Time `json:"written,omitzero"`
+		Acked    time.Time `json:"acknowledged,omitzero"`
+	}{d.Resource, d.Profile.String(), d.Form.String(), d.Tag.String(), Reason(d.Rule), d.Written, d.Acked})
 }
 
 // Reason is a rule with its sentence.
@@ -79,8 +91,7 @@ func (s Side) String() string {
 	return [...]string{"recipient", "sender", "self"}[s]
 }
 
-// Fill puts a decision into the record; the devices' resources and profiles are
-// the caller's. Nothing is allocated if Devices has room.
+// Fill puts a decision into the record; the devices' resources are the caller's. Nothing is allocated if Devices has room.
 func (r *Record) Fill(f *route.Facts, d *route.Decision) {
 	r.Side, r.Type = Side(f.Side), f.Message.Type.String()
 	r.Intent, r.Because = d.Intent.String(), Reason(d.IntentRule)
@@ -90,6 +101,6 @@ func (r *Record) Fill(f *route.Facts, d *route.Decision) {
 	r.Error = [...]string{"", "service-unavailable", "not-acceptable", "bad-request"}[d.Reply]
 	r.Devices = r.Devices[:0]
 	for i, l := range d.Lines {
-		r.Devices = append(r.Devices, Device{Profile: f.Sessions[i].Profile.String(), Form: l.Form, Gets: l.Form.String(), Tag: l.Tag.String(), Reason: Reason(l.Rule)})
+		r.Devices = append(r.Devices, Device{Profile: f.Sessions[i].Profile, Form: l.Form, Tag: l.Tag, Rule: l.Rule})
 	}
 }
