@@ -9,26 +9,14 @@ import (
 	"testing"
 )
 
-// openQuestion is a case in which the server does something else than the model reads out of the routing page, and that
-// is known. When it is settled the row goes: a row that explains nothing any more is an error.
-type openQuestion struct {
-	rule, why string
-	is        func(m *message, at *device) bool
-	server    func(m *message, at *device, k key, want form) form // what there is instead
-}
-
-// openQuestions: there are none.
-func openQuestions() []openQuestion { return nil }
-
 // disagreements collects what server and model disagree on, one line for all messages that differ in the same way.
 type disagreements struct {
-	mu    sync.Mutex
-	seen  map[string]*disagreement
-	known map[string]int // by the rule of an open question
+	mu   sync.Mutex
+	seen map[string]*disagreement
 }
 
 func newDisagreements() *disagreements {
-	return &disagreements{seen: map[string]*disagreement{}, known: map[string]int{}}
+	return &disagreements{seen: map[string]*disagreement{}}
 }
 
 type disagreement struct {
@@ -38,16 +26,6 @@ type disagreement struct {
 
 // differ notes that a device got something else than the model says; an empty form is nothing.
 func (b *disagreements) differ(r *round, at *device, k key, got, want form) {
-	if m := r.sent[k.id]; m != nil {
-		for _, q := range openQuestions() {
-			if q.is(m, at) && q.server(m, at, k, want) == got {
-				b.mu.Lock()
-				defer b.mu.Unlock()
-				b.known[q.rule]++
-				return
-			}
-		}
-	}
 	b.note(r, at, k, got.String(), want.String())
 }
 
@@ -91,17 +69,8 @@ func (r *round) devices() string {
 // shown bounds the report: who has broken something wants the first lines, not a thousand.
 const shown = 60
 
-// report fails for disagreements, and for open questions that none are left of.
+// report fails for each way to disagree.
 func (b *disagreements) report(t *testing.T) {
-	for _, q := range openQuestions() {
-		if b.known[q.rule] == 0 {
-			t.Errorf("server and model agree on %s now: the open question is answered", q.rule)
-		}
-	}
-	b.reportAll(t)
-}
-
-func (b *disagreements) reportAll(t *testing.T) {
 	for i, line := range slices.Sorted(maps.Keys(b.seen)) {
 		if i == shown {
 			t.Errorf("and %d more ways to disagree", len(b.seen)-shown)
