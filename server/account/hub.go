@@ -41,6 +41,7 @@ type Config struct {
 	Features *feature.Set
 	Log      *slog.Logger
 	Now      func() time.Time
+	Tick     time.Duration // how often a loop looks for what is due; 0: each second
 	Rand     io.Reader
 	Limits   Limits
 	// Loops is how many loops share the accounts.

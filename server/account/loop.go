@@ -1,6 +1,7 @@
 package account
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -120,7 +121,7 @@ const (
 )
 
 func (l *loop) run(ctx context.Context) {
-	ticker := time.NewTicker(tickEvery)
+	ticker := time.NewTicker(cmp.Or(l.hub.cfg.Tick, tickEvery))
 	defer ticker.Stop()
 	ticks := 0
 	for {
