@@ -3,15 +3,18 @@ package trail
 import (
 	"sync"
 	"time"
+	"unsafe"
 )
 
 // Ring keeps the latest records. Its methods may be called concurrently; what it
 // takes from a caller it copies, so that no message is kept alive by it.
 type Ring struct {
-	mu   sync.Mutex
-	size int
-	list []entry
-	next uint64 // the seq of the next record, from 1
+	mu    sync.Mutex
+	size  int
+	list  []entry
+	first uint64 // the seq of the oldest record
+	next  uint64 // the seq of the next record, from 1
+	bytes int    // the sum of the entries' costs
 }
 
 // entry is a record with its texts copied out of the messages.
@@ -20,17 +23,20 @@ type entry struct {
 	text   []byte // id, from, to, one behind the other
 	id     int    // where each ends
 	from   int
+	cost   int // bytes that it keeps alive beside itself
 }
 
 // maxText bounds, in bytes, each of the texts of a record; longer ones are cut.
-// maxDevices bounds its devices.
+// maxDevices bounds its devices. maxBytes bounds all that a ring keeps alive
+// beside its entries: where records are large, it has fewer of them.
 const (
 	maxText    = 512
 	maxDevices = 64
+	maxBytes   = 16 << 20
 )
 
-// NewRing makes a ring of so many records.
-func NewRing(size int) *Ring { return &Ring{size: size, next: 1} }
+// NewRing makes a ring of so many records at most.
+func NewRing(size int) *Ring { return &Ring{size: size, first: 1, next: 1} }
 
 // Ref names one device's line of a record that is in a ring, or was; 0 is none.
 type Ref uint64
@@ -52,7 +58,9 @@ func (r *Ring) Add(rec *Record) Ref {
 		r.list = append(r.list, entry{})
 		e = &r.list[len(r.list)-1]
 	} else {
-		e = &r.list[(r.next-1)%uint64(r.size)]
+		e = r.at(r.next)
+		r.bytes -= e.cost
+		r.first = max(r.first, r.next-uint64(r.size)+1)
 	}
 	devices := append(e.record.Devices[:0], rec.Devices[:min(len(rec.Devices), maxDevices)]...)
 	e.record = *rec
@@ -63,10 +71,24 @@ func (r *Ring) Add(rec *Record) Ref {
 	e.from = len(e.text)
 	e.text = append(e.text, rec.To[:min(len(rec.To), maxText)]...)
 	e.record.ID, e.record.From, e.record.To = "", "", ""
+	e.cost = cap(e.text) + cap(devices)*int(unsafe.Sizeof(Device{}))
+	for i := range devices {
+		e.cost += len(devices[i].Resource)
+	}
+	r.bytes += e.cost
 	ref := Ref(r.next * maxDevices)
 	r.next++
+	for r.bytes > maxBytes { // one alone is far smaller
+		e := r.at(r.first)
+		r.bytes -= e.cost
+		*e = entry{}
+		r.first++
+	}
 	return ref
 }
+
+// at is the entry of a seq that is in the ring.
+func (r *Ring) at(seq uint64) *entry { return &r.list[(seq-1)%uint64(r.size)] }
 
 // Written notes that a device was written its message.
 func (r *Ring) Written(ref Ref, at time.Time) {
@@ -88,11 +110,11 @@ func (r *Ring) Acked(ref Ref, at time.Time) {
 func (r *Ring) lock(ref Ref) *Device {
 	r.mu.Lock()
 	seq, line := uint64(ref)/maxDevices, int(uint64(ref)%maxDevices)
-	if seq == 0 || seq >= r.next {
+	if seq < r.first || seq >= r.next {
 		return nil
 	}
-	e := &r.list[(seq-1)%uint64(r.size)]
-	if e.record.Seq != seq || line >= len(e.record.Devices) {
+	e := r.at(seq)
+	if line >= len(e.record.Devices) {
 		return nil
 	}
 	return &e.record.Devices[line]
@@ -111,8 +133,8 @@ func (r *Ring) Find(q Query) []Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var found []Record
-	for seq := r.next - 1; seq > q.After && seq+uint64(len(r.list)) >= r.next && (q.Last == 0 || len(found) < q.Last); seq-- {
-		e := &r.list[(seq-1)%uint64(r.size)]
+	for seq := r.next - 1; seq > q.After && seq >= r.first && (q.Last == 0 || len(found) < q.Last); seq-- {
+		e := r.at(seq)
 		if e.record.Account != q.Account || q.ID != "" && q.ID != e.record.ArchiveID && q.ID != string(e.text[:e.id]) {
 			continue
 		}
