@@ -335,6 +335,7 @@ func (k *checker) checkComponents() {
 }
 
 func (k *checker) checkPorts() {
+	const restart = "start it again with this configuration, or give this command the flags and the file that the server has"
 	for _, l := range k.c.Listeners() {
 		if l.Address == config.Off {
 			k.add(fine, l.Key, "off", "")
@@ -354,13 +355,13 @@ func (k *checker) checkPorts() {
 		case err != nil && other == "":
 			k.add(failure, l.Key, err.Error(), "stop what listens there (\"ss -ltnp\" shows it), or choose another address")
 		case err != nil:
-			k.add(warning, l.Key, fmt.Sprintf("the running server has %s for %s", l.Address, other), "restart it to use this configuration")
+			k.add(warning, l.Key, fmt.Sprintf("the running server has %s for %s", l.Address, other), restart)
 		case k.server == nil || held != "" && portOf(l.Address) == "0":
 			k.add(fine, l.Key, l.Address+" is free", "")
 		case held == "":
-			k.add(warning, l.Key, "the running server does not listen on "+l.Address, "restart it to use this configuration")
+			k.add(warning, l.Key, "the running server does not listen on "+l.Address, restart)
 		default:
-			k.add(warning, l.Key, fmt.Sprintf("the running server listens on %s, not on %s", held, l.Address), "restart it to use this configuration")
+			k.add(warning, l.Key, fmt.Sprintf("the running server listens on %s, not on %s", held, l.Address), restart)
 		}
 	}
 }

@@ -148,6 +148,9 @@ func (p *program) follow(ctx context.Context, c config.Config, args map[string]s
 				}
 			}
 		case len(records) > 0 || first:
+			if !first {
+				result.Text = "\n" + result.Text
+			}
 			if _, err := fmt.Fprint(p.stdout, result.Text); err != nil {
 				return err
 			}

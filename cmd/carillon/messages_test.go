@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bufio"
+	"context"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -60,4 +63,55 @@ func TestExplainAndTrace(t *testing.T) {
 		t.Errorf("explaining left a trace: %s", got)
 	}
 	refuse(t, "--last", "", "trace", "juliet@localhost", "--data", data, "--last", "0")
+}
+
+// TestTraceFollow: what happens later is told once, a block for each message.
+func TestTraceFollow(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	s := startServer(t, data, "--set", "auth.plain=true")
+	for _, name := range []string{"romeo", "juliet"} {
+		must(t, "secret\n", "user", "add", name+"@localhost", "--password-stdin", "--data", data)
+	}
+	x := logIn(t, s.addrs["c2s_tls"], "romeo", "secret")
+	defer x.Close()
+	send := func(id string) {
+		t.Helper()
+		exchange(t, x, "<message to='juliet@localhost' type='chat' id='"+id+"'><body>secret words</body></message><iq type='get' id='p"+id+"' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>",
+			"id='p"+id+"'")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	out, in := io.Pipe()
+	code := make(chan int, 1)
+	go func() {
+		p := &program{stdin: os.Stdin, stdout: in, stderr: io.Discard, name: "carillon"}
+		code <- p.run(ctx, []string{"trace", "juliet@localhost", "--follow", "--data", data})
+		in.Close()
+	}()
+	var seen strings.Builder
+	lines := bufio.NewScanner(out)
+	until := func(want string) {
+		t.Helper()
+		for lines.Scan() {
+			seen.WriteString(lines.Text() + "\n")
+			if strings.Contains(lines.Text(), want) {
+				return
+			}
+		}
+		t.Fatalf("no %q in\n%s", want, &seen)
+	}
+	until("nothing is known")
+	send("m1")
+	until("id m1")
+	until("can be claimed")
+	send("m2")
+	until("id m2")
+	until("can be claimed")
+	cancel()
+	for lines.Scan() {
+		seen.WriteString(lines.Text() + "\n")
+	}
+	if c := <-code; c != 0 || strings.Count(seen.String(), "id m") != 2 || strings.Count(seen.String(), "\n\n") != 2 || strings.Contains(seen.String(), "secret") {
+		t.Errorf("code %d:\n%s", c, &seen)
+	}
 }

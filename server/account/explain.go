@@ -2,6 +2,7 @@ package account
 
 import (
 	"context"
+	"time"
 
 	"carillon.im/jid"
 	"carillon.im/server/route"
@@ -29,7 +30,7 @@ func (h *Hub) Explain(ctx context.Context, st *stanza.Stanza, p route.Profile) (
 			s.describe(&r, st, s.consider(facts(s)), 0, fx.now)
 			return r
 		})
-		r.ArchiveID = "" // it has none yet
+		r.At, r.ArchiveID = time.Time{}, "" // it didn't happen
 		e.Sides = append(e.Sides, r)
 		return r.Stopped != 0, err
 	}

@@ -163,6 +163,9 @@ func trace(_ context.Context, h *Host, args map[string]string) (Result, error) {
 	answer := Trace{Records: found, Next: q.After}
 	var b strings.Builder
 	for i := range found {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
 		b.WriteString(found[i].Text())
 		answer.Next = found[i].Seq
 	}

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 )
 
 // Ring keeps the latest records. Its methods may be called concurrently; what it
@@ -11,8 +12,10 @@ import (
 type Ring struct {
 	list []atomic.Pointer[entry]
 
-	mu   sync.Mutex
-	next uint64 // the seq of the next record, from 1
+	mu    sync.Mutex
+	first uint64 // the seq of the oldest record
+	next  uint64 // the seq of the next record, from 1
+	bytes int    // the sum of the entries' costs
 }
 
 // entry is a record with its texts copied out of the messages. It has a lock of
@@ -24,17 +27,22 @@ type entry struct {
 	text   []byte // id, from, to, one behind the other
 	id     int    // where each ends
 	from   int
+	cost   int // bytes that it keeps alive beside itself; Ring.mu guards it
 }
 
 // maxText bounds, in bytes, each of the texts of a record; longer ones are cut.
-// maxDevices bounds its devices.
+// maxDevices bounds its devices. maxBytes bounds all that a ring keeps alive
+// beside its entries: where records are large, it has fewer of them.
 const (
 	maxText    = 512
 	maxDevices = 64
+	maxBytes   = 16 << 20
 )
 
-// NewRing makes a ring of so many records.
-func NewRing(size int) *Ring { return &Ring{list: make([]atomic.Pointer[entry], size), next: 1} }
+// NewRing makes a ring of so many records at most.
+func NewRing(size int) *Ring {
+	return &Ring{list: make([]atomic.Pointer[entry], size), first: 1, next: 1}
+}
 
 // slot is where the record with the seq is, or was.
 func (r *Ring) slot(seq uint64) *atomic.Pointer[entry] { return &r.list[(seq-1)%uint64(len(r.list))] }
@@ -59,21 +67,37 @@ func (r *Ring) Add(rec *Record) Ref {
 	if e == nil {
 		e = &entry{}
 		slot.Store(e)
+	} else { // the ring's oldest
+		r.bytes -= e.cost
+		r.first++
 	}
+	r.bytes += e.fill(rec, r.next)
+	ref := Ref(r.next * maxDevices)
+	r.next++
+	for ; r.bytes > maxBytes; r.first++ { // one alone is far smaller
+		r.bytes -= r.slot(r.first).Swap(nil).cost
+	}
+	return ref
+}
+
+// fill makes the entry a copy of the record and returns its cost.
+func (e *entry) fill(rec *Record, seq uint64) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	devices := append(e.record.Devices[:0], rec.Devices[:min(len(rec.Devices), maxDevices)]...)
 	e.record = *rec
-	e.record.Seq, e.record.Devices = r.next, devices
+	e.record.Seq, e.record.Devices = seq, devices
 	e.text = append(e.text[:0], rec.ID[:min(len(rec.ID), maxText)]...)
 	e.id = len(e.text)
 	e.text = append(e.text, rec.From[:min(len(rec.From), maxText)]...)
 	e.from = len(e.text)
 	e.text = append(e.text, rec.To[:min(len(rec.To), maxText)]...)
 	e.record.ID, e.record.From, e.record.To = "", "", ""
-	ref := Ref(r.next * maxDevices)
-	r.next++
-	return ref
+	e.cost = cap(e.text) + cap(devices)*int(unsafe.Sizeof(Device{}))
+	for i := range devices {
+		e.cost += len(devices[i].Resource)
+	}
+	return e.cost
 }
 
 // Written notes that a device was written its message.
@@ -118,7 +142,7 @@ func (r *Ring) Find(q Query) []Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var found []Record
-	for seq := r.next - 1; seq > q.After && seq+uint64(len(r.list)) >= r.next && (q.Last == 0 || len(found) < q.Last); seq-- {
+	for seq := r.next - 1; seq > q.After && seq >= r.first && (q.Last == 0 || len(found) < q.Last); seq-- {
 		if rec, ok := r.slot(seq).Load().find(q); ok {
 			found = append(found, rec)
 		}

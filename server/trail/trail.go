@@ -18,8 +18,8 @@ import (
 // Record is one account's side of one message.
 type Record struct {
 	Seq       uint64    `json:"seq,omitempty"` // rising; 0 if it didn't happen
-	At        time.Time `json:"at"`
-	Account   string    `json:"account"` // bare JID
+	At        time.Time `json:"at,omitzero"`   // zero if it didn't happen
+	Account   string    `json:"account"`       // bare JID
 	Side      Side      `json:"side"`
 	ID        string    `json:"id,omitempty"`         // the message's own
 	ArchiveID string    `json:"archive_id,omitempty"` // in the account's archive

@@ -107,6 +107,38 @@ func TestRingIsBounded(t *testing.T) {
 			t.Errorf("%+v: %d", q.Query, n)
 		}
 	}
+	// In bytes: the records of accounts with many devices push out more of the others.
+	ring = NewRing(8192)
+	large := sample(0)
+	large.Devices = make([]Device, maxDevices)
+	for i := range large.Devices {
+		large.Devices[i].Resource = strings.Repeat("r", 1023)
+	}
+	for range 3 {
+		for i := range 2000 {
+			large.ID = fmt.Sprint("m", i)
+			refs = append(refs, ring.Add(&large))
+		}
+		sum := 0
+		for i := range ring.list {
+			if e := ring.list[i].Load(); e != nil {
+				sum += e.cost
+			}
+		}
+		if n := len(ring.Find(Query{Account: "juliet@localhost"})); sum > maxBytes || sum != ring.bytes || n < 100 || n > maxBytes/(1023*maxDevices) {
+			t.Errorf("%d records of %d bytes, counted as %d", n, sum, ring.bytes)
+		}
+	}
+	for _, ref := range refs {
+		ring.Acked(ref, at) // also those that are gone
+	}
+	small := sample(1)
+	for range 10000 {
+		ring.Add(&small)
+	}
+	if n := len(ring.Find(Query{Account: "juliet@localhost"})); n != 8192 {
+		t.Errorf("%d small records", n)
+	}
 	if ring := NewRing(4); len(ring.Find(Query{})) != 0 {
 		t.Error("an empty ring has records")
 	}
