@@ -489,7 +489,13 @@ func (s *State) describe(r *trail.Record, st *stanza.Stanza, d *route.Decision, 
 	if d.Archive {
 		r.ArchiveID = id.String()
 	}
-	r.From, r.To = st.From.String(), st.To.String()
+	r.From, r.To, r.Condition = st.From.String(), st.To.String(), ""
+	if st.Type == stanza.TypeError {
+		if e := st.ParseError(); e != nil {
+			c, _ := stanza.ParseCondition(string(e.Condition)) // not what a peer made up
+			r.Condition = string(c)
+		}
+	}
 	r.Fill(&s.facts, d)
 	for i := range r.Devices {
 		r.Devices[i].Resource = s.sessions[i].jid.Resource()
