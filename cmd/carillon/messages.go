@@ -155,10 +155,7 @@ func (p *program) follow(ctx context.Context, c config.Config, args map[string]s
 				return err
 			}
 		}
-		args["after"] = strconv.FormatUint(uint64(max(next, 1)), 10)
-		if next == 0 {
-			delete(args, "after")
-		}
+		args["after"] = strconv.FormatUint(uint64(next), 10)
 		select {
 		case <-time.After(followEvery):
 		case <-ctx.Done():

@@ -60,7 +60,7 @@ func TestExplainAndTrace(t *testing.T) {
 		"--from romeo@localhost --to juliet@localhost --profile x": "a profile is",
 		"--from romeo@localhost --to juliet@localhost --type x":    "a message's type is",
 		"--from romeo@localhost --to juliet@localhost /dev/null":   "is empty",
-		"--from romeo@localhost --to juliet@localhost " + request:  "this is an <iq/>",
+		"--from romeo@localhost --to juliet@localhost " + request:  "it is <iq/>",
 		"--from rome@localhost --to juliet@localhost":              "there is no account rome@localhost",
 	} {
 		refuse(t, want, "", append([]string{"explain", "--data", data}, strings.Fields(args)...)...)
@@ -127,5 +127,9 @@ func TestTraceFollow(t *testing.T) {
 	}
 	if c := <-code; c != 0 || strings.Count(seen.String(), "id m") != 2 || strings.Count(seen.String(), "\n\n") != 2 || strings.Contains(seen.String(), "secret") {
 		t.Errorf("code %d:\n%s", c, &seen)
+	}
+	s.stop()
+	if n := strings.Count(s.log.String(), "call=trace"); n != 1 {
+		t.Errorf("who follows is in the log %d times", n)
 	}
 }

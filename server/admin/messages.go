@@ -51,7 +51,8 @@ func messageCalls() []Call {
 				{Name: "id", Help: "a message's id, or its id in the archive", Optional: true},
 				{Name: "after", Help: "only what came behind this record", Optional: true},
 			},
-			run: trace,
+			Again: "after",
+			run:   trace,
 		},
 	}
 }
@@ -89,7 +90,7 @@ func explainedMessage(args map[string]string) (*stanza.Stanza, error) {
 		return nil, fmt.Errorf("the message: %w", err)
 	}
 	if el.Local() != stanza.Message.String() {
-		return nil, fmt.Errorf("this is an <%s/>, and only what becomes of a <message/> can be explained", el.Local())
+		return nil, fmt.Errorf("it is <%s/>, and only what becomes of a <message/> can be explained", el.Local())
 	}
 	st, err := stanza.Parse(el)
 	if err != nil {
@@ -170,7 +171,7 @@ func trace(ctx context.Context, h *Host, args map[string]string) (Result, error)
 		b.WriteString(found[i].Text())
 		answer.Next = found[i].Seq
 	}
-	if len(found) == 0 && q.After == 0 {
+	if len(found) == 0 && args["after"] == "" {
 		b.WriteString(h.whyNothing(ctx, bare, q.ID) + "\n")
 	}
 	return Result{Text: b.String(), Data: answer}, nil
