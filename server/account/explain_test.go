@@ -161,6 +161,26 @@ func TestExplainOutside(t *testing.T) {
 	}
 }
 
+// TestExplainKnowsTheDevice: a session that is there sends as what it is, whatever profile is given; one that isn't as the profile given.
+func TestExplainKnowsTheDevice(t *testing.T) {
+	w := newWorld(t, "alice bob")
+	w.befriend("alice", "bob")
+	w.profile("alice/new online", route.V2)
+	w.profile("alice/old online", route.NG)
+	w.bind("bob/b online")
+	for _, tc := range []struct {
+		from string
+		p    route.Profile
+		want string
+	}{{"new", route.NG, "R-INT-4"}, {"old", route.V2, "R-INT-9"}, {"gone", route.V2, "R-INT-4"}, {"gone", route.Classic, "R-INT-9"}} {
+		st := stanza.Build(stanza.Message, "chat", "", jid.MustParse(alice+"/"+tc.from), jid.MustParse(bob+"/b"), "<body>x</body>")
+		e, err := w.hub.Explain(context.Background(), st, tc.p)
+		if err != nil || len(e.Sides) != 2 || !strings.Contains(e.Text(), tc.want) {
+			t.Errorf("%s, %v: no %s in\n%s%v", tc.from, tc.p, tc.want, e.Text(), err)
+		}
+	}
+}
+
 // TestTraceOfErrors: the record of an error says which it is, if RFC 6120 knows it.
 func TestTraceOfErrors(t *testing.T) {
 	w, o := newBorder(t, "bob")
