@@ -268,7 +268,7 @@ type Config struct {
 	Upgrades    Upgrades  // nil: no keys are asked for
 
 	// TokenLife is how long tokens are valid, 0 for three weeks; one is replaced upon
-	// use when it is older than TokenAge, 0 for a day.
+	// use when it is older than TokenAge, 0 for a day, or a quarter of a shorter life.
 	TokenLife, TokenAge time.Duration
 
 	// Sync offers XMPP 2.0's session request.

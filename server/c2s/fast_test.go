@@ -106,6 +106,28 @@ func TestFast(t *testing.T) {
 	})
 }
 
+// Tokens that live for less than four days are replaced sooner: who comes every day never needs the password again.
+func TestTokenLife(t *testing.T) {
+	short := func(c *Config) { withClients(c); c.TokenLife = 24 * time.Hour }
+	in(t, short, func(t *testing.T, w *world) {
+		token := w.token(t, sasl.HTSHA256None, "alice", phone)
+		if d := time.Until(token.Expiry); d > 24*time.Hour || d < 23*time.Hour {
+			t.Error(d)
+		}
+		for day := range 3 {
+			time.Sleep(23 * time.Hour)
+			u, welcome := w.welcomed(t, sasl.HTSHA256None, "alice", token.Token, by(phone, 1))
+			u.close()
+			if welcome.Token == nil {
+				t.Fatal("not replaced on day", day+1)
+			}
+			token = *welcome.Token
+		}
+		time.Sleep(24 * time.Hour)
+		w.refused(t, sasl.HTSHA256None, "alice", token.Token, by(phone, 1), sasl.CredentialsExpired)
+	})
+}
+
 // A failure and the next attempt fit one stream: the client falls back to the
 // password (XEP-0484 4.1).
 func TestFastFallsBack(t *testing.T) {
