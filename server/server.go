@@ -113,7 +113,7 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 	}
 	users := &accounts{server: s}
 	s.caps = caps.New(caps.Options{})
-	declared := features(cfg, s.store, s.caps, users, opt.Release, opt.Now)
+	declared := features(cfg, s.store, s.caps, users, &devices{s}, opt.Release, opt.Now)
 	if s.set, err = feature.NewSet(declared...); err != nil {
 		return nil, err
 	}

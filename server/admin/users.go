@@ -152,7 +152,7 @@ func userPasswd(ctx context.Context, h *Host, args map[string]string) (Result, e
 	if err != nil {
 		return Result{}, err
 	}
-	if err := h.Store.SetKeys(ctx, bare, keys); err != nil {
+	if err := h.Store.SetKeys(ctx, bare, keys, ""); err != nil {
 		return Result{}, accountError(bare, "changing the password of", err)
 	}
 	return Result{Text: fmt.Sprintf("password of %s changed; devices that are connected stay connected\n", bare)}, nil

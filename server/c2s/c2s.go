@@ -76,9 +76,12 @@ type BindRequest struct {
 	Conn      string // the connection's id, for logs
 	Address   netip.AddrPort
 
+	// Client is the id of the user agent, whose other sessions end; "" if it named none
+	// (XEP-0388 2.3.1).
+	Client string
+
 	// Of Bind 2 (XEP-0386); zero in the classic way.
 	Inline   bool                // it is Bind 2: what is kept offline comes from the archive
-	Client   string              // the id of the user agent, whose other sessions end; "" if it has none
 	Profile  Profile             // from the beginning; Synced if there is a Session
 	Inactive bool                // XEP-0352, from the beginning
 	Session  *xep.SessionRequest // XMPP 2.0's request, nil for none; only with Config.Sync
@@ -100,6 +103,7 @@ type ResumeRequest struct {
 	Account   jid.JID // bare
 	ID        string  // given by EnableSM
 	H         uint32  // stanzas that the client has handled
+	Client    string  // as BindRequest.Client: the session must not be another's
 	Transport Transport
 	Conn      string
 	Address   netip.AddrPort
@@ -153,8 +157,11 @@ type Clients interface {
 	// never used. The one in use stays valid until the new one is used.
 	IssueToken(ctx context.Context, bare jid.JID, client string, t Token) error
 
-	// ClientSeen notes a login of a client. It comes before the IssueToken of the same
-	// login.
+	// ClientSeen notes a login of a client, and the session that it has got, in that
+	// order: whoever revokes its access later finds the session there. It comes before
+	// the IssueToken of the same login. For a login with a token it returns
+	// ErrTokenUsed if the client's access was revoked meanwhile, and nil only once
+	// that is sure; else it may return before anything is on disk.
 	ClientSeen(ctx context.Context, bare jid.JID, seen Client) error
 }
 

@@ -26,6 +26,7 @@ type accountCreate struct {
 type keysSet struct {
 	jid  jid.JID
 	keys []sasl.Keys
+	by   string
 }
 
 type accountDisable struct {
@@ -51,7 +52,7 @@ type secretPut struct {
 type probe struct{}
 
 func (o accountCreate) size() int  { return opOverhead * (1 + len(o.keys)) }
-func (o keysSet) size() int        { return opOverhead * (1 + len(o.keys)) }
+func (o keysSet) size() int        { return opOverhead*(1+len(o.keys)) + len(o.by) }
 func (o accountDisable) size() int { return opOverhead }
 func (o accountRemove) size() int  { return opOverhead }
 func (o removalDone) size() int    { return opOverhead }
@@ -93,6 +94,9 @@ func (o keysSet) exec(t *tx) error {
 		return err
 	}
 	if err := t.run(qTokensDel, id); err != nil {
+		return err
+	}
+	if err := t.run(qClientsKnow, id, o.by); err != nil {
 		return err
 	}
 	return putKeys(t, id, o.keys)
@@ -143,9 +147,10 @@ func (s *Store) CreateAccount(ctx context.Context, bare jid.JID, keys []sasl.Key
 	return id, nil
 }
 
-// SetKeys replaces all keys of an account, and makes its tokens invalid: its password changed. ErrNotFound.
-func (s *Store) SetKeys(ctx context.Context, bare jid.JID, keys []sasl.Keys) error {
-	return s.Commit(ctx, keysSet{jid: bare, keys: keys})
+// SetKeys replaces all keys of an account, and makes its tokens invalid: its password changed. by is the id of the client that chose it, which from
+// then on is the only one that knows it; "" if none did. ErrNotFound.
+func (s *Store) SetKeys(ctx context.Context, bare jid.JID, keys []sasl.Keys, by string) error {
+	return s.Commit(ctx, keysSet{jid: bare, keys: keys, by: by})
 }
 
 // SetDisabled locks an account out, so that Keys does not find it, or lets it in again. ErrNotFound.

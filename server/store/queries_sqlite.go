@@ -73,6 +73,9 @@ const (
 		software = coalesce(nullif(?3, ''), software), device = coalesce(nullif(?4, ''), device), address = coalesce(nullif(?5, ''), address),
 		sasl2 = CASE WHEN ?6 = '' THEN sasl2 ELSE ?7 END, mechanism = coalesce(nullif(?6, ''), mechanism), password = max(password, ?8),
 		tag = coalesce(nullif(?9, ''), tag), resource = coalesce(nullif(?10, ''), resource), last_seen = max(last_seen, ?11)`
+	qClientHas = `SELECT 1 FROM client WHERE account = ?1 AND id = ?2`
+	// A new password: only ?2 knows it.
+	qClientsKnow = `UPDATE client SET password = id = ?2 WHERE account = ?1`
 	qClientCount = `SELECT count(*) FROM client WHERE account = ?`
 	// Deletes all but ?4 of an account's clients besides ?2: at ?3, those with a token and the last seen stay.
 	qClientCut = `DELETE FROM client WHERE account = ?1 AND id IN (SELECT id FROM client c WHERE account = ?1 AND id <> ?2 ORDER BY
