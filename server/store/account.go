@@ -219,6 +219,21 @@ func (c *conn) each(query string, fn func(*sqlite.Stmt) error, args ...any) erro
 	}
 }
 
+// Account returns what is known of an account itself. ErrNotFound.
+func (s *Store) Account(ctx context.Context, bare jid.JID) (AccountInfo, error) {
+	var a AccountInfo
+	err := s.read(ctx, func(c *conn) error {
+		return c.each(qAccountGet, func(r *sqlite.Stmt) (err error) {
+			a, err = readAccount(r)
+			return err
+		}, bare.String())
+	})
+	if err == nil && a.ID == 0 {
+		err = ErrNotFound
+	}
+	return a, err
+}
+
 // accountsPage is how many accounts Accounts reads at a time.
 const accountsPage = 500
 

@@ -63,7 +63,8 @@ type ClientCursor struct {
 	UpTo    ArchiveID
 }
 
-// ClientForget deletes what is known of a client, with its tokens and its saved sessions, if there is any.
+// ClientForget deletes what is known of a client, with its tokens, if there is any. The time of its saved sessions is over from then on: they can't be
+// resumed, and their owner ends them as any, now or at the next start, so that what they are owed finds its way.
 type ClientForget struct {
 	Account AccountID
 	ID      string
@@ -156,7 +157,7 @@ func (o ClientForget) exec(t *tx) error {
 	if err := t.run(qClientDel, o.Account, o.ID); err != nil {
 		return err
 	}
-	return t.run(qSavedDelOf, o.Account, o.ID)
+	return t.run(qSavedEndOf, o.Account, o.ID)
 }
 
 func (o TokenPut) exec(t *tx) error {

@@ -99,7 +99,7 @@ const (
 		resource = ?3, client = ?4, ends = ?5, window = ?6, handled = ?7, acked = ?8, sent = ?9, up_to = ?10, state = ?11, bytes = ?12`
 	qSavedCount = `SELECT count(*) FROM resumable WHERE account = ?`
 	qSavedDel   = `DELETE FROM resumable WHERE account = ?1 AND key = ?2`
-	qSavedDelOf = `DELETE FROM resumable WHERE account = ?1 AND client = ?2`
+	qSavedEndOf = `UPDATE resumable SET ends = 1 WHERE account = ?1 AND client = ?2`
 	qSavedStart = `UPDATE resumable SET ends = ?1 + window WHERE ends = 0`
 	qQueueDel   = `DELETE FROM resumable_queue WHERE account = ?1 AND key = ?2`
 	qQueuePut   = `INSERT INTO resumable_queue (account, key, n, entry, tag, stanza) VALUES (?, ?, ?, ?, ?, ?)`
@@ -154,6 +154,7 @@ const (
 	qRemovalAll  = `SELECT account FROM removal ORDER BY account`
 	qAccountsAll = `SELECT id, jid, created, disabled FROM account WHERE jid > ?1 ORDER BY jid LIMIT ?3`
 	qAccountsOf  = `SELECT id, jid, created, disabled FROM account WHERE domain = ?2 AND jid > ?1 ORDER BY jid LIMIT ?3`
+	qAccountGet  = `SELECT id, jid, created, disabled FROM account WHERE jid = ?1`
 	qDomains     = `SELECT domain, count(*) FROM account GROUP BY domain`
 	// Accounts above ?1 with archive entries up to ?2, at most ?3.
 	qPurgeable = `SELECT id FROM account a WHERE id > ?1 AND (SELECT min(id) FROM archive WHERE account = a.id) <= ?2 ORDER BY id LIMIT ?3`

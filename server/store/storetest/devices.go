@@ -70,7 +70,7 @@ func clients(t *testing.T, open Open) {
 		wantError(t, "id", s.Commit(ctx, store.ClientSeen{Account: a, ID: id, At: day}), store.ErrInvalid)
 	}
 
-	// Forgetting takes tokens and saved sessions along, of this client of this account.
+	// Forgetting takes tokens along, and ends saved sessions, of this client of this account.
 	key := store.NewResumeKey("s1")
 	for _, account := range []store.AccountID{a, b} {
 		commit(t, s, store.TokenPut{Account: account, Client: "phone", Token: token("t", day)},
@@ -84,9 +84,12 @@ func clients(t *testing.T, open Open) {
 	wantError(t, "its tokens", err, store.ErrNotFound)
 	_, _, err = s.Tokens(ctx, jid.MustParse("b@x.example"), "phone")
 	want(t, "tokens of another account", err, nil)
-	for account, n := range map[store.AccountID]int{a: 1, b: 2} {
+	for account, over := range map[store.AccountID]string{a: "phone", b: ""} {
 		sessions, err := s.SessionsOf(ctx, account)
-		want(t, "sessions", []any{len(sessions), err}, []any{n, nil})
+		want(t, "sessions", []any{len(sessions), err}, []any{2, nil})
+		for _, x := range sessions {
+			want(t, "the session's time is over", !x.Ends.IsZero() && x.Ends.Before(day.AddDate(-10, 0, 0)), over != "" && x.Client == over)
+		}
 	}
 	want(t, "removing an account", s.RemoveAccount(ctx, jid.MustParse("b@x.example")), nil)
 	list, err = s.Clients(ctx, b)
