@@ -99,6 +99,7 @@ func core() feature.Feature {
 			{XEP: "0440", Version: "1.0.0"},
 			{XEP: "0474", Version: "0.5.0"},
 			{XEP: "0478", Version: "0.2.0"},
+			{XEP: "0480", Version: "0.2.0", Note: "SCRAM-SHA-256 and SCRAM-SHA-512"},
 			{XEP: "0484", Version: "0.2.0"},
 			{XEP: "0509", Version: "0.2.0"},
 		},

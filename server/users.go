@@ -118,6 +118,16 @@ func (a *accounts) Keys(ctx context.Context, bare jid.JID, h sasl.Hash) (sasl.Ke
 	return keys, err
 }
 
+// AddKeys implements c2s.Upgrades. Keys that came to be there meanwhile stay: another
+// device was faster, or the password has changed.
+func (a *accounts) AddKeys(ctx context.Context, bare jid.JID, keys sasl.Keys) error {
+	err := a.server.store.AddKeys(ctx, bare, keys)
+	if errors.Is(err, store.ErrExists) {
+		return nil
+	}
+	return err
+}
+
 // Create implements register.Accounts.
 func (a *accounts) Create(ctx context.Context, bare jid.JID, password string) error {
 	keys, err := a.derive(password)

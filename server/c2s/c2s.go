@@ -133,7 +133,8 @@ type Credentials interface {
 
 // Upgrades takes keys that clients were asked for (XEP-0480).
 type Upgrades interface {
-	// AddKeys gives an account keys for a hash that it has none for.
+	// AddKeys gives an account keys for a hash that it has none for. They are of
+	// whatever the client hashed: that it is the password, it alone knows.
 	AddKeys(ctx context.Context, bare jid.JID, k sasl.Keys) error
 }
 

@@ -29,6 +29,11 @@ type keysSet struct {
 	by   string
 }
 
+type keysAdd struct {
+	jid  jid.JID
+	keys sasl.Keys
+}
+
 type accountDisable struct {
 	jid      jid.JID
 	disabled bool
@@ -53,6 +58,7 @@ type probe struct{}
 
 func (o accountCreate) size() int  { return opOverhead * (1 + len(o.keys)) }
 func (o keysSet) size() int        { return opOverhead*(1+len(o.keys)) + len(o.by) }
+func (o keysAdd) size() int        { return opOverhead }
 func (o accountDisable) size() int { return opOverhead }
 func (o accountRemove) size() int  { return opOverhead }
 func (o removalDone) size() int    { return opOverhead }
@@ -100,6 +106,14 @@ func (o keysSet) exec(t *tx) error {
 		return err
 	}
 	return putKeys(t, id, o.keys)
+}
+
+func (o keysAdd) exec(t *tx) error {
+	id, err := t.find(o.jid)
+	if err != nil {
+		return err
+	}
+	return putKeys(t, id, []sasl.Keys{o.keys})
 }
 
 func (o accountDisable) exec(t *tx) error {
@@ -151,6 +165,12 @@ func (s *Store) CreateAccount(ctx context.Context, bare jid.JID, keys []sasl.Key
 // then on is the only one that knows it; "" if none did. ErrNotFound.
 func (s *Store) SetKeys(ctx context.Context, bare jid.JID, keys []sasl.Keys, by string) error {
 	return s.Commit(ctx, keysSet{jid: bare, keys: keys, by: by})
+}
+
+// AddKeys adds the keys of one more hash to an account's; its password stays what it is, and so do its tokens. ErrExists if it has keys of that hash,
+// ErrNotFound.
+func (s *Store) AddKeys(ctx context.Context, bare jid.JID, keys sasl.Keys) error {
+	return s.Commit(ctx, keysAdd{jid: bare, keys: keys})
 }
 
 // SetDisabled locks an account out, so that Keys does not find it, or lets it in again. ErrNotFound.
