@@ -438,6 +438,59 @@ func exchange(t *testing.T, x net.Conn, send, until string) string {
 	return string(got)
 }
 
+// TestDevices: a client is seen and ended while the server runs and while it doesn't.
+func TestDevices(t *testing.T) {
+	const phone, laptop = "d4565fa7-4d72-4749-b3d3-740edbf87770", "e4565fa7-4d72-4749-b3d3-740edbf87771"
+	data := filepath.Join(t.TempDir(), "data")
+	s := startServer(t, data, "--set", "auth.plain=true")
+	must(t, "secret\n", "user", "add", "romeo@localhost", "--data", data, "--password-stdin")
+	logInAs := func(addr, client string) net.Conn {
+		x, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"xmpp-client"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		x.SetDeadline(time.Now().Add(20 * time.Second))
+		exchange(t, x, "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='localhost' version='1.0'>"+
+			"<authenticate xmlns='urn:xmpp:sasl:2' mechanism='PLAIN'><initial-response>"+base64.StdEncoding.EncodeToString([]byte("\x00romeo\x00secret"))+
+			"</initial-response><user-agent id='"+client+"'><software>Rabbit</software></user-agent><bind xmlns='urn:xmpp:bind:0'>"+
+			"<enable xmlns='urn:xmpp:sm:3' resume='true'/></bind></authenticate>", "</success>")
+		return x
+	}
+	devices := func() (d admin.Devices) {
+		t.Helper()
+		if err := json.Unmarshal([]byte(must(t, "", "user", "devices", "romeo@localhost", "--data", data, "--json")), &d); err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	x, y := logInAs(s.addrs["c2s_tls"], phone), logInAs(s.addrs["c2s_tls"], laptop)
+	defer y.Close()
+	if d := devices(); len(d.Clients) != 2 || d.Clients[0].State != "connected" || d.Clients[0].Software != "Rabbit" || len(d.Sessions) != 2 || d.Sessions[0].Client == "" {
+		t.Errorf("%+v", d)
+	}
+	refuse(t, "no client", "", "user", "devices", "romeo@localhost", "--data", data, "--end", "tablet")
+	if got := must(t, "", "user", "devices", "romeo@localhost", "--data", data, "--end", phone); !strings.Contains(got, phone+" of romeo@localhost ended") {
+		t.Error(got)
+	}
+	if rest, err := io.ReadAll(x); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) || !strings.Contains(string(rest), "not-authorized") {
+		t.Errorf("%s %v", rest, err)
+	}
+	x.Close()
+	if code := s.stop(); code != 0 {
+		t.Errorf("code %d: %s", code, s.log)
+	}
+	if d := devices(); len(d.Clients) != 1 || d.Clients[0].ID != laptop || d.Clients[0].State != "away" {
+		t.Errorf("%+v", d)
+	}
+	must(t, "", "user", "devices", "romeo@localhost", "--data", data, "--end", laptop[:8])
+	if d := devices(); len(d.Clients) != 0 {
+		t.Errorf("%+v", d)
+	}
+	if got := must(t, "", "user", "devices", "--help"); !strings.Contains(got, "--end ID") || !strings.Contains(got, "carillon user devices romeo@localhost --end") {
+		t.Error(got)
+	}
+}
+
 func TestCheck(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	args := []string{"check", "--data", data, "--c2s", "127.0.0.1:0", "--c2s-tls", "127.0.0.1:0", "--http", "off"}

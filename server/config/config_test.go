@@ -164,6 +164,7 @@ func TestCheck(t *testing.T) {
 		{"log level", func(c *Config) { c.LogLevel = "all" }, `log_level: "all" is none of error, warn`},
 		{"log format", func(c *Config) { c.LogFormat = "xml" }, "log_format: "},
 		{"archive", func(c *Config) { c.Archive.Default = "sometimes" }, "archive.default: "},
+		{"token days", func(c *Config) { c.Auth.TokenDays = 0 }, "auth.token_days: 0 is too small: at least 1"},
 		{"iterations", func(c *Config) { c.Auth.Iterations = 1 }, "auth.iterations: 1 is too small: at least 4096"},
 		{"stanza below the RFC's floor", func(c *Config) { c.Limits.StanzaBytesUnauthenticated = 9999 }, "limits.stanza_bytes_unauthenticated: "},
 		{"outbox below a stanza", func(c *Config) { c.Limits.StanzaBytes = 2 << 20 }, "limits.outbox_bytes: "},
