@@ -184,26 +184,30 @@ func (p *program) welcome(c config.Config, addrs map[string]string, certs []cert
 			fmt.Fprintf(&b, "  %-12s %s, until %s\n", "certificate", i.Cert, i.NotAfter.Format("2006-01-02"))
 		}
 	}
-	login := "Log in with any XMPP client as one of them"
 	if accounts {
-		fmt.Fprintf(&b, "\nThere are accounts; to see which, in another terminal:\n  %s user list%s\n", p.name, flags)
+		// Who starts it again knows the rest.
+		fmt.Fprintf(&b, "\nThere are accounts: \"%s user list%s\" shows them.\n", p.name, flags)
 	} else {
-		name := "romeo@" + c.Domains[0]
-		login = "Then log in with any XMPP client as " + name
-		fmt.Fprintf(&b, "\nMake an account, in another terminal:\n  %s user add %s%s\n", p.name, name, flags)
+		p.firstSteps(&b, c, portOf(addrs["c2s"]), flags, selfSigned)
 	}
-	if port := portOf(addrs["c2s"]); port != "" {
-		b.WriteString(login)
+	b.WriteString("Ctrl-C stops the server.\n")
+	return b.String()
+}
+
+// firstSteps says how to make an account and log in. port is where clients connect, "" if there is none for STARTTLS.
+func (p *program) firstSteps(b *strings.Builder, c config.Config, port, flags string, selfSigned bool) {
+	name := "romeo@" + c.Domains[0]
+	fmt.Fprintf(b, "\nMake an account, in another terminal:\n  %s user add %s%s\n", p.name, name, flags)
+	if port != "" {
+		fmt.Fprintf(b, "Then log in with any XMPP client as %s", name)
 		if c.Domains[0] != "localhost" || port != "5222" {
-			fmt.Fprintf(&b, " (server: this machine, port %s)", port)
+			fmt.Fprintf(b, " (server: this machine, port %s)", port)
 		}
 		b.WriteString(".\n")
 	}
 	if selfSigned {
 		b.WriteString("Clients will ask whether to trust the certificate: compare the fingerprint.\n")
 	}
-	b.WriteString("Ctrl-C stops the server.\n")
-	return b.String()
 }
 
 // haveAccounts reports whether there is an account under one of the server's domains.
