@@ -95,6 +95,13 @@ func startServer(t *testing.T, data string, args ...string) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { stdin.Close() })
+	return startServerAt(t, stdin, data, args...)
+}
+
+// startServerAt is startServer with another standard input.
+func startServerAt(t *testing.T, stdin *os.File, data string, args ...string) *running {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	out, in := io.Pipe()
 	s := &running{log: &bytes.Buffer{}}
@@ -109,7 +116,6 @@ func startServer(t *testing.T, data string, args ...string) *running {
 	s.wait = func() int {
 		if stopped < 0 {
 			stopped = <-code
-			stdin.Close()
 		}
 		return stopped
 	}

@@ -55,7 +55,8 @@ func (p *program) serve(ctx context.Context, c config.Config, o *options) error 
 	ended := make(chan struct{})
 	defer close(ended)
 	var started atomic.Pointer[server.Server]
-	go p.watchSignals(signals, ended, &started, stop, log)
+	// Asked now: of a terminal that is gone, nobody could tell that it was one.
+	go watchSignals(signals, term.IsTerminal(int(p.stdin.Fd())), ended, &started, stop, log)
 
 	s, err := server.New(ctx, c, log)
 	if err != nil {
@@ -79,16 +80,16 @@ func (p *program) serve(ctx context.Context, c config.Config, o *options) error 
 	return nil
 }
 
-// watchSignals stops the server at the first signal and the process at the second. SIGHUP reads the certificates again.
-func (p *program) watchSignals(signals <-chan os.Signal, ended <-chan struct{}, started *atomic.Pointer[server.Server], stop func(), log *slog.Logger) {
+// watchSignals stops the server at the first signal and the process at the second. SIGHUP reads the certificates again; at a terminal it says that the
+// terminal was closed, which takes its programs with it.
+func watchSignals(signals <-chan os.Signal, atTerminal bool, ended <-chan struct{}, started *atomic.Pointer[server.Server], stop func(), log *slog.Logger) {
 	stopping := false
 	for {
 		select {
 		case <-ended:
 			return
 		case sig := <-signals:
-			// A terminal that is closed takes its programs with it; elsewhere SIGHUP asks to read files again.
-			if sig == syscall.SIGHUP && !term.IsTerminal(int(p.stdin.Fd())) {
+			if sig == syscall.SIGHUP && !atTerminal {
 				log.Info("SIGHUP: reading certificates again; a changed configuration needs a restart")
 				if s := started.Load(); s != nil {
 					_ = s.ReloadCertificates() // logged there
