@@ -198,3 +198,26 @@ func TestSentIsBounded(t *testing.T) {
 		t.Errorf("%d messages are remembered, and not the latest", len(l.list))
 	}
 }
+
+// TestIdleAccountsAreForgotten: an account without sessions stays in memory only as long as few others do.
+func TestIdleAccountsAreForgotten(t *testing.T) {
+	w := newWorld(t, "alice bob carol dave", func(c *Config) { c.Loops, c.Limits.IdleAccounts = 1, 2 })
+	w.bind("alice/a")
+	for _, name := range []string{"bob", "carol", "dave"} {
+		w.state(name, func(*State) {})
+	}
+	loaded := make(chan [2]int, 1)
+	w.hub.everywhere(func(l *loop) {
+		before := len(l.states)
+		l.sweep()
+		loaded <- [2]int{before, len(l.states)}
+	})
+	if got := <-loaded; got != [2]int{4, 2} {
+		t.Errorf("accounts in memory before and after: %v", got)
+	}
+	here := 0
+	w.state("alice", func(s *State) { here = len(s.sessions) })
+	if here != 1 {
+		t.Error("an account with a session was forgotten")
+	}
+}
