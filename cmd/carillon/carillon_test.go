@@ -15,10 +15,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"carillon.im/server"
 	"carillon.im/server/admin"
@@ -95,6 +98,13 @@ func startServer(t *testing.T, data string, args ...string) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { stdin.Close() })
+	return startServerAt(t, stdin, data, args...)
+}
+
+// startServerAt is startServer with another standard input.
+func startServerAt(t *testing.T, stdin *os.File, data string, args ...string) *running {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	out, in := io.Pipe()
 	s := &running{log: &bytes.Buffer{}}
@@ -109,7 +119,6 @@ func startServer(t *testing.T, data string, args ...string) *running {
 	s.wait = func() int {
 		if stopped < 0 {
 			stopped = <-code
-			stdin.Close()
 		}
 		return stopped
 	}
@@ -273,8 +282,10 @@ func TestUserErrors(t *testing.T) {
 	} {
 		refuse(t, tt.want, tt.input, tt.args...)
 	}
-	if _, _, stderr := carillon(t, "\n", "user", "add", "romeo@localhost", "--data", data, "--password-stdin"); strings.Contains(stderr, "sasl") {
-		t.Errorf("a package's name: %s", stderr)
+	for password, address := range map[string]string{"\n": "romeo@localhost", "x": "ro meo@localhost"} {
+		if _, _, stderr := carillon(t, password, "user", "add", address, "--data", data, "--password-stdin"); strings.Contains(stderr, "sasl") || strings.Contains(stderr, "jid:") {
+			t.Errorf("a package's name: %s", stderr)
+		}
 	}
 	if code, stdout, stderr := carillon(t, "", "user", "add", "romeo@localhost", "hunter2"); strings.Contains(stdout+stderr, "hunter2") || code != 1 {
 		t.Errorf("a password is repeated: %s%s", stdout, stderr)
@@ -298,6 +309,40 @@ func TestConfigFile(t *testing.T) {
 	}
 	// A flag overrides the file.
 	must(t, "x", "user", "add", "romeo@example.org", "--config", file, "--data", filepath.Join(dir, "data"), "--domain", "example.org", "--password-stdin")
+}
+
+// TestFlags: what scripts give as flags can be written into the file as well, and a flag overrides it.
+func TestFlags(t *testing.T) {
+	flags := []string{"--data", "x", "--domain", "a.test", "--domain", "b.test", "--c2s", ":1", "--c2s-tls", "off", "--http", ":2", "--cert", "c", "--key", "k",
+		"--log-level", "debug", "--log-format", "json"}
+	const same = "data = 'x'\ndomains = ['a.test', 'b.test']\nc2s = ':1'\nc2s_tls = 'off'\nhttp = ':2'\ncert = 'c'\nkey = 'k'\nlog_level = 'debug'\nlog_format = 'json'\n"
+	const other = "data = 'y'\ndomains = ['c.test']\nc2s = ':3'\nc2s_tls = ':4'\nhttp = 'off'\ncert = 'd'\nkey = 'l'\nlog_level = 'error'\nlog_format = 'text'\n"
+	load := func(text string, flags []string) config.Config {
+		t.Helper()
+		file := filepath.Join(t.TempDir(), "carillon.toml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cmd := &cobra.Command{}
+		o := addOptions(cmd, true)
+		if err := cmd.ParseFlags(append([]string{"--config", file}, flags...)); err != nil {
+			t.Fatal(err)
+		}
+		c, err := o.load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	want := load(same, nil)
+	if reflect.DeepEqual(want, load(other, nil)) {
+		t.Error("the file has no effect")
+	}
+	for name, text := range map[string]string{"no file": "", "another file": other} {
+		if got := load(text, flags); !reflect.DeepEqual(got, want) {
+			t.Errorf("flags with %s give %+v, the file %+v", name, got, want)
+		}
+	}
 }
 
 func TestServe(t *testing.T) {
@@ -354,7 +399,8 @@ func TestServe(t *testing.T) {
 
 	// The same data, a second time.
 	again := startServer(t, data)
-	if !strings.Contains(again.welcome, "There are accounts") || strings.Contains(again.welcome, "Make an account") {
+	if !strings.Contains(again.welcome, "There are accounts") || strings.Contains(again.welcome, "Make an account") ||
+		strings.Count(again.welcome, "\n") > strings.Count(s.welcome, "\n")-3 {
 		t.Errorf("the welcome of a server with accounts:\n%s", again.welcome)
 	}
 	if fingerprint := s.welcome[strings.Index(s.welcome, "SHA-256"):][:120]; !strings.Contains(again.welcome, fingerprint) {

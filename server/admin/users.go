@@ -267,6 +267,9 @@ func printable(s string) string {
 // parseAccount reads the address of an account.
 func parseAccount(s string) (jid.JID, error) {
 	j, err := jid.Parse(s)
+	if wrong, ok := errors.AsType[*jid.Error](err); ok {
+		return jid.JID{}, fmt.Errorf("%q is no address: its %s %s", s, wrong.Part, wrong.Reason)
+	}
 	if err != nil {
 		return jid.JID{}, fmt.Errorf("%q is no address: %w", s, err)
 	}

@@ -55,6 +55,7 @@ func TestParseErrors(t *testing.T) {
 		{"dotted", "limits.stanza_byte = 1\n", `f:1: unknown key "limits.stanza_byte": did you mean "limits.stanza_bytes"?`},
 		{"wrong table", "[storage]\nresume_seconds = 1\n", `f:2: unknown key "storage.resume_seconds": did you mean "limits.resume_seconds"?`},
 		{"wrong table name", "[limit]\ndepth = 1\n", `f:1: unknown key "limit"`},
+		{"table", "\n[auht]\nplain = true\n", `f:2: unknown key "auht": did you mean "auth"?`},
 		{"far", "\n\n\npreposterous = 1\n", `f:4: unknown key "preposterous" ("carillon config" prints all there are)`},
 		{"two", "domain = 'a'\ndate = 'b'\n", "f:1: unknown key \"domain\": did you mean \"domains\"?\nf:2: unknown key \"date\": did you mean \"data\"?"},
 		{"below certificates", "[certificates.\"a.example\"]\ncret = 'x'\n", `f:2: unknown key "certificates.a.example.cret"`},
