@@ -52,6 +52,8 @@ type Call struct {
 	Args    []Arg
 	// Confirm is a question to put to a person at a terminal before the call is made, with one %s for the first argument. Empty: no question.
 	Confirm string
+	// Again names the argument that only those give who made the call before and make it every moment: such calls would fill the log.
+	Again string
 	// Creates tells that the call makes sense on a data folder that doesn't exist yet.
 	Creates bool
 
@@ -111,7 +113,11 @@ func (h *Host) Call(ctx context.Context, name string, args map[string]string) (R
 	if err != nil {
 		log.Warn("admin call failed", "error", err)
 	} else {
-		log.Info("admin call")
+		level := slog.LevelInfo
+		if c.Again != "" && args[c.Again] != "" {
+			level = slog.LevelDebug
+		}
+		log.Log(ctx, level, "admin call")
 	}
 	return result, err
 }

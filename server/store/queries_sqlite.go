@@ -48,10 +48,11 @@ const (
 	qAccountID      = `SELECT id FROM account WHERE jid = ?`
 	qAccountDisable = `UPDATE account SET disabled = ?2 WHERE id = ?1`
 	qAccountDel     = `DELETE FROM account WHERE id = ?`
-	// Contacts of account ?1, whose address is ?2, lose what they have of it. Who they are is read from its own side.
+	// Contacts of account ?1, whose address is ?2, lose what they have of it. Who they are is read from its own side;
+	// who has approved it without being asked is in the index roster_approved alone.
 	qPeers       = `a.jid IN (SELECT contact FROM roster WHERE account = ?1 UNION SELECT sender FROM request WHERE account = ?1)`
 	qPeersListed = `SELECT a.id FROM account a CROSS JOIN roster r ON r.account = a.id AND r.contact = ?2
-		WHERE (r.subscription <> 'none' OR r.ask OR r.approved) AND ` + qPeers
+		WHERE (r.subscription <> 'none' OR r.ask) AND ` + qPeers + ` UNION SELECT account FROM roster WHERE contact = ?2 AND approved`
 	qPeersVersion = `UPDATE account SET roster_version = roster_version + 1 WHERE id IN (` + qPeersListed + `)`
 	qPeersCut     = `UPDATE roster SET subscription = 'none', ask = 0, approved = 0, version = (SELECT roster_version FROM account WHERE id = roster.account)
 		WHERE contact = ?2 AND account IN (` + qPeersListed + `)`
