@@ -99,6 +99,10 @@ interop-needs:
 crash: ## kill -9 under load, KILLS times: nothing acknowledged is lost
 	CARILLON_CRASH_KILLS=$(KILLS) $(GO) test -count=1 -v -timeout 60m ./test/crash
 
+.PHONY: flights
+flights: ## round trips and time until a device is up to date, beside Prosody and ejabberd (Debian packages prosody, ejabberd; root)
+	CARILLON_FLIGHTS=1 $(GO) test -count=1 -v -timeout 10m -run 'TestTable' ./test/flights
+
 .PHONY: bench
 bench: ## Go benchmarks with allocations, BENCH=pattern
 	@grep -rlE '^func Benchmark' --include='*_test.go' . | xargs -n1 dirname | sort -u | \
