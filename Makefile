@@ -108,6 +108,10 @@ bench: ## Go benchmarks with allocations, BENCH=pattern
 	@grep -rlE '^func Benchmark' --include='*_test.go' . | xargs -n1 dirname | sort -u | \
 		xargs $(GO) test -run '^$$' -bench '$(BENCH)' -benchmem
 
+.PHONY: catchup
+catchup: ## one device catches up with 100,000 messages: rows/s, the server's memory, what others notice (Linux)
+	CARILLON_CATCHUP=100000 $(GO) test -count=1 -v -timeout 10m -run 'TestCatchUp' ./test/bench
+
 .PHONY: bench-peers
 bench-peers: ## Prosody, ejabberd and carillon side by side (test/bench)
 	test/bench/run.sh $(SERVERS)
