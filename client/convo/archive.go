@@ -11,6 +11,7 @@ type query struct {
 	conversation jid.JID // of a page back
 	back         bool
 	anchor       *item // before which a page back goes; nil: the end
+	end          int64 // where the end was when it was asked for
 	limited      bool  // back only as far as something known
 	results      []*item
 }
@@ -36,25 +37,32 @@ func (e *Engine) ask(q *query) {
 // beginCatchup asks for what was missed: behind the cursor, or the newest page
 // of an archive that is new to this device.
 func (e *Engine) beginCatchup(streamed bool) {
-	if e.catchup == nil && !e.account.Behind {
-		for _, c := range e.convs {
-			c.rec.Caught = 1
-			if last := c.last(); last != nil {
-				c.rec.Caught = last.Pos
-			}
-			c.recordDirty = true
-			e.touch(c, 0)
-		}
-	}
-	for _, c := range e.convs {
-		c.chain = nil
-	}
+	behind := e.account.Behind && e.Cursor() != ""
 	e.account.Behind = true
 	e.catchup = &catchup{streamed: streamed}
 	e.record = true
+	for _, c := range e.inOrder() {
+		c.begun, c.chain = 1, nil
+		if last := c.last(); last != nil {
+			c.begun = last.Pos
+		}
+		if !behind {
+			e.caughtUpTo(c)
+		}
+	}
 	if !streamed {
 		e.nextPage()
 	}
+}
+
+// caughtUpTo makes the beginning of the session the place behind which the
+// catch-up's results go, and marks what an unfinished one has left open.
+func (e *Engine) caughtUpTo(c *conversation) {
+	if c.rec.Caught > 1 {
+		e.markGap(c)
+	}
+	c.rec.Caught = c.begun
+	e.saveRecord(c)
 }
 
 func (e *Engine) nextPage() {
@@ -83,7 +91,7 @@ func (e *Engine) endCatchup(missing bool) {
 		c.chain = nil
 	}
 	e.record = true
-	e.resendLost()
+	e.resendLost(!missing)
 }
 
 // markGap marks that something is missing behind what was known.
@@ -142,6 +150,10 @@ func (e *Engine) queryDone(done QueryDone) {
 	case done.Failed && done.Unknown && q.After != "":
 		// The archive has forgotten the place: begin with the newest page.
 		delete(e.account.Cursors, e.cfg.Account.String())
+		for _, c := range e.inOrder() {
+			c.chain = nil
+			e.caughtUpTo(c)
+		}
 		e.nextPage()
 		e.catchup.pages = -1
 	case done.Failed:
@@ -158,9 +170,9 @@ func (e *Engine) queryDone(done QueryDone) {
 }
 
 // page asks for older messages of a conversation: in the store, then in the
-// archive.
+// archive. A conversation that isn't known may be in either.
 func (e *Engine) page(p Page) {
-	c := e.convs[p.Conversation]
+	c := e.open(p.Conversation)
 	if c == nil || c.paging != "" || c.loading {
 		return
 	}
@@ -168,8 +180,13 @@ func (e *Engine) page(p Page) {
 	if anchor == nil && len(c.items) > 0 {
 		anchor = c.items[0]
 	}
-	if c.more && (anchor == nil || anchor == c.items[0] && !anchor.Gap) {
-		before := pendingPos
+	if p.Newest && c.rec.GapNext {
+		anchor = nil
+	} else {
+		p.Newest = false
+	}
+	if c.more && !p.Newest && (anchor == nil || anchor == c.items[0] && !anchor.Gap) {
+		before := WaitingPos
 		if anchor != nil {
 			before = anchor.Pos
 		}
@@ -178,12 +195,15 @@ func (e *Engine) page(p Page) {
 		e.do(LoadHistory{Conversation: c.rec.JID, Before: before, Max: e.lim.Page})
 		return
 	}
-	if !e.online || !e.pageable(c) || c.rec.Complete && (anchor == nil || !anchor.Gap) {
+	if !e.online || !e.pageable(c) || c.rec.Complete && !p.Newest && (anchor == nil || !anchor.Gap) {
 		return
 	}
 	by := e.cfg.Account
 	q := &query{conversation: c.rec.JID, back: true, anchor: anchor}
 	q.Query = Query{By: by, With: c.rec.JID, Last: true, Max: e.lim.Page}
+	if last := c.last(); last != nil {
+		q.end = last.Pos
+	}
 	if c.rec.Room {
 		q.By, q.With = c.rec.JID, jid.JID{}
 	}
@@ -201,7 +221,7 @@ func (e *Engine) page(p Page) {
 
 func anchorPos(it *item) int64 {
 	if it == nil {
-		return pendingPos
+		return WaitingPos
 	}
 	return it.Pos
 }

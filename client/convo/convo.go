@@ -87,6 +87,8 @@ const (
 	maxHolders = 8
 	maxTyping  = 16
 	maxQueries = 64
+	// maxWaiting bounds the own entries of one conversation that wait.
+	maxWaiting = 1000
 )
 
 // Engine is the state of one account's conversations on one device. It isn't
@@ -105,7 +107,8 @@ type Engine struct {
 	account  Account
 	convs    map[jid.JID]*conversation
 	archived map[ArchiveID]place
-	total    int // entries in memory
+	total    int  // entries in memory
+	forgot   bool // conversations that the store may know were dropped
 	contacts map[jid.JID]Contact
 	rooms    map[jid.JID]*Room
 	devices  []Device

@@ -9,6 +9,7 @@ import (
 	"carillon.im/jid"
 	"carillon.im/stanza"
 	"carillon.im/xmltree"
+	"pgregory.net/rapid"
 )
 
 var (
@@ -192,3 +193,15 @@ func TestConversation(t *testing.T) {
 		r.want(bob, "hello hi bye")
 	}
 }
+
+var limits = xmltree.Limits{}
+
+// fatal lets a rapid test use a run.
+type fatal struct {
+	testing.TB
+	t *rapid.T
+}
+
+func (f fatal) Helper()                        {}
+func (f fatal) Fatal(args ...any)              { f.t.Fatal(args...) }
+func (f fatal) Fatalf(format string, a ...any) { f.t.Fatalf(format, a...) }

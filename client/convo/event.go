@@ -151,10 +151,12 @@ type (
 		State        ChatState
 	}
 	// Page asks for older messages: before an entry (one with Gap, say), or with
-	// zero before the oldest.
+	// zero before the oldest. Newest asks for the end instead: where
+	// View.GapAtEnd says that something is missing there.
 	Page struct {
 		Conversation jid.JID
 		Before       EntryID
+		Newest       bool
 	}
 )
 

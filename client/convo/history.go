@@ -10,12 +10,11 @@ import (
 
 // Positions. A new entry stands where its id says, far behind all older ones,
 // so that what turns up later between them finds room, and so that it is behind
-// what only the store has; own entries that wait stand behind pendingPos.
+// what only the store has; own entries that wait stand behind WaitingPos.
 const (
-	firstPos   = int64(1) << 40
-	farStep    = int64(1) << 28
-	nearStep   = int64(1) << 12
-	pendingPos = int64(1) << 62
+	firstPos = int64(1) << 40
+	farStep  = int64(1) << 28
+	nearStep = int64(1) << 12
 )
 
 // item is an entry in memory: as stored, with what is said about it.
@@ -47,6 +46,7 @@ type conversation struct {
 	more    bool // the store has older entries
 	loading bool
 	paging  string // the query that pages back; "" for none
+	begun   int64  // position of the last entry when the session began; 1 for none
 	chain   *item  // the last result of the catch-up that is under way
 
 	lock     lock
@@ -71,12 +71,13 @@ func (e *Engine) conversation(j jid.JID, room bool) *conversation {
 	if len(e.convs) >= e.lim.Conversations {
 		e.forgetConversation()
 	}
-	c := e.newConversation(Record{JID: j, Room: room})
+	c := e.newConversation(Record{JID: detach(j), Room: room})
+	c.more = e.forgot
 	if contact, ok := e.contacts[j]; ok {
 		c.rec.Name, c.rec.Trusted = contact.Name, contact.Trusted
 	}
 	if e.catchup != nil {
-		c.rec.Caught = 1 // all of it is behind what was known
+		c.rec.Caught, c.begun = 1, 1 // all of it is behind what was known
 	}
 	return c
 }
@@ -106,6 +107,7 @@ func (e *Engine) forgetConversation() {
 	for _, it := range oldest.items {
 		e.unindex(oldest, it)
 	}
+	e.forgot = true
 	e.total -= len(oldest.items)
 	delete(e.convs, oldest.rec.JID)
 	e.dirty = slices.DeleteFunc(e.dirty, func(c *conversation) bool { return c == oldest })
@@ -222,7 +224,7 @@ func (e *Engine) renumber(c *conversation) {
 	for i, it := range c.items {
 		old[i] = it.Pos
 	}
-	for _, pos := range [...]*int64{&c.rec.Read, &c.rec.Displayed, &c.rec.Caught, &c.notified} {
+	for _, pos := range [...]*int64{&c.rec.Read, &c.rec.Displayed, &c.rec.Caught, &c.begun, &c.notified} {
 		if i := sort.Search(len(old), func(i int) bool { return old[i] > *pos }); i > 0 {
 			*pos = low + int64(i-1)*step
 		}

@@ -27,7 +27,13 @@ func (s *Memory) Load(tail int) (Snapshot, error) {
 	defer s.mu.Unlock()
 	snap := Snapshot{Account: s.account}
 	for j, rec := range s.records {
-		entries, more := s.before(j, 1<<63-1, tail)
+		entries, more := s.before(j, WaitingPos, tail)
+		for _, en := range s.entries[j] {
+			if en.Pos >= WaitingPos {
+				entries = append(entries, en)
+			}
+		}
+		slices.SortFunc(entries, func(a, b Entry) int { return compare(a.Pos, b.Pos) })
 		snap.Conversations = append(snap.Conversations, Stored{Record: rec, Entries: entries, More: more})
 	}
 	slices.SortFunc(snap.Conversations, func(a, b Stored) int { return b.Record.Changed.Compare(a.Record.Changed) })

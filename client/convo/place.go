@@ -100,14 +100,16 @@ func (e *Engine) settle(q *query, done QueryDone) {
 	}
 	next := q.anchor
 	if next == nil || !c.holds(next) {
-		// There was nothing: what is there now and not in the page is newer.
-		next = nil
-		for _, it := range c.items {
+		next = nil // the end, as it was: what came since and isn't in the page is behind it
+		for _, it := range c.items[c.index(q.end+1):] {
 			if !slices.Contains(q.results, it) {
 				next = it
 				break
 			}
 		}
+	}
+	if q.anchor == nil && next != nil && next.Gap {
+		q.anchor = next // which has taken the mark over
 	}
 	closed := done.Complete
 	for _, it := range slices.Backward(q.results) {
@@ -143,12 +145,16 @@ func (e *Engine) settle(q *query, done QueryDone) {
 // gap moves the mark of missing messages to where the page ended, or takes it
 // off where nothing is missing any more.
 func (e *Engine) gap(c *conversation, q *query, oldest *item, closed bool) {
-	had := q.anchor != nil && q.anchor.Gap
-	if q.anchor != nil && q.anchor.Gap && (closed || oldest != q.anchor) {
+	switch {
+	case q.anchor != nil && q.anchor.Gap && (closed || oldest != q.anchor):
 		q.anchor.Gap = false
 		e.save(c, q.anchor)
+	case q.anchor == nil && c.rec.GapNext && (closed || oldest != nil):
+		c.rec.GapNext = false
+	default:
+		return
 	}
-	if had && !closed && oldest != nil && oldest != q.anchor && oldest != c.items[0] {
+	if !closed && oldest != nil && oldest != c.items[0] {
 		oldest.Gap = true
 		e.save(c, oldest)
 	}

@@ -170,9 +170,13 @@ func wireThread(it *item) string {
 	return it.Thread
 }
 
-// write makes an own entry, and sends it if it can be sent.
+// write makes an own entry, and sends it if it can be sent. It does nothing where
+// nothing would be said, or too much waits already.
 func (e *Engine) write(c *conversation, en Entry) {
 	if en.RefID == "" && en.Kind != Text || en.Kind == Text && en.Body == "" && en.Subject == "" {
+		return
+	}
+	if len(c.pending) >= maxWaiting {
 		return
 	}
 	switch {
@@ -188,7 +192,7 @@ func (e *Engine) write(c *conversation, en Entry) {
 	it.Own, it.From, it.At, it.Delivery = true, e.ownIn(c), e.now, Pending
 	it.MessageID = e.cfg.NewID()
 	it.OriginID = it.MessageID
-	it.Pos = pendingPos + int64(it.ID)
+	it.Pos = WaitingPos + int64(it.ID)
 	c.pending = append(c.pending, it)
 	e.register(c, it)
 	e.refer(c, it)
@@ -217,7 +221,7 @@ func (e *Engine) transmit(c *conversation, it *item) {
 func (e *Engine) resend(c *conversation, it *item) {
 	if !slices.Contains(c.pending, it) {
 		e.remove(c, it)
-		it.Pos = pendingPos + int64(it.ID)
+		it.Pos = WaitingPos + int64(it.ID)
 		c.pending = append(c.pending, it)
 	}
 	it.Delivery, it.Error = Pending, ""

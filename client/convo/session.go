@@ -39,7 +39,7 @@ func (e *Engine) connected(ev Connected) {
 		e.beginCatchup(ev.Catchup)
 	default:
 		e.catchup = nil
-		e.resendLost()
+		e.resendLost(false)
 	}
 	e.sendWaiting()
 }
@@ -87,15 +87,15 @@ func (e *Engine) sendWaiting() {
 }
 
 // resendLost is called when the archive has told what it has: what an earlier
-// session had and the archive hasn't is lost. Without an archive nobody knows,
-// and the person decides.
-func (e *Engine) resendLost() {
+// session had and the archive hasn't is lost. Without an archive, or where it
+// hasn't told everything, nobody knows, and the person decides.
+func (e *Engine) resendLost(told bool) {
 	e.claimAgain()
 	for _, c := range e.inOrder() {
 		for _, it := range slices.Clone(c.pending) {
 			switch {
 			case it.stream == 0 || it.stream == e.stream || it.Delivery == Failed:
-			case it.Delivery == Pending && e.session.Facts.Archive:
+			case it.Delivery == Pending && told:
 				e.transmit(c, it)
 			case it.Delivery == Pending:
 				it.Delivery, it.Error = Failed, ""

@@ -60,6 +60,7 @@ func (e *Engine) Conversation(j jid.JID, limit int) (v View, ok bool) {
 	v.Summary = e.summary(c)
 	v.Current, v.Paging = c.rec.Thread, c.loading || c.paging != ""
 	v.More = c.more || e.online && e.pageable(c) && !c.rec.Complete
+	v.GapAtEnd = c.rec.GapNext
 	if to := e.address(c, "chat"); to != c.rec.JID {
 		v.LockedTo = to
 	}
@@ -128,7 +129,7 @@ func (e *Engine) load(c *conversation, entries []Entry) {
 			continue
 		}
 		it := &item{Entry: en, stream: e.stream}
-		if en.Pos >= pendingPos {
+		if en.Pos >= WaitingPos {
 			if en.Delivery == Pending {
 				it.stream = -1 // some earlier session had it, or none
 			}
@@ -156,7 +157,7 @@ func (e *Engine) load(c *conversation, entries []Entry) {
 		}
 		e.refer(c, it)
 		if it.Kind == Text {
-			if it.Pos < pendingPos {
+			if it.Pos < WaitingPos {
 				e.threaded(c, it)
 			}
 			e.ownership(c, it)

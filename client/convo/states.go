@@ -170,7 +170,7 @@ func (e *Engine) reached(c *conversation, it *item, displayed bool) {
 		it.Delivered, it.Displayed = true, it.Displayed || displayed
 		e.save(c, it)
 	}
-	if displayed && it.Pos > c.rec.Displayed && it.Pos < pendingPos {
+	if displayed && it.Pos > c.rec.Displayed && it.Pos < WaitingPos {
 		c.rec.Displayed = it.Pos
 		c.changedAll = true
 		e.saveRecord(c)
@@ -317,7 +317,7 @@ func (e *Engine) displayedElsewhere(event xmltree.Element) {
 }
 
 func (e *Engine) readUpTo(c *conversation, it *item) {
-	if it != nil && it.Pos > c.rec.Read && it.Pos < pendingPos {
+	if it != nil && it.Pos > c.rec.Read && it.Pos < WaitingPos {
 		c.rec.Read = it.Pos
 		e.saveRecord(c)
 	}

@@ -6,13 +6,16 @@ import (
 	"carillon.im/jid"
 )
 
+// WaitingPos is the least position of own entries that wait for their place.
+const WaitingPos = int64(1) << 62
+
 // Store keeps one account's history over restarts. The engine never calls it:
 // who runs the engine loads a Snapshot for New and does Persist and
 // LoadHistory. Its methods may be called concurrently. The contract is in
 // storetest.
 type Store interface {
 	// Load reads what New needs: the conversations, each with its newest tail
-	// entries, and all else.
+	// entries and all that wait (WaitingPos), and all else.
 	Load(tail int) (Snapshot, error)
 	// History reads at most max entries of a conversation before a position,
 	// oldest first, and whether there are still older ones.

@@ -31,6 +31,7 @@ type View struct {
 	// bare one (XEP-0296).
 	LockedTo jid.JID
 	More     bool // older messages are to be had: Page
+	GapAtEnd bool // messages may be missing behind the newest: Page with Newest
 	Paging   bool // and have been asked for
 	// Holders are the own devices that wrote or claimed something here lately,
 	// the latest first.
