@@ -10,10 +10,12 @@ type query struct {
 	Query
 	conversation jid.JID // of a page back
 	back         bool
-	anchor       *item // before which a page back goes; nil: the end
-	end          int64 // where the end was when it was asked for
-	limited      bool  // back only as far as something known
-	results      []*item
+	anchor       *item     // before which a page back goes; nil: the end
+	end          int64     // where the end was when it was asked for
+	limited      bool      // back only as far as something known
+	buffer       []message // results, taken when the page is complete
+	results      []*item   // entries of a page back
+	again        bool      // the newest page, asked for a second time
 }
 
 // catchup is what happens between a new session and the moment when nothing
@@ -22,6 +24,7 @@ type catchup struct {
 	streamed bool   // the server sends it by itself (session request)
 	query    string // or the engine asks page by page
 	live     string // archive id of the newest live message meanwhile
+	others   bool   // a live message came meanwhile
 	pages    int
 }
 
@@ -48,6 +51,10 @@ func (e *Engine) beginCatchup(streamed bool) {
 		}
 		if !behind {
 			e.caughtUpTo(c)
+		} else if c.rec.Caught == 0 { // nothing came since
+			c.rec.Base, c.rec.Caught = c.begun, c.begun
+		} else {
+			c.rec.Base = c.rec.Caught
 		}
 	}
 	if !streamed {
@@ -56,12 +63,12 @@ func (e *Engine) beginCatchup(streamed bool) {
 }
 
 // caughtUpTo makes the beginning of the session the place behind which the
-// catch-up's results go, and marks what an unfinished one has left open.
+// catch-up's results go, and marks what an unfinished one has left open: before
+// what it brought and behind it.
 func (e *Engine) caughtUpTo(c *conversation) {
-	if c.rec.Caught > 1 {
-		e.markGap(c)
-	}
-	c.rec.Caught = c.begun
+	e.markGap(c, c.rec.Base)
+	e.markGap(c, c.rec.Caught)
+	c.rec.Base, c.rec.Caught = c.begun, c.begun
 	e.saveRecord(c)
 }
 
@@ -72,43 +79,54 @@ func (e *Engine) nextPage() {
 	e.catchup.query = q.ID
 }
 
-// endCatchup closes the catch-up. missing: something between what was known and
-// what was sent is not there.
-func (e *Engine) endCatchup(missing bool) {
+// ending is how a catch-up ends.
+type ending uint8
+
+const (
+	whole  ending = iota // nothing is missing
+	begins               // something is missing before what it brought
+	stops                // something is missing behind what it brought
+)
+
+// endCatchup closes the catch-up.
+func (e *Engine) endCatchup(how ending) {
 	up := e.catchup
 	e.catchup, e.account.Behind = nil, false
 	if up.live != "" {
 		e.account.Cursors[e.cfg.Account.String()] = up.live
 	}
-	for _, c := range e.convs {
-		if missing {
-			e.markGap(c)
+	for _, c := range e.inOrder() {
+		switch how {
+		case begins:
+			e.markGap(c, c.rec.Base)
+		case stops:
+			e.markGap(c, c.rec.Caught)
 		}
-		if c.rec.Caught != 0 || missing {
-			c.rec.Caught = 0
+		if c.rec.Caught != 0 {
+			c.rec.Base, c.rec.Caught = 0, 0
 			e.saveRecord(c)
 		}
 		c.chain = nil
 	}
 	e.record = true
-	e.resendLost(!missing)
+	e.resendLost(how == whole)
 }
 
-// markGap marks that something is missing behind what was known.
-func (e *Engine) markGap(c *conversation) {
-	if c.rec.Caught <= 1 {
-		if len(c.items) > 0 {
-			c.rec.Complete = false
-		}
+// markGap marks that something is missing behind a position.
+func (e *Engine) markGap(c *conversation, pos int64) {
+	if pos <= 1 {
 		return
 	}
-	at := c.index(c.rec.Caught + 1)
+	at := c.index(pos + 1)
 	if at == len(c.items) {
 		c.rec.GapNext = true
+		e.saveRecord(c)
 		return
 	}
-	c.items[at].Gap = true
-	e.save(c, c.items[at])
+	if !c.items[at].Gap {
+		c.items[at].Gap = true
+		e.save(c, c.items[at])
+	}
 }
 
 // synced ends what a session request streams.
@@ -119,7 +137,11 @@ func (e *Engine) synced(s xep.Synced) {
 	if s.Last != "" {
 		e.account.Cursors[e.cfg.Account.String()] = clip(s.Last, maxID)
 	}
-	e.endCatchup(!s.Complete)
+	if s.Complete {
+		e.endCatchup(whole)
+	} else {
+		e.endCatchup(begins)
+	}
 }
 
 // queryDone closes a query, and goes on with the next page of a catch-up.
@@ -135,11 +157,17 @@ func (e *Engine) queryDone(done QueryDone) {
 			e.touch(c, 0)
 		}
 		if !done.Failed {
+			for _, m := range q.buffer {
+				e.message(m)
+			}
 			e.settle(q, done)
 		}
 		return
 	}
 	if e.catchup == nil || e.catchup.query != q.ID {
+		return
+	}
+	if !done.Failed && q.Last && !e.newest(q) {
 		return
 	}
 	if !done.Failed && done.Last != "" {
@@ -158,15 +186,44 @@ func (e *Engine) queryDone(done QueryDone) {
 		e.catchup.pages = -1
 	case done.Failed:
 		e.catchup.query = "" // tried again in the next session
-		e.endCatchup(true)
-	case q.Last:
-		e.endCatchup(!done.Complete || e.catchup.pages < 0)
-	case done.Complete || done.Last == "":
-		e.endCatchup(false)
+		e.endCatchup(stops)
+	case q.Last && (!done.Complete || e.catchup.pages < 0):
+		e.endCatchup(begins)
+	case q.Last || done.Complete || done.Last == "":
+		e.endCatchup(whole)
 	default:
 		e.catchup.pages++
 		e.nextPage()
 	}
+}
+
+// newest takes the newest page of an archive in, and reports false if it had to
+// be asked for once more. Live messages came meanwhile: if the page has one of
+// them, what is before it is older than they are, and what is behind it newer.
+// If it has none they may have come after the page was made; one made now that
+// has none either is newer than all of them.
+func (e *Engine) newest(q *query) bool {
+	meets := -1
+	for i, m := range q.buffer {
+		if p, ok := e.archived[m.archive]; ok && p.i.live == e.stream {
+			meets = i
+			break
+		}
+	}
+	if e.catchup.others && meets < 0 && !q.again {
+		pages := e.catchup.pages
+		e.nextPage()
+		e.catchup.pages = pages
+		if next := e.queries[e.catchup.query]; next != nil {
+			next.again = true
+		}
+		return false
+	}
+	for i, m := range q.buffer {
+		m.atEnd = e.catchup.others && (meets < 0 || i > meets)
+		e.message(m)
+	}
+	return true
 }
 
 // page asks for older messages of a conversation: in the store, then in the
@@ -180,17 +237,27 @@ func (e *Engine) page(p Page) {
 	if anchor == nil && len(c.items) > 0 {
 		anchor = c.items[0]
 	}
-	if p.Newest && c.rec.GapNext {
+	asked, newest := p, p.Newest
+	if p.Newest = newest && c.rec.GapNext; p.Newest {
 		anchor = nil
-	} else {
-		p.Newest = false
+	} else if newest && c.gapAtEnd() {
+		anchor = c.gapped(len(c.items))
+	} else if anchor != nil {
+		if g := c.gapped(c.index(anchor.Pos) + 1); g != nil {
+			anchor = g
+		}
 	}
-	if c.more && !p.Newest && (anchor == nil || anchor == c.items[0] && !anchor.Gap) {
+	gap := p.Newest || anchor != nil && anchor.Gap
+	if c.more && (!gap && (anchor == nil || anchor == c.items[0]) || gap && c.index(anchorPos(anchor)) < e.lim.Page) {
+		// Also before a gap is closed: what its page meets must be known again.
 		before := WaitingPos
-		if anchor != nil {
-			before = anchor.Pos
+		if len(c.items) > 0 {
+			before = c.items[0].Pos
 		}
 		c.loading = true
+		if gap {
+			c.wanted = &asked
+		}
 		e.touch(c, 0)
 		e.do(LoadHistory{Conversation: c.rec.JID, Before: before, Max: e.lim.Page})
 		return
@@ -219,6 +286,30 @@ func (e *Engine) page(p Page) {
 	e.touch(c, 0)
 }
 
+// gapped finds the entry with a gap that the shown one before an index stands
+// for: itself, or one between it and the shown one before, which nobody sees.
+func (c *conversation) gapped(end int) *item {
+	for i := end - 1; i >= 0 && (i == end-1 || c.items[i].Kind != Text); i-- {
+		if c.items[i].Gap {
+			return c.items[i]
+		}
+	}
+	return nil
+}
+
+// gapAtEnd reports whether something may be missing behind the last entry shown.
+func (c *conversation) gapAtEnd() bool {
+	if c.rec.GapNext {
+		return true
+	}
+	for i := len(c.items) - 1; i >= 0 && c.items[i].Kind != Text; i-- {
+		if c.items[i].Gap {
+			return true
+		}
+	}
+	return false
+}
+
 func anchorPos(it *item) int64 {
 	if it == nil {
 		return WaitingPos
@@ -239,4 +330,8 @@ func (e *Engine) historyLoaded(h HistoryLoaded) {
 	e.load(c, h.Entries)
 	c.changedAll = true
 	e.touch(c, 0)
+	if p := c.wanted; p != nil {
+		c.wanted = nil
+		e.page(*p)
+	}
 }

@@ -23,6 +23,7 @@ type item struct {
 	refs []*item // corrections, retractions, reactions, in no order
 	// stream is the session that an own entry was handed over to; 0: none yet.
 	stream int
+	live   int  // the session in which it came as it was sent
 	target bool // an entry about another: it has found it
 }
 
@@ -45,6 +46,7 @@ type conversation struct {
 	threads map[string]*thread
 	more    bool // the store has older entries
 	loading bool
+	wanted  *Page  // asked for again when the store has answered
 	paging  string // the query that pages back; "" for none
 	begun   int64  // position of the last entry when the session began; 1 for none
 	chain   *item  // the last result of the catch-up that is under way
@@ -77,7 +79,7 @@ func (e *Engine) conversation(j jid.JID, room bool) *conversation {
 		c.rec.Name, c.rec.Trusted = contact.Name, contact.Trusted
 	}
 	if e.catchup != nil {
-		c.rec.Caught, c.begun = 1, 1 // all of it is behind what was known
+		c.rec.Base, c.rec.Caught, c.begun = 1, 1, 1 // all of it is behind what was known
 	}
 	return c
 }
@@ -224,9 +226,14 @@ func (e *Engine) renumber(c *conversation) {
 	for i, it := range c.items {
 		old[i] = it.Pos
 	}
-	for _, pos := range [...]*int64{&c.rec.Read, &c.rec.Displayed, &c.rec.Caught, &c.begun, &c.notified} {
+	for _, pos := range [...]*int64{&c.rec.Read, &c.rec.Displayed, &c.rec.Base, &c.rec.Caught, &c.begun, &c.notified} {
 		if i := sort.Search(len(old), func(i int) bool { return old[i] > *pos }); i > 0 {
 			*pos = low + int64(i-1)*step
+		}
+	}
+	for _, q := range e.queries {
+		if i := sort.Search(len(old), func(i int) bool { return old[i] > q.end }); q.conversation == c.rec.JID && i > 0 {
+			q.end = low + int64(i-1)*step
 		}
 	}
 	for i, it := range c.items {
@@ -242,6 +249,16 @@ func (e *Engine) remove(c *conversation, it *item) {
 	if at := c.index(it.Pos); at < len(c.items) && c.items[at] == it {
 		c.items = slices.Delete(c.items, at, at+1)
 		e.total--
+		if it.Gap { // stays where it is
+			it.Gap = false
+			if at == len(c.items) {
+				c.rec.GapNext = true
+				e.saveRecord(c)
+			} else {
+				c.items[at].Gap = true
+				e.save(c, c.items[at])
+			}
+		}
 	}
 }
 

@@ -27,7 +27,13 @@ func (s *Memory) Load(tail int) (Snapshot, error) {
 	defer s.mu.Unlock()
 	snap := Snapshot{Account: s.account}
 	for j, rec := range s.records {
-		entries, more := s.before(j, WaitingPos, tail)
+		entries, _ := s.before(j, WaitingPos, 1<<31)
+		keep := max(0, len(entries)-tail)
+		for rec.Base > 0 && keep > 0 && entries[keep-1].Pos >= rec.Base {
+			keep--
+		}
+		more := keep > 0
+		entries = entries[keep:]
 		for _, en := range s.entries[j] {
 			if en.Pos >= WaitingPos {
 				entries = append(entries, en)

@@ -205,7 +205,7 @@ func (w *world) step(what string) {
 		}
 	case "restart":
 		w.cut()
-		snap, err := w.store.Load(rapid.IntRange(0, 8).Draw(w.t, "tail"))
+		snap, err := w.store.Load(w.e.lim.Page + rapid.IntRange(0, 4).Draw(w.t, "tail"))
 		if err != nil {
 			w.t.Fatal(err)
 		}

@@ -25,15 +25,17 @@ func (e *Engine) place(m message, it *item) bool {
 	}
 	switch {
 	case placed && (c.chain == nil || c.chain == it || it.Pos > c.chain.Pos):
-		c.chain = it
+		e.follows(c, it)
 		return false
 	case placed: // the archive has it behind what it has just told
 		e.remove(c, it)
 	}
 	at := len(c.items)
-	if c.chain != nil && c.holds(c.chain) {
+	switch {
+	case m.atEnd:
+	case c.chain != nil && c.holds(c.chain):
 		at = c.index(c.chain.Pos) + 1
-	} else if c.rec.Caught > 0 {
+	case c.rec.Caught > 0:
 		at = c.index(c.rec.Caught + 1)
 	}
 	if at == len(c.items) {
@@ -44,8 +46,17 @@ func (e *Engine) place(m message, it *item) bool {
 			c.rec.GapNext, it.Gap = false, true
 		}
 	}
-	c.chain = it
+	e.follows(c, it)
 	return true
+}
+
+// follows notes the newest result of the catch-up.
+func (e *Engine) follows(c *conversation, it *item) {
+	c.chain = it
+	if it.Pos > c.rec.Caught {
+		c.rec.Caught = it.Pos
+		e.saveRecord(c)
+	}
 }
 
 // holds reports whether an entry has its place already.

@@ -27,9 +27,12 @@ type message struct {
 	at      time.Time
 	query   *query // of a result
 
-	c    *conversation
-	own  bool
-	live bool // it came as it was sent: states and receipts mean something
+	c   *conversation
+	own bool
+	// atEnd: of a result, it is newer than all that is known.
+	atEnd    bool
+	buffered bool // of a result, it waited until its page was complete
+	live     bool // it came as it was sent: states and receipts mean something
 }
 
 func (e *Engine) received(ev Received) {
@@ -169,6 +172,13 @@ func (e *Engine) message(m message) {
 	}
 	if m.archive.ID == "" {
 		m.archive = e.archiveOf(st, key, room)
+	}
+	if q := m.query; q != nil && !m.buffered && (q.back || q.Last) {
+		if len(q.buffer) < 4*q.Max { // more than was asked for
+			m.buffered = true
+			q.buffer = append(q.buffer, m)
+		}
+		return
 	}
 	if m.query != nil && m.query.back && key != m.query.With && key.Bare() != m.query.With {
 		return // not what was asked for
@@ -318,6 +328,7 @@ func (e *Engine) take(m message) {
 	e.account.LastEntry++
 	it.ID = e.account.LastEntry
 	e.record = true
+	e.seen(m, it)
 	e.makeUp(m, it)
 	e.place(m, it)
 	e.enter(m.c, it)
@@ -387,6 +398,7 @@ func (e *Engine) merge(m message, it *item) {
 	if changed {
 		e.save(c, it)
 	}
+	e.seen(m, it)
 	e.passed(m)
 }
 
@@ -416,4 +428,14 @@ func (e *Engine) read(m message, kind Kind) Entry {
 	}
 	e.readPayloads(&en, m)
 	return en
+}
+
+// seen notes what came live while the catch-up is under way.
+func (e *Engine) seen(m message, it *item) {
+	if m.live && m.archive.ID != "" {
+		it.live = e.stream
+		if e.catchup != nil {
+			e.catchup.others = true
+		}
+	}
 }

@@ -60,19 +60,25 @@ func (e *Engine) Conversation(j jid.JID, limit int) (v View, ok bool) {
 	v.Summary = e.summary(c)
 	v.Current, v.Paging = c.rec.Thread, c.loading || c.paging != ""
 	v.More = c.more || e.online && e.pageable(c) && !c.rec.Complete
-	v.GapAtEnd = c.rec.GapNext
+	v.GapAtEnd = c.gapAtEnd()
 	if to := e.address(c, "chat"); to != c.rec.JID {
 		v.LockedTo = to
 	}
 	for _, list := range [...][]*item{c.pending, c.items} {
 		for _, it := range slices.Backward(list) {
-			if limit > 0 && len(v.Entries) == limit {
+			n := len(v.Entries)
+			if it.Kind != Text {
+				// A gap before something that isn't shown is before what is.
+				if it.Gap && n > 0 && v.Entries[n-1].Pos < WaitingPos {
+					v.Entries[n-1].Gap = true
+				}
+				continue
+			}
+			if limit > 0 && n == limit {
 				v.More = true
 				break
 			}
-			if it.Kind == Text {
-				v.Entries = append(v.Entries, e.entry(c, it))
-			}
+			v.Entries = append(v.Entries, e.entry(c, it))
 		}
 	}
 	slices.Reverse(v.Entries)

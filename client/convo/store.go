@@ -14,8 +14,10 @@ const WaitingPos = int64(1) << 62
 // LoadHistory. Its methods may be called concurrently. The contract is in
 // storetest.
 type Store interface {
-	// Load reads what New needs: the conversations, each with its newest tail
-	// entries and all that wait (WaitingPos), and all else.
+	// Load reads what New needs: all that is kept once, and the conversations,
+	// each with its newest tail entries, all from Record.Base on where it isn't
+	// zero, and all that wait (WaitingPos). An engine that pages by n needs a
+	// tail of n at least, to know again what the archive tells it twice.
 	Load(tail int) (Snapshot, error)
 	// History reads at most max entries of a conversation before a position,
 	// oldest first, and whether there are still older ones.
@@ -63,7 +65,8 @@ type Record struct {
 	MadeUp    string // the thread made up for messages without one (THR-17)
 	Read      int64  // position up to which the person has read
 	Displayed int64  // position up to which the contact has
-	Caught    int64  // while something is missing: position of the newest entry before it; 1 for none
+	Base      int64  // while a catch-up is unfinished: position of the newest entry before it; 1 for none
+	Caught    int64  // and of the newest that it has brought
 	Complete  bool   // the archive has nothing older than the oldest entry
 	GapNext   bool   // messages may be missing behind the newest entry
 	Trusted   bool
