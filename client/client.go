@@ -86,6 +86,7 @@ type Client struct {
 	control  []byte        // what isn't counted, to be written before the queue
 	space    chan struct{} // closed when out has got smaller; nil: nobody waits
 	asked    bool          // an acknowledgement was asked for
+	since    bool          // and stanzas were written after that
 	in       sm.Inbound
 	counting bool // in counts
 	epoch    int  // of in: events of an older one aren't counted
@@ -98,8 +99,10 @@ type Client struct {
 	calls    map[callKey]*call
 	queries  map[callKey]*page
 	presence *stanza.Stanza
-	unsaid   bool // presence has changed since it was sent
-	idle     bool // XEP-0352
+	show     bool           // presence is to be sent
+	unsaid   bool           // it has changed since it was sent
+	begun    *stanza.Stanza // the one in the request for a session
+	idle     bool           // XEP-0352
 	roster   roster
 }
 
@@ -174,7 +177,7 @@ func newClient(ctx context.Context, cfg Config) (*Client, error) {
 		done:    make(chan struct{}), quit: make(chan struct{}), kick: make(chan struct{}, 1),
 		arrived: make(chan struct{}, 1), room: make(chan struct{}, 1),
 		slots: make(chan struct{}, cfg.MaxRequests), calls: map[callKey]*call{}, queries: map[callKey]*page{},
-		presence: cfg.Presence,
+		presence: cfg.Presence, show: !cfg.Quiet,
 	}
 	c.stream = &stream.ClientConfig{Domain: cfg.Account.DomainJID(), From: cfg.Account, Limits: cfg.Limits, EarlyLimits: xmltree.Limits{MaxBytes: 64 << 10}}
 	c.caps = c.capabilities()

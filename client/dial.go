@@ -31,6 +31,7 @@ type transport interface {
 // dialed is a connection on which nothing was said.
 type dialed struct {
 	conn    transport
+	base    io.Closer            // what is under conn, for who must not wait
 	raw     net.Conn             // under STARTTLS: conn, to be secured; else nil
 	tls     *tls.ConnectionState // nil: not secured, or not to be seen
 	secured bool
@@ -233,7 +234,7 @@ func (c *Client) dialOne(ctx context.Context, t Address) (*dialed, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &dialed{conn: conn, raw: conn, address: t}
+	d := &dialed{conn: conn, base: conn, raw: conn, address: t}
 	if t.TLS {
 		if err := c.secure(ctx, d); err != nil {
 			conn.Close()

@@ -81,7 +81,7 @@ func (c *Client) acked(h uint32) error {
 	if err := c.acknowledge(h); err != nil {
 		return err
 	}
-	if c.out.Unacked() > 0 {
+	if c.since {
 		c.control = c.request(c.control)
 		c.wake()
 	}
@@ -206,13 +206,9 @@ func (c *Client) opening(r *Connected) {
 	if !c.cfg.Quiet {
 		c.openRoster(asked && accepted(r.Session, xep.SessionRoster))
 	}
-	switch {
-	case asked && accepted(r.Session, xep.SessionPresence) && !c.unsaid:
-	case !c.cfg.Quiet || c.unsaid:
+	said := asked && accepted(r.Session, xep.SessionPresence) && c.begun == c.presence
+	if c.unsaid = c.unsaid && !said; c.show && !said {
 		c.sendPresence()
-	}
-	if c.idle && !asked {
-		c.sendState()
 	}
 }
 
@@ -231,9 +227,9 @@ func (c *Client) sessionRequest() *xep.SessionRequest {
 		r.Parts = append(r.Parts, xep.SessionAsk{Part: xep.SessionRoster, Ver: c.roster.ver})
 	}
 	// An unavailable one is no way to begin.
-	if st := c.presence; st.Type == stanza.TypeAvailable && (!c.cfg.Quiet || c.unsaid) {
-		r.Parts = append(r.Parts, xep.SessionAsk{Part: xep.SessionPresence, Presence: c.dressed(st)})
-		c.unsaid = false
+	if c.begun = nil; c.show && c.presence.Type == stanza.TypeAvailable {
+		c.begun = c.presence
+		r.Parts = append(r.Parts, xep.SessionAsk{Part: xep.SessionPresence, Presence: c.dressed(c.begun)})
 	}
 	return r
 }

@@ -111,7 +111,7 @@ func (l *link) next() (stream.Event, error) {
 // abandon ends the connection because of err, at once.
 func (l *link) abandon(err error) {
 	l.cause.CompareAndSwap(nil, &err)
-	l.conn.Close()
+	l.base.Close()
 }
 
 func (l *link) signal() { signal(l.wake) }

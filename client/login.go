@@ -9,7 +9,6 @@ import (
 
 	"carillon.im/jid"
 	"carillon.im/sasl"
-	"carillon.im/stanza"
 	"carillon.im/stream"
 	"carillon.im/xep"
 	"carillon.im/xmltree"
@@ -289,14 +288,6 @@ func (g *login) resumed(full jid.JID, h uint32) error {
 	g.full, g.h, g.result.Resumed = full, h, true
 	g.result.Profile = g.old.profile
 	return nil
-}
-
-// condition is the stanza error in an answer that may have none.
-func condition(e *stanza.Error) string {
-	if e == nil {
-		return string(stanza.UndefinedCondition)
-	}
-	return string(e.Condition)
 }
 
 // tokenLeft is how much of a token's life must be left for it not to be renewed.

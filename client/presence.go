@@ -21,7 +21,7 @@ func (c *Client) SetPresence(st *stanza.Stanza) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.presence, c.unsaid = st, true
+	c.presence, c.show, c.unsaid = st, true, true
 	if c.link != nil {
 		c.sendPresence()
 	}

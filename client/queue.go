@@ -93,9 +93,11 @@ func (c *Client) push(q queued) {
 func (c *Client) tryPush(q queued) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// What isn't a stanza says what becomes of the stanzas, and is let in: there
-	// are few of it.
-	if full := len(c.events) >= c.cfg.MaxEvents || c.held+q.size > c.cfg.MaxEventBytes && len(c.events) > 0; full && q.size > 0 {
+	most := c.cfg.MaxEvents
+	if q.size == 0 {
+		most *= 2 // what isn't a stanza says what became of the stanzas: there is room kept for it
+	}
+	if len(c.events) >= most || q.size > 0 && c.held+q.size > c.cfg.MaxEventBytes && len(c.events) > 0 {
 		c.stalled = true
 		return false
 	}

@@ -56,7 +56,8 @@ func (r *Receipt) State() (state Delivery, final bool, err error) {
 // Lost one. If ctx ends before, it returns the delivery so far and its error.
 func (r *Receipt) Wait(ctx context.Context) (Delivery, error) {
 	for {
-		state, final, err, changed := r.watch()
+		changed := r.watch()
+		state, final, err := r.State()
 		if final {
 			return state, err
 		}
@@ -68,13 +69,14 @@ func (r *Receipt) Wait(ctx context.Context) (Delivery, error) {
 	}
 }
 
-func (r *Receipt) watch() (Delivery, bool, error, <-chan struct{}) {
+// watch returns what is closed at the next change.
+func (r *Receipt) watch() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.changed == nil {
 		r.changed = make(chan struct{})
 	}
-	return r.state, r.final, r.err, r.changed
+	return r.changed
 }
 
 // set moves a receipt; a nil one is nobody's.

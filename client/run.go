@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 	"time"
 
 	"carillon.im/sasl"
@@ -91,30 +92,31 @@ func (c *Client) hopeless(err error) bool {
 	}
 	var ended *StreamEnded
 	if errors.As(err, &ended) && ended.Err != nil && !ended.Own {
-		switch ended.Err.Condition {
-		case stanza.StreamConflict:
-			// Another connection took this one's place: taking it back would begin
-			// a quarrel (RFC 6120 4.9.3.3).
-			return true
-		case stanza.StreamSeeOtherHost:
-			c.follow(ended.host)
-		}
-		return false
+		c.sentElsewhere(err)
+		// Another connection took this one's place: taking it back would begin a
+		// quarrel (RFC 6120 4.9.3.3).
+		return ended.Err.Condition == stanza.StreamConflict
 	}
 	return errors.Is(err, ErrNoCredentials) || errors.Is(err, ErrTasks) || errors.Is(err, ErrWeaker) ||
 		errors.Is(err, sasl.ErrDowngrade) || errors.Is(err, sasl.ErrNoMechanism)
 }
 
-// follow notes where the server sends us (RFC 6120 4.9.3.19). The certificate
-// there has to be the domain's all the same.
-func (c *Client) follow(host string) {
-	if c.redirected++; c.redirected > maxRedirects || host == "" {
-		return
+// sentElsewhere notes where the server sends us, if that is what it did (RFC
+// 6120 4.9.3.19). The certificate there has to be the domain's all the same.
+func (c *Client) sentElsewhere(err error) bool {
+	var ended *StreamEnded
+	if !errors.As(err, &ended) || ended.Err == nil || ended.Err.Condition != stanza.StreamSeeOtherHost || ended.host == "" {
+		return false
 	}
+	if c.redirected++; c.redirected > maxRedirects {
+		return false
+	}
+	host := ended.host
 	if _, _, err := net.SplitHostPort(host); err != nil {
-		host = net.JoinHostPort(host, "5222")
+		host = net.JoinHostPort(strings.Trim(host, "[]"), "5222")
 	}
 	c.redirect = Address{Host: host}
+	return true
 }
 
 // connect makes a connection and logs in.
@@ -135,6 +137,9 @@ func (c *Client) connect() (*link, *login, error) {
 	g := &login{c: c, link: l, state: &c.state, old: c.resumable()}
 	if err := l.during(ctx, g.run); err != nil {
 		l.conn.Close()
+		if c.sentElsewhere(err) {
+			return c.connect()
+		}
 		// What was learned counts all the same: a token that is no good.
 		return nil, nil, errors.Join(err, c.save(&c.state))
 	}
@@ -174,9 +179,8 @@ func (c *Client) serve(l *link, g *login) error {
 			c.write(l)
 		})
 		stop := context.AfterFunc(c.ctx, func() { l.abandon(context.Cause(c.ctx)) })
-		if err = c.read(l, g); err != nil {
-			c.farewell(l, err, written)
-		}
+		err = c.read(l, g)
+		c.farewell(l, err, written)
 		stop()
 		close(l.ended)
 		l.conn.Close()
@@ -192,6 +196,7 @@ func (c *Client) serve(l *link, g *login) error {
 	return err
 }
 
+// read takes what the server says until the connection ends, and returns why.
 func (c *Client) read(l *link, g *login) error {
 	for i := range g.early {
 		if err := c.handle(l, &g.early[i]); err != nil {
@@ -241,7 +246,7 @@ func (c *Client) farewell(l *link, err error, written <-chan struct{}) {
 func (c *Client) begin(l *link, g *login) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.control, c.asked, c.owed = nil, false, false
+	c.control, c.asked, c.since, c.owed = nil, false, false, false
 	if g.result.Resumed {
 		if err := c.continues(g); err != nil {
 			return err
@@ -259,6 +264,9 @@ func (c *Client) begin(l *link, g *login) error {
 		c.opening(r)
 	} else if c.unsaid {
 		c.sendPresence()
+	}
+	if c.idle { // a new stream begins active, resumed or not (XEP-0352 5.1)
+		c.sendState()
 	}
 	return nil
 }

@@ -131,6 +131,9 @@ func tooHigh(e *sm.TooHighError) *stanza.StreamError {
 
 // ack tells the server what is handled. c.mu is held.
 func (c *Client) ack() {
+	if c.link == nil {
+		return // a resumed session begins with the count
+	}
 	c.told = c.in.H()
 	c.owed = c.in.Pending() > 0
 	c.control = stream.AppendAck(c.control, c.told)
@@ -208,7 +211,11 @@ func (c *Client) batch(l *link, buf []byte, gone []outgoing) ([]byte, []outgoing
 			c.wakeSenders()
 		}
 	}
-	if taken && c.out.Enabled() && !c.asked {
+	switch {
+	case !taken || !c.out.Enabled():
+	case c.asked:
+		c.since = true
+	default:
 		buf = c.request(buf)
 	}
 	if c.closing && c.out.Waiting() == 0 {
@@ -221,7 +228,7 @@ func (c *Client) batch(l *link, buf []byte, gone []outgoing) ([]byte, []outgoing
 
 // request asks the server for an acknowledgement. c.mu is held.
 func (c *Client) request(buf []byte) []byte {
-	c.asked = true
+	c.asked, c.since = true, false
 	return stream.AppendAckRequest(buf)
 }
 

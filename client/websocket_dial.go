@@ -22,7 +22,8 @@ func (c *Client) dialWebSocket(ctx context.Context, t Address) (*dialed, error) 
 		return nil, errSubprotocol
 	}
 	conn.SetReadLimit(int64(c.cfg.Limits.MaxBytes) + 1)
-	return &dialed{conn: newFramed(socket{conn}, c.cfg.Limits), tls: state, secured: true, address: t}, nil
+	f := newFramed(socket{conn}, c.cfg.Limits)
+	return &dialed{conn: f, base: f, tls: state, secured: true, address: t}, nil
 }
 
 // socket is coder/websocket's connection as frames.

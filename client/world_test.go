@@ -430,7 +430,9 @@ func TestRoster(t *testing.T) {
 	if err := alice.RemoveContact(alice.ctx, jid.MustParse("bob@localhost")); err != nil {
 		t.Fatal(err)
 	}
-	expect(alice, func(r *client.RosterChanged) bool { return r.Item != nil && r.Item.Subscription == xep.SubscriptionRemove })
+	expect(alice, func(r *client.RosterChanged) bool {
+		return r.Item != nil && r.Item.Subscription == xep.SubscriptionRemove
+	})
 	if list := alice.Roster(); len(list) != 0 {
 		t.Errorf("removed: %+v", list)
 	}
