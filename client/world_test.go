@@ -183,7 +183,8 @@ func newWorld(t *testing.T, names ...string) *world {
 			t.Error("the server recovered from a panic")
 		}
 		if t.Failed() {
-			t.Logf("log:\n%s", w.log.String())
+			text := w.log.String()
+			t.Logf("end of the log:\n%s", text[max(0, len(text)-4000):])
 		}
 	})
 	return w
