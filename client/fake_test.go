@@ -78,12 +78,29 @@ type fake struct {
 	script func(*peer)
 	wg     sync.WaitGroup
 	conns  atomic.Int32
+
+	mu  sync.Mutex
+	all strings.Builder // of what was read
+}
+
+// heard is all that clients have said.
+func (f *fake) heard() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.all.String()
+}
+
+func (f *fake) note(b []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.all.Write(b)
 }
 
 // peer is one connection of a fake server.
 type peer struct {
 	net.Conn
 	t   *testing.T
+	f   *fake
 	n   int // which connection it is, from 1 on
 	got strings.Builder
 }
@@ -105,7 +122,7 @@ func (f *fake) DialContext(context.Context, string, string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &peer{Conn: b, t: f.t, n: int(f.conns.Add(1))}
+	p := &peer{Conn: b, t: f.t, f: f, n: int(f.conns.Add(1))}
 	f.wg.Go(func() {
 		defer p.Close()
 		defer func() {
@@ -152,10 +169,11 @@ func (p *peer) hear(want string) string {
 			panic(errScript)
 		}
 		p.got.Write(buf[:n])
+		p.f.note(buf[:n])
 	}
 }
 
-// drain reads until the client is gone.
+// drain reads until the client is gone, and ends the stream when it does.
 func (p *peer) drain() {
 	buf := make([]byte, 4096)
 	for {
@@ -164,6 +182,9 @@ func (p *peer) drain() {
 			return
 		}
 		p.got.Write(buf[:n])
+		if strings.HasSuffix(p.got.String(), "</stream:stream>") {
+			p.Write([]byte("</stream:stream>"))
+		}
 	}
 }
 

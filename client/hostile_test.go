@@ -105,8 +105,8 @@ func (m *middle) DialContext(ctx context.Context, network, address string) (net.
 	}
 	toClient := tls.Server(b, &tls.Config{Certificates: []tls.Certificate{sh.cert}})
 	pump := func(dst, src net.Conn, change func([]byte) []byte) {
-		defer dst.Close()
-		defer src.Close()
+		defer inner.Close()
+		defer b.Close()
 		buf := make([]byte, 64<<10)
 		for {
 			n, err := src.Read(buf)
