@@ -152,12 +152,20 @@ func accounts(t *testing.T, open Open) {
 	counts, err := s.Iterations(ctx)
 	want(t, "iterations", []any{counts, err}, []any{[]store.IterationCount{{Iterations: 4096, Keys: 2}}, nil})
 
-	want(t, "setting keys", s.SetKeys(ctx, romeo, []sasl.Keys{Keys(sasl.SHA512)}), nil)
+	want(t, "setting keys", s.SetKeys(ctx, romeo, []sasl.Keys{Keys(sasl.SHA512)}, ""), nil)
 	_, _, err = s.Keys(ctx, romeo, sasl.SHA256)
 	wantError(t, "old keys", err, store.ErrNotFound)
 	_, _, err = s.Keys(ctx, romeo, sasl.SHA512)
 	want(t, "new keys", err, nil)
-	wantError(t, "keys of nobody", s.SetKeys(ctx, jid.MustParse("nobody@montague.example"), nil), store.ErrNotFound)
+	wantError(t, "keys of nobody", s.SetKeys(ctx, jid.MustParse("nobody@montague.example"), nil, ""), store.ErrNotFound)
+
+	want(t, "adding keys", s.AddKeys(ctx, romeo, Keys(sasl.SHA1)), nil)
+	wantError(t, "keys of that hash again", s.AddKeys(ctx, romeo, Keys(sasl.SHA1)), store.ErrExists)
+	wantError(t, "adding keys of nobody", s.AddKeys(ctx, jid.MustParse("nobody@montague.example"), Keys(sasl.SHA1)), store.ErrNotFound)
+	for _, hash := range []sasl.Hash{sasl.SHA1, sasl.SHA512} {
+		k, _, err = s.Keys(ctx, romeo, hash)
+		want(t, "keys", []any{k, err}, []any{Keys(hash), nil})
+	}
 
 	want(t, "disabling", s.SetDisabled(ctx, romeo, true), nil)
 	_, _, err = s.Keys(ctx, romeo, sasl.SHA512)
