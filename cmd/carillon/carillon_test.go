@@ -511,7 +511,11 @@ func TestDevices(t *testing.T) {
 	}
 	x, y := logInAs(s.addrs["c2s_tls"], phone), logInAs(s.addrs["c2s_tls"], laptop)
 	defer y.Close()
-	if d := devices(); len(d.Clients) != 2 || d.Clients[0].State != "connected" || d.Clients[0].Software != "Rabbit" || len(d.Sessions) != 2 || d.Sessions[0].Client == "" {
+	// A login doesn't wait until it is written down which client it was.
+	d := devices()
+	for deadline := time.Now().Add(10 * time.Second); len(d.Clients) < 2 && time.Now().Before(deadline); d = devices() {
+	}
+	if len(d.Clients) != 2 || d.Clients[0].State != "connected" || d.Clients[0].Software != "Rabbit" || len(d.Sessions) != 2 || d.Sessions[0].Client == "" {
 		t.Errorf("%+v", d)
 	}
 	refuse(t, "no client", "", "user", "devices", "romeo@localhost", "--data", data, "--end", "tablet")
