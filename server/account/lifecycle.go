@@ -173,7 +173,7 @@ func (ev *detached) apply(s *State, fx *effects) {
 	current := x.transport == ev.transport
 	if current {
 		x.transport = nil
-		x.asleep, x.rousing = false, false
+		x.asleep, x.rousing, x.waits = false, false, false
 		x.wakeReceivers()
 	}
 	if x.claim == ev.transport {
@@ -408,7 +408,9 @@ func (tick) apply(s *State, fx *effects) {
 		x := s.sessions[i]
 		if x.detachedAt.IsZero() {
 			x.requestRest()
-			s.watchQuiet(x, fx)
+			if s.watchQuiet(x, fx) {
+				i--
+			}
 			continue
 		}
 		if !x.kept {
