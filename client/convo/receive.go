@@ -378,24 +378,22 @@ func (e *Engine) merge(m message, it *item) {
 		it.At = m.at
 		changed = true
 	}
-	if it.Own && it.Delivery != Archived && it.Delivery != Incoming && (m.archive.ID != "" || it.Delivery != Sent) {
-		next := Sent
-		if it.Archive.ID != "" {
-			next = Archived
+	if n := slices.Index(c.pending, it); n >= 0 {
+		c.pending = slices.Delete(c.pending, n, n+1)
+		e.place(m, it)
+		if m.query == nil || !m.query.back {
+			e.enterPlaced(c, it) // settle does it for the others
 		}
-		it.Error = ""
-		if n := slices.Index(c.pending, it); n >= 0 {
-			c.pending = slices.Delete(c.pending, n, n+1)
-			it.Delivery = next
-			e.place(m, it)
-			e.enterPlaced(c, it)
-		} else if m.way == archive {
-			e.place(m, it)
-		}
-		it.Delivery = next
 		changed = true
 	} else if m.way == archive {
 		changed = e.place(m, it) || changed
+	}
+	if it.Own && it.Delivery != Archived {
+		it.Delivery, it.Error, it.Doubt = Sent, "", false
+		if it.Archive.ID != "" {
+			it.Delivery = Archived
+		}
+		changed = true
 	}
 	if changed {
 		e.save(c, it)

@@ -101,6 +101,12 @@ func (e *Engine) resendLost(told bool) {
 			case it.stream == 0 || it.stream == e.stream || it.Delivery == Failed:
 			case it.Delivery == Pending && !it.Doubt:
 				e.transmit(c, it)
+			case it.Delivery == Sent && told:
+				// The server has it and the archive hasn't: this is its place.
+				c.pending = slices.DeleteFunc(c.pending, func(x *item) bool { return x == it })
+				e.append(c, it)
+				e.enterPlaced(c, it)
+				e.save(c, it)
 			case it.Delivery == Pending:
 				it.Delivery, it.Error = Failed, ""
 				e.save(c, it)
