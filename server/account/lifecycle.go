@@ -3,6 +3,7 @@ package account
 import (
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"carillon.im/jid"
@@ -91,6 +92,13 @@ func (s *State) suspend(r *ResumeRequest, fx *effects) (x *session, forgotten <-
 		return nil, nil, &ResumeError{Err: stanza.NewError(stanza.ItemNotFound, "no such session")}
 	}
 	x = s.sessions[i]
+	if r.Client != "" && x.client != r.Client {
+		// Else what belongs to one client would go on with the other's access.
+		if x.client != "" {
+			return nil, nil, &ResumeError{Err: stanza.NewError(stanza.ItemNotFound, "no such session")}
+		}
+		x.client = strings.Clone(r.Client)
+	}
 	if x.lost {
 		e := &ResumeError{Err: stanza.NewError(stanza.ItemNotFound, "too much was sent while the client was away"), H: x.handledCount(), Known: true}
 		s.end(x, nil, fx)
@@ -606,7 +614,7 @@ func (x *session) info() feature.SessionInfo {
 	defer x.mu.Unlock()
 	i := feature.SessionInfo{JID: x.jid, Profile: x.profile, Available: x.available, Priority: x.priority,
 		Detached: x.transport == nil, Resumable: x.resumable() && !x.lost, Active: !x.inactive, Since: x.since,
-		Conn: x.conn, Queued: x.out.Bytes() + x.heldBytes, Caps: x.caps}
+		Conn: x.conn, Queued: x.out.Bytes() + x.heldBytes, Caps: x.caps, Client: x.client}
 	if x.address.IsValid() {
 		i.Address = x.address.String()
 	}

@@ -53,6 +53,7 @@ type savedState struct {
 	Queried   bool            `json:",omitempty"`
 	Unbroken  bool            `json:",omitempty"`
 	Cursor    store.ArchiveID `json:",omitempty"`
+	Roster    int64           `json:",omitempty"` // the version of which it was told, or will be by what is queued
 	Order     uint64          // the account's
 	Reached   [][2]uint64     `json:",omitempty"`
 }
@@ -202,8 +203,8 @@ func (x *session) stopped() bool {
 }
 
 func (s *State) encodeState(x *session, when saving) []byte {
-	st := savedState{Start: s.cfg.Start, Whole: when == savingLast, Serial: x.serial, Since: x.since, Profile: x.profile, Bind2: x.bind2,
-		Interests: x.interests, Order: s.order}
+	st := savedState{Start: s.cfg.Start, Whole: when == savingLast && !x.behind, Serial: x.serial, Since: x.since, Profile: x.profile, Bind2: x.bind2,
+		Interests: x.interests, Roster: s.rosterVersion, Order: s.order}
 	if x.available {
 		p := &x.presence
 		st.Presence = &savedPresence{ID: p.id, Lang: p.lang, Inner: p.inner, Caps: x.caps, Priority: x.priority}

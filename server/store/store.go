@@ -97,8 +97,9 @@ type Store struct {
 
 	queue   *queue
 	tail    *tail
-	readers chan *conn // Options.Readers of them, nil where one is to be opened
-	pages   sync.Pool  // *page
+	readers chan *conn    // the open ones that nobody reads with
+	unread  chan struct{} // one for each that may be opened yet: with readers, Options.Readers of them
+	pages   sync.Pool     // *page
 
 	bulk  bulkState
 	house chan struct{} // wakes the housekeeper
@@ -200,12 +201,12 @@ func (s *Store) start(ctx context.Context) error {
 		return err
 	}
 	if s.memory != nil {
-		s.readers = make(chan *conn, 1)
+		s.readers, s.unread = make(chan *conn, 1), make(chan struct{}, 1)
 		s.readers <- s.write.db
 	} else {
-		s.readers = make(chan *conn, s.opt.Readers)
+		s.readers, s.unread = make(chan *conn, s.opt.Readers), make(chan struct{}, s.opt.Readers)
 		for range s.opt.Readers {
-			s.readers <- nil
+			s.unread <- struct{}{}
 		}
 	}
 	go func() {
@@ -249,11 +250,16 @@ func (s *Store) Close() error {
 	}
 	var err error
 	for range cap(s.readers) {
-		if c := <-s.readers; c != nil && s.memory == nil {
-			err = errors.Join(err, c.close())
+		select {
+		case c := <-s.readers:
+			if s.memory == nil {
+				err = errors.Join(err, c.close())
+			}
+		case <-s.unread:
 		}
 	}
 	close(s.readers)
+	close(s.unread)
 	// The last connection to close copies the write-ahead log into the database file and deletes it.
 	if s.write.db != nil {
 		err = errors.Join(err, s.write.db.close())
@@ -360,19 +366,39 @@ func (s *Store) fault(point string) error {
 	return s.opt.Fault(point)
 }
 
+// reader waits for a connection to read with, nil for one that is to be opened. That is opened only while all the others are in use: each has a page
+// cache of its own, and who reads much would fill them all.
+func (s *Store) reader(ctx context.Context) (c *conn, err error) {
+	open := true
+	select {
+	case c, open = <-s.readers:
+	default:
+		select {
+		case c, open = <-s.readers:
+		case _, open = <-s.unread:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	if !open {
+		return nil, ErrClosed
+	}
+	return c, nil
+}
+
 // read runs fn with a reading connection. After an error other than ErrNotFound the connection is replaced.
 func (s *Store) read(ctx context.Context, fn func(*conn) error) (err error) {
-	var c *conn
-	select {
-	case got, open := <-s.readers:
-		if !open {
-			return ErrClosed
-		}
-		c = got
-	case <-ctx.Done():
-		return ctx.Err()
+	c, err := s.reader(ctx)
+	if err != nil {
+		return err
 	}
-	defer func() { s.readers <- c }()
+	defer func() {
+		if c == nil {
+			s.unread <- struct{}{}
+		} else {
+			s.readers <- c
+		}
+	}()
 	if err := s.fault("read"); err != nil {
 		return diskError(err)
 	}
