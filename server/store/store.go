@@ -99,7 +99,7 @@ type Store struct {
 	tail    *tail
 	readers chan *conn    // the open ones that nobody reads with
 	unread  chan struct{} // one for each that may be opened yet: with readers, Options.Readers of them
-	pages   sync.Pool  // *page
+	pages   sync.Pool     // *page
 
 	bulk  bulkState
 	house chan struct{} // wakes the housekeeper
