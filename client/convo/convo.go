@@ -87,6 +87,9 @@ const (
 	maxHolders = 8
 	maxTyping  = 16
 	maxQueries = 64
+	// maxStreamed bounds what waits for the end of a streamed catch-up; what is
+	// beyond it is taken as it comes.
+	maxStreamed = 5000
 	// maxWaiting bounds the own entries of one conversation that wait.
 	maxWaiting = 1000
 )
@@ -116,7 +119,6 @@ type Engine struct {
 	catchup  *catchup // nil: nothing is missing
 	claims   claims
 	names    map[jid.JID]jid.JID // one copy of each address
-	waiting  []Query             // archive queries for when the connection is back
 
 	effects []Effect
 	writes  []Write
@@ -151,6 +153,9 @@ func New(cfg Config, snap Snapshot) *Engine {
 		e.restore(s)
 	}
 	// The store has them; nothing is to be told.
+	for _, c := range e.dirty {
+		c.isDirty, c.recordDirty, c.changed, c.changedAll = false, false, nil, false
+	}
 	e.effects, e.writes, e.dirty, e.record = nil, nil, nil, false
 	return e
 }

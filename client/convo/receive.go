@@ -189,6 +189,13 @@ func (e *Engine) message(m message) {
 		}
 		return
 	}
+	if up := e.catchup; m.way == archive && m.query == nil && !m.buffered && up != nil && e.Cursor() == "" && len(up.buffer) < maxStreamed {
+		// The newest messages: they may begin before what is known already, and say
+		// where it belongs only when they are complete.
+		m.buffered = true
+		up.buffer = append(up.buffer, m)
+		return
+	}
 	if m.query != nil && m.query.back && key != m.query.With && key.Bare() != m.query.With {
 		return // not what was asked for
 	}

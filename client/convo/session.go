@@ -32,7 +32,7 @@ func (e *Engine) connected(ev Connected) {
 	}
 	clear(e.queries)
 	for _, c := range e.convs {
-		c.paging = ""
+		c.paging, c.wanted = "", nil
 	}
 	switch {
 	case ev.Catchup, ev.Facts.Archive:
