@@ -25,7 +25,8 @@ type catchup struct {
 	live     string // archive id of the newest live message meanwhile
 	others   bool   // a live message came meanwhile
 	pages    int
-	buffer   []message // streamed results, for a device without a cursor
+	overlaps bool      // what is streamed may have been known already
+	buffer   []message // and waits until it is complete
 }
 
 func (e *Engine) ask(q *query) {
@@ -43,8 +44,8 @@ func (e *Engine) beginCatchup(streamed bool) {
 	// What is asked for begins where the last one stopped; what is streamed may
 	// leave something out between the two.
 	behind := e.account.Behind && e.Cursor() != "" && !streamed
+	e.catchup = &catchup{streamed: streamed, overlaps: streamed && (e.account.Behind || e.Cursor() == "")}
 	e.account.Behind = true
-	e.catchup = &catchup{streamed: streamed}
 	e.record = true
 	for _, c := range e.inOrder() {
 		c.begun, c.chain = 1, nil

@@ -189,9 +189,9 @@ func (e *Engine) message(m message) {
 		}
 		return
 	}
-	if up := e.catchup; m.way == archive && m.query == nil && !m.buffered && up != nil && e.Cursor() == "" && len(up.buffer) < maxStreamed {
-		// The newest messages: they may begin before what is known already, and say
-		// where it belongs only when they are complete.
+	if up := e.catchup; m.way == archive && m.query == nil && !m.buffered && up != nil && up.overlaps && len(up.buffer) < maxStreamed {
+		// They may begin before what is known already, and say where it belongs only
+		// when they are complete.
 		m.buffered = true
 		up.buffer = append(up.buffer, m)
 		return
