@@ -86,6 +86,7 @@ func (e *Engine) conversation(j jid.JID, room bool) *conversation {
 	if e.catchup != nil {
 		c.rec.Base, c.rec.Caught, c.begun = 1, 1, 1 // all of it is behind what was known
 	}
+	e.saveRecord(c)
 	return c
 }
 
