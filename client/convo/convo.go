@@ -118,6 +118,7 @@ type Engine struct {
 	queries  map[string]*query
 	catchup  *catchup // nil: nothing is missing
 	claims   claims
+	unacked  map[string]place    // own entries that this session has, by their id attribute
 	names    map[jid.JID]jid.JID // one copy of each address
 
 	effects []Effect
@@ -143,6 +144,7 @@ func New(cfg Config, snap Snapshot) *Engine {
 		rooms:    map[jid.JID]*Room{},
 		queries:  map[string]*query{},
 		claims:   newClaims(),
+		unacked:  map[string]place{},
 		names:    map[jid.JID]jid.JID{},
 	}
 	e.cfg.Account = cfg.Account.Bare()

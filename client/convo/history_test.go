@@ -180,3 +180,75 @@ func TestChanged(t *testing.T) {
 		t.Errorf("%T first of %d", effects[0], len(effects))
 	}
 }
+
+// TestRoomAway: a room goes on without the device, which its history shows.
+func TestRoomAway(t *testing.T) {
+	r := newRun(t, NG)
+	r.do(Room{JID: hall, Nick: "al", Joined: true})
+	say := func(body, id string) {
+		r.in("<message from='hall@rooms.example/bo' to='alice@wonder.example/phone' type='groupchat'><body>" + body + "</body><stanza-id xmlns='urn:xmpp:sid:0' by='hall@rooms.example' id='" + id + "'/></message>")
+	}
+	say("one", "s1")
+	r.do(Disconnected{})
+	r.connect(NG)
+	say("three", "s3")
+	if en := r.last(hall); !en.Gap {
+		t.Fatalf("%+v", en)
+	}
+	r.do(Page{Conversation: hall, Before: r.last(hall).ID})
+	q := r.asked[len(r.asked)-1]
+	if q.By != hall || q.Before != "s3" || !q.With.IsZero() {
+		t.Fatalf("%+v", q)
+	}
+	for _, m := range [][2]string{{"one", "s1"}, {"two", "s2"}} {
+		r.in("<message from='hall@rooms.example' to='alice@wonder.example/phone'><result xmlns='urn:xmpp:mam:2' queryid='" + q.ID + "' id='" + m[1] + "'><forwarded xmlns='urn:xmpp:forward:0'>" +
+			"<message xmlns='jabber:client' from='hall@rooms.example/bo' type='groupchat'><body>" + m[0] + "</body></message></forwarded></result></message>")
+	}
+	r.do(QueryDone{Query: q.ID, First: "s1", Last: "s2"})
+	r.want(hall, "one two three")
+}
+
+// TestRepeatable: the same events have the same effects, in the same order.
+func TestRepeatable(t *testing.T) {
+	trace := func() (list []string) {
+		r := start(t, Config{UnlockAfter: 1, Limits: Limits{Conversations: 20, Entries: 8, Total: 64}}, NewMemory())
+		note := func(effects []Effect) {
+			for _, f := range effects {
+				line := fmt.Sprintf("%T %+v", f, f)
+				switch f := f.(type) {
+				case Send:
+					line = string(f.Stanza.AppendTo(nil))
+				case Persist:
+					line = ""
+					for _, w := range f.Writes {
+						line += fmt.Sprintf("%+v %+v %+v", w.Entry, w.Conversation, w.Account)
+					}
+				}
+				list = append(list, line)
+			}
+		}
+		for n := range 3 {
+			note(r.do(Connected{JID: phone, Profile: Profile(n), Facts: all}))
+			for i := range 60 {
+				note(r.in(fmt.Sprintf("<message from='c%d@wonder.example/x' to='alice@wonder.example' type='chat' id='%d-%d'><body>b</body>%s</message>", i%30, n, i, whose(fmt.Sprint("w", n, "-", i)))))
+				note(r.do(SendText{Conversation: bob, Body: "x"}))
+			}
+			r.wait(2)
+			note(r.do(Tick{}))
+			for _, s := range r.e.Conversations() {
+				note(r.do(Attention{Conversation: s.JID, Act: Focused}))
+			}
+			note(r.do(Disconnected{}))
+		}
+		return list
+	}
+	first, second := trace(), trace()
+	if !slices.Equal(first, second) {
+		for i := range first {
+			if i >= len(second) || first[i] != second[i] {
+				t.Fatalf("effect %d: %s\nthen %s", i, first[i], second[min(i, len(second)-1)])
+			}
+		}
+		t.Fatalf("%d effects, then %d", len(first), len(second))
+	}
+}

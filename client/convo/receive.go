@@ -196,7 +196,7 @@ func (e *Engine) message(m message) {
 		up.buffer = append(up.buffer, m)
 		return
 	}
-	if m.query != nil && m.query.back && key != m.query.With && key.Bare() != m.query.With {
+	if m.query != nil && m.query.back && key != m.query.conversation {
 		return // not what was asked for
 	}
 	m.c = e.convs[key]
