@@ -99,10 +99,18 @@ interop-needs:
 crash: ## kill -9 under load, KILLS times: nothing acknowledged is lost
 	CARILLON_CRASH_KILLS=$(KILLS) $(GO) test -count=1 -v -timeout 60m ./test/crash
 
+.PHONY: flights
+flights: ## round trips and time until a device is up to date, beside Prosody and ejabberd (Debian packages prosody, ejabberd; root)
+	CARILLON_FLIGHTS=1 $(GO) test -count=1 -v -timeout 10m -run 'TestTable' ./test/flights
+
 .PHONY: bench
 bench: ## Go benchmarks with allocations, BENCH=pattern
 	@grep -rlE '^func Benchmark' --include='*_test.go' . | xargs -n1 dirname | sort -u | \
 		xargs $(GO) test -run '^$$' -bench '$(BENCH)' -benchmem
+
+.PHONY: catchup
+catchup: ## one device catches up with 100,000 messages: rows/s, the server's memory, what others notice (Linux)
+	CARILLON_CATCHUP=100000 $(GO) test -count=1 -v -timeout 10m -run 'TestCatchUp' ./test/bench
 
 .PHONY: bench-peers
 bench-peers: ## Prosody, ejabberd and carillon side by side (test/bench)

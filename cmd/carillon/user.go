@@ -42,11 +42,14 @@ func (p *program) userCommand() *cobra.Command {
 }
 
 func (p *program) callCommand(call admin.Call) *cobra.Command {
-	var positional []admin.Arg
+	var positional, flags []admin.Arg
 	use := strings.TrimPrefix(call.Name, "user ")
 	for _, a := range call.Args {
 		switch {
 		case a.Secret:
+			continue
+		case a.Flag:
+			flags = append(flags, a)
 			continue
 		case a.Optional:
 			use += " [" + strings.ToUpper(a.Name) + "]"
@@ -66,6 +69,9 @@ func (p *program) callCommand(call admin.Call) *cobra.Command {
 	if call.Confirm != "" {
 		cmd.Flags().BoolVar(&yes, "yes", false, "don't ask")
 	}
+	for _, a := range flags {
+		cmd.Flags().String(a.Name, "", a.Help)
+	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON, for programs")
 	cmd.Args = func(_ *cobra.Command, args []string) error { return checkArgs(call.Name, positional, args) }
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
@@ -76,6 +82,11 @@ func (p *program) callCommand(call admin.Call) *cobra.Command {
 		args := make(map[string]string)
 		for i, value := range given {
 			args[positional[i].Name] = value
+		}
+		for _, a := range flags {
+			if f := cmd.Flags().Lookup(a.Name); f.Changed {
+				args[a.Name] = f.Value.String()
+			}
 		}
 		if err := haveData(cmd.Context(), c, call); err != nil {
 			return err
