@@ -119,7 +119,7 @@ func (c *Client) sentElsewhere(err error) bool {
 	return true
 }
 
-// connect makes a connection and logs in.
+// connect makes a connection, logs in and makes it the client's.
 func (c *Client) connect() (*link, *login, error) {
 	if err := c.ensureAgent(); err != nil {
 		return nil, nil, err
@@ -143,7 +143,11 @@ func (c *Client) connect() (*link, *login, error) {
 		// What was learned counts all the same: a token that is no good.
 		return nil, nil, errors.Join(err, c.save(&c.state))
 	}
-	if err := c.save(&c.state); err != nil {
+	err = c.save(&c.state)
+	if err == nil {
+		err = c.begin(l, g)
+	}
+	if err != nil {
 		l.conn.Close()
 		return nil, nil, err
 	}
@@ -171,23 +175,18 @@ func (c *Client) received() uint32 {
 
 // serve is the life of one connection that is logged in.
 func (c *Client) serve(l *link, g *login) error {
-	err := c.begin(l, g)
-	if err == nil {
-		written := make(chan struct{})
-		c.wg.Go(func() {
-			defer close(written)
-			c.write(l)
-		})
-		stop := context.AfterFunc(c.ctx, func() { l.abandon(context.Cause(c.ctx)) })
-		err = c.read(l, g)
-		c.farewell(l, err, written)
-		stop()
-		close(l.ended)
-		l.conn.Close()
-		<-written
-	} else {
-		l.conn.Close()
-	}
+	written := make(chan struct{})
+	c.wg.Go(func() {
+		defer close(written)
+		c.write(l)
+	})
+	stop := context.AfterFunc(c.ctx, func() { l.abandon(context.Cause(c.ctx)) })
+	err := c.read(l, g)
+	c.farewell(l, err, written)
+	stop()
+	close(l.ended)
+	l.hangUp(err)
+	<-written
 	c.unlink()
 	c.roster.store(c, &c.state)
 	if saveErr := c.save(&c.state); saveErr != nil && c.ctx.Err() == nil {
