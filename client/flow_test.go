@@ -24,7 +24,8 @@ func (p *peer) answerBoth(imng, carbons string) {
 }
 
 // TestClassicProfiles: over RFC 6120's flow the first of IM-NG and Carbons that
-// is granted counts, and stream management is what the server makes of it.
+// is granted counts (IMNG-6, IMNG-21), and stream management is what the server
+// makes of it.
 func TestClassicProfiles(t *testing.T) {
 	for name, c := range map[string]struct {
 		script     func(*peer)

@@ -76,7 +76,8 @@ func TestProfiles(t *testing.T) {
 	}
 }
 
-// TestPresence is a quiet device that shows itself later, and says what it can.
+// TestPresence is a quiet device that shows itself later, and says what it can
+// (MINE-8, MINE-9).
 func TestPresence(t *testing.T) {
 	w := newWorld(t, "alice", "bob")
 	alice := dial(t, w.config("alice"))
@@ -315,5 +316,37 @@ func TestArchivePage(t *testing.T) {
 	info, err := alice.Disco(alice.ctx, jid.JID{}, "")
 	if err != nil || !slices.Contains(info.Features, xep.NSMAM) {
 		t.Errorf("account: %+v, %v", info, err)
+	}
+}
+
+// TestSync catches up from where the program says: behind an id, or so far back
+// (X2-34, X2-35).
+func TestSync(t *testing.T) {
+	w := newWorld(t, "alice", "bob")
+	alice := dial(t, w.config("alice"))
+	for _, body := range []string{"one", "two", "three"} {
+		alice.acknowledged(alice.send(chat("bob@localhost", body)))
+	}
+	cfg := w.config("bob")
+	var after string
+	for _, c := range []struct {
+		sync  *xep.Sync
+		count int
+	}{{&xep.Sync{Last: time.Hour}, 3}, {&xep.Sync{Last: time.Hour, Max: 1}, 1}, {nil, 2}} {
+		cfg.Sync = func() *xep.Sync {
+			if c.sync != nil {
+				return c.sync
+			}
+			return &xep.Sync{After: after}
+		}
+		bob := dial(t, cfg)
+		first := expect[*client.Archived](bob, nil)
+		if c.count == 3 {
+			after = first.ID
+		}
+		if s := expect[*client.Synced](bob, nil); s.Count != c.count || s.Stanza == nil {
+			t.Errorf("%+v: %+v", c.sync, s)
+		}
+		bob.Close(bob.ctx)
 	}
 }
