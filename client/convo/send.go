@@ -87,7 +87,7 @@ func (e *Engine) ownEntry(j jid.JID, id EntryID) (*conversation, *item) {
 }
 
 // sendText goes on in the conversation's thread. The first chat message, and
-// each single message, begins one (THR-1, THR-2, THR-5 to THR-7); headlines are
+// each single message, begins one (THR-1, THR-2, THR-5, THR-6, THR-7); headlines are
 // in none (THR-3, THR-23).
 func (e *Engine) sendText(ev SendText) {
 	c := e.open(ev.Conversation)
@@ -224,7 +224,7 @@ func (e *Engine) resend(c *conversation, it *item) {
 		it.Pos = WaitingPos + int64(it.ID)
 		c.pending = append(c.pending, it)
 	}
-	it.Delivery, it.Error = Pending, ""
+	it.Delivery, it.Error, it.Doubt = Pending, "", false
 	if e.online {
 		e.transmit(c, it)
 	}
