@@ -39,7 +39,7 @@ func (g *login) begin(version string) ([]byte, error) {
 	l.TokenFor = g.wantsToken()
 	g.asked = ask{resume: g.old != nil && g.offer.Resume}
 	if g.asked.resume {
-		l.Resume = &stream.Resume{ID: g.old.id, H: g.c.received()}
+		l.Resume = &stream.Resume{ID: g.old.id, H: g.c.handled()}
 	}
 	if g.offer.Bind2 {
 		g.asked.bind, g.asked.profile = g.bind2()
@@ -257,7 +257,7 @@ func (g *login) afterAuth(features xmltree.Element) error {
 	sm := !features.Child(stream.NSSM, "sm").IsZero()
 	g.csi = !features.Child(xep.NSCSI, "csi").IsZero()
 	if g.old != nil && sm && !g.asked.resume {
-		if err := g.write(g.link.mach.Resume(nil, g.old.id, g.c.received())); err != nil {
+		if err := g.write(g.link.mach.Resume(nil, g.old.id, g.c.handled())); err != nil {
 			return err
 		}
 		ev, err := g.next()

@@ -165,12 +165,12 @@ func (c *Client) resumable() *session {
 	return s
 }
 
-// received is the count of the server's stanzas that are here, handled or
-// waiting to be: what a resumed session needn't send again.
-func (c *Client) received() uint32 {
+// handled is the count of the server's stanzas that a resumed session needn't
+// send again.
+func (c *Client) handled() uint32 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return uint32(c.in.Received())
+	return c.in.H()
 }
 
 // serve is the life of one connection that is logged in.
@@ -326,9 +326,26 @@ func (c *Client) unlink() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.link = nil
-	if c.session != nil {
-		c.session.lost = c.cfg.Clock.Now()
+	if c.session == nil {
+		return
 	}
+	c.session.lost = c.cfg.Clock.Now()
+	if c.session.id == "" || !c.counting {
+		return
+	}
+	// What was not taken the server still has, and sends again in this session or
+	// a new one (XEP-0198 4); kept here too, it would come twice. What the program
+	// has in hand counts as handled.
+	c.settle(c.current.epoch, c.current.number)
+	c.current = queued{}
+	c.events = slices.DeleteFunc(c.events, func(q queued) bool {
+		again := q.number > 0 && q.epoch == c.epoch
+		if again {
+			c.held -= q.size
+		}
+		return again
+	})
+	c.in = sm.NewInbound(c.in.H())
 }
 
 // finish ends the client: who waits is told why.

@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -348,5 +349,39 @@ func TestSync(t *testing.T) {
 			t.Errorf("%+v: %+v", c.sync, s)
 		}
 		bob.Close(bob.ctx)
+	}
+}
+
+// TestResumeUntaken: what the program has not taken when the connection is lost
+// comes again, once, and in order.
+func TestResumeUntaken(t *testing.T) {
+	w := newWorld(t, "alice", "bob")
+	alice, bob := dial(t, w.config("alice")), dial(t, w.config("bob"))
+	expect[*client.Synced](bob, nil)
+	bob.Handled()
+	for round := range 5 {
+		want := []string{fmt.Sprint(round, " one"), fmt.Sprint(round, " two"), fmt.Sprint(round, " three")}
+		for _, body := range want {
+			alice.acknowledged(alice.send(chat("bob@localhost", body)))
+		}
+		if round > 0 { // all of it is here: the answer came behind it
+			if _, err := bob.Ping(bob.ctx, jid.JID{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if round > 2 { // and some of it is in hand
+			expect(bob, bodyIs(want[0]))
+			want = want[1:]
+		}
+		w.cut()
+		for _, body := range want {
+			got := expect(bob, func(r *client.Received) bool { return r.Stanza.Type == stanza.TypeChat })
+			if text := got.Stanza.Child(stanza.NSClient, "body").Text(); text != body {
+				t.Fatalf("%q instead of %q", text, body)
+			}
+		}
+	}
+	if _, err := bob.Ping(bob.ctx, jid.JID{}); err != nil {
+		t.Fatal(err)
 	}
 }
