@@ -235,4 +235,6 @@ type arrive struct {
 	// sender's order that waits for it.
 	ops    []store.Op
 	origin *entry
+	// taken is for a message to a Keeper, which calls it.
+	taken func()
 }

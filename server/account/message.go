@@ -45,11 +45,16 @@ func (s *State) sendMessage(ev *inbound, fx *effects) {
 	}
 	s.noteSent(st, ev.session, d, fx.now)
 	out := &arrive{stanza: st, msg: msg, intent: d.Intent}
+	if s.cfg.keeper(st.To.Domain()) != nil {
+		out.taken = s.whenTaken(ev.session, ev.number)
+	}
 	c := s.newCopy(st, d, fx)
 	out.ops, _ = s.keep(d, c, nil)
 	out.origin = s.hold(fx.now, func(fx *effects) {
 		s.deliver(d, c, fx)
-		fx.handled(ev.session, ev.number)
+		if out.taken == nil {
+			fx.handled(ev.session, ev.number)
+		}
 	})
 	out.ops = s.outlive(out.ops, out.origin)
 	out.origin.failed = func(fx *effects, err error) {
