@@ -193,7 +193,7 @@ type Rooms struct {
 	// Whether there are rooms. Each domain has its own: with domains = ["example.org"] they are at rooms.example.org.
 	Enabled bool `toml:"enabled"`
 
-	// What stands before a domain to make the domain of its rooms. Rooms are found under another name no more.
+	// What stands before a domain to make the domain of its rooms. Changing it leaves the rooms that there are behind.
 	Subdomain string `toml:"subdomain"`
 
 	// Who may make rooms: "local", who has an account here, or "everyone".

@@ -163,7 +163,7 @@ func (s *State) say(v *visit, st *stanza.Stanza, m said, before []store.Op, fx *
 		}
 		if m.subject {
 			s.topic = topic
-		} else if archived || s.opt.Archive == false && m.marks.Any(route.Body|route.Encrypted) {
+		} else if archived || !s.opt.Archive && m.marks.Any(route.Body|route.Encrypted) {
 			s.remember(out, id, now)
 		}
 		fx.fan(out, s.everybody())
