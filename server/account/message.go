@@ -110,6 +110,11 @@ func (s *State) receiveMessage(ev *arrive, fx *effects) {
 	}
 	c := s.newCopy(st, d, fx)
 	ops, undo := s.keep(d, c, ops)
+	if len(ops) == 0 && ev.origin == nil && s.kept == 0 {
+		// What a room says, mostly: nothing of it is kept here.
+		s.later(fx, func(fx *effects) { s.deliver(d, c, fx) })
+		return
+	}
 	e := s.hold(fx.now, func(fx *effects) { s.deliver(d, c, fx) })
 	e.failed = func(fx *effects, err error) {
 		undo()

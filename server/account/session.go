@@ -92,6 +92,7 @@ type tag struct {
 	kind    tagKind
 	wait    waitKind
 	answer  int             // its bytes, if the client asked for it
+	room    bool            // it asked for it by entering a room
 	failure bool            // says that a stanza wasn't kept: leaves before the <a/> that counts it
 	id      store.ArchiveID // of a message that has one
 	// archived: the message is in the archive, under id, and can be made again
@@ -134,6 +135,7 @@ const (
 	maxQuestions = 16
 	maxInterests = 32
 	maxHeld      = 512 // stanzas held back for an inactive client
+	maxRooms     = 4   // presence of rooms that a session has entered, in OutboxBytes, beside that bound
 )
 
 // ErrEnded is what a session's methods give once it has ended, or when its
@@ -216,8 +218,8 @@ func (x *session) push(data []byte, t tag) {
 	if x.asleep {
 		x.askToRouse()
 	}
-	if x.answers > 0 {
-		t.answer = 0 // one at a time is beside the bound
+	if x.answers > 0 && !t.room || x.answers > maxRooms*x.hub.cfg.Limits.OutboxBytes {
+		t.answer = 0 // one at a time is beside the bound, and so many rooms at a time
 	}
 	x.answers += t.answer
 	x.out.Push(sm.Entry[tag]{Data: data, Tag: t})
