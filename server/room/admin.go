@@ -158,8 +158,11 @@ func (s *State) checkOrders(orders []order) *stanza.Error {
 			return stanza.NewError(stanza.BadRequest, "one person is there twice")
 		}
 		after[o.user] = o.affiliation
-		if s.members[o.user] == nil && o.affiliation != none {
+		switch has := s.members[o.user] != nil; {
+		case !has && o.affiliation != none:
 			count++
+		case has && o.affiliation == none:
+			count--
 		}
 		if o.affiliation == owner {
 			owners++

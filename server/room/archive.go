@@ -26,7 +26,7 @@ func realAddress(real jid.JID) string {
 func withoutReal(entry []byte) []byte {
 	i := bytes.LastIndex(entry, []byte(realOpen))
 	const end = "</message>"
-	if i < 0 || !bytes.HasSuffix(entry, []byte("</x>"+end)) {
+	if i < 0 || bytes.Index(entry[i:], []byte("</x>")) != len(entry)-i-len("</x>"+end) {
 		return entry
 	}
 	return append(entry[:i:i], end...)
