@@ -302,9 +302,15 @@ func (s *State) refuse(st *stanza.Stanza, e *stanza.Error, fx *effects) {
 		by.By = s.jid
 		e = &by
 	}
-	if r := st.ErrorReply(e); r != nil {
-		fx.send = append(fx.send, r)
+	r := st.ErrorReply(e)
+	if r == nil {
+		return
 	}
+	if st.Kind == stanza.Presence && !st.Child(xep.NSMUC, "x").IsZero() {
+		// XEP-0045's examples have it, and there are clients that look for it.
+		r = stanza.Build(r.Kind, r.Type, r.ID, r.From, r.To, "<x xmlns='"+xep.NSMUC+"'/>"+r.Inner())
+	}
+	fx.send = append(fx.send, r)
 }
 
 // fan sends one stanza, whose addresses alone differ, to many.
