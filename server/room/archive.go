@@ -32,7 +32,7 @@ func withoutReal(entry []byte) []byte {
 	return append(entry[:i:i], end...)
 }
 
-// archiveIQ is a request to the archive (XEP-0313).
+// archiveIQ is a request to the archive (XEP-0313, X2-8).
 func (s *State) archiveIQ(st *stanza.Stanza, get bool, name string, fx *effects) {
 	who := s.standing(st.From)
 	v := s.visits[st.From]

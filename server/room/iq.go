@@ -102,7 +102,7 @@ func (s *State) info(st *stanza.Stanza, fx *effects) {
 		info.Features = append(info.Features, xep.NSMAM, xep.NSMAMExtended, xep.NSThread)
 	}
 	if o.Mine {
-		info.Features = append(info.Features, xep.NSMine) // R-MINE-6
+		info.Features = append(info.Features, xep.NSMine) // R-MINE-6, MINE-32
 	}
 	subject := ""
 	if s.topic != nil {
@@ -137,7 +137,7 @@ func nonEmpty(s string) []string {
 func features() []string {
 	return []string{xep.NSMUC, xep.NSDiscoInfo, xep.NSDiscoItems, xep.NSPing, xep.NSSelfPing, xep.NSRegister, xep.NSVCard, xep.NSStanzaID,
 		"http://jabber.org/protocol/muc#stable_id", xep.NSOccupantID, xep.NSModerate, xep.NSRetract, xep.NSRetractTombstones,
-		xep.NSMUCRequest, xep.NSMUCRoomConfig + ""}
+		xep.NSMUCRequest, xep.NSMUCRoomConfig}
 }
 
 // reservedNick is XEP-0045 7.12.

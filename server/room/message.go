@@ -137,14 +137,15 @@ func (s *State) say(v *visit, st *stanza.Stanza, m said, before []store.Op, fx *
 	var id store.ArchiveID
 	ops := before
 	archived := s.archives(&m)
-	if archived || m.subject {
+	asks := s.opt.Mine && m.marks.Any(route.Body|route.Encrypted)
+	if archived || asks {
 		id = s.nextID(now)
 	}
 	if archived {
 		b = xep.AppendStanzaID(b, s.jid, id.String())
-		if s.opt.Mine && m.marks.Any(route.Body|route.Encrypted) {
-			b = append(append(append(b, "<whose xmlns='"+xep.NSMine+"' id='"...), id.String()...), "'/>"...) // R-MINE-2, R-MINE-6
-		}
+	}
+	if asks { // R-MINE-2, R-MINE-6, MINE-31, MINE-33, MINE-34
+		b = append(append(append(b, "<whose xmlns='"+xep.NSMine+"' id='"...), id.String()...), "'/>"...)
 	}
 	// It outlives the stanza that it came in.
 	out := build(stanza.Message, stanza.TypeGroupchat, strings.Clone(st.ID), o.jid, b)
@@ -158,9 +159,7 @@ func (s *State) say(v *visit, st *stanza.Stanza, m said, before []store.Op, fx *
 		ops = append(ops, s.entry(out, id, v.jid))
 	}
 	s.commit(st, ops, fx, func(fx *effects) {
-		if archived {
-			s.lastID = id
-		}
+		s.lastID = max(s.lastID, id)
 		if m.subject {
 			s.topic = topic
 		} else if archived || !s.opt.Archive && m.marks.Any(route.Body|route.Encrypted) {

@@ -270,6 +270,10 @@ func (s *State) submit(form xep.Form) (o Options, owners, admins []jid.JID, e *s
 			return o, nil, nil, err
 		}
 	}
+	if o.Mine && !o.Archive {
+		// R-MINE-6: the archive says who was first.
+		return o, nil, nil, stanza.NewError(stanza.NotAcceptable, "where questions are taken, messages are archived")
+	}
 	return o, owners, admins, o.submitPassword(form)
 }
 

@@ -161,6 +161,7 @@ const (
 	qRoomMembers      = `SELECT jid, affiliation, nick, reason FROM room_member WHERE account = ? ORDER BY jid`
 	qRoomColumns      = `SELECT jid, creator, persistent, public, name FROM room WHERE domain = ?1 AND jid > ?2`
 	qRoomsAll         = qRoomColumns + ` ORDER BY jid LIMIT ?3`
+	qRoomsEverywhere  = `SELECT jid, creator, persistent, public, name FROM room WHERE jid > ?2 ORDER BY jid LIMIT ?3`
 	qRoomsPublic      = qRoomColumns + ` AND public ORDER BY jid LIMIT ?3`
 	qRoomsCount       = `SELECT count(*) FROM room WHERE domain = ?1`
 	qRoomsCountAll    = qRoomsCount

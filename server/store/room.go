@@ -199,10 +199,14 @@ func loadRoom(c *conn, room jid.JID, r *RoomRow) error {
 	}, r.ID)
 }
 
-// Rooms lists up to limit rooms of a domain above an address ("" is the first), by address: those that are listed, or all of them.
+// Rooms lists up to limit rooms of a domain above an address ("" is the first), by address: those that are listed, or all of them. All of them is also
+// what there is for the domain "", which is every domain.
 func (s *Store) Rooms(ctx context.Context, domain, after string, all bool, limit int) ([]RoomEntry, error) {
 	query := qRoomsPublic
-	if all {
+	switch {
+	case domain == "":
+		query = qRoomsEverywhere
+	case all:
 		query = qRoomsAll
 	}
 	var list []RoomEntry

@@ -26,7 +26,9 @@ func (c *client) enter(room, nick string, more args) (e entered) {
 // said waits for what somebody says in a room.
 func (c *client) said(from, body string) {
 	c.t.Helper()
-	c.await(from+" saying "+body, func(e *event) bool { return e.Kind == "message" && e.Type == "groupchat" && e.From == from && e.Body == body })
+	c.await(from+" saying "+body, func(e *event) bool {
+		return e.Kind == "message" && e.Type == "groupchat" && e.From == from && e.Body == body
+	})
 }
 
 // TestRoom: slixmpp makes a room, configures it, invites, speaks, moderates, reads the archive and destroys it.

@@ -75,6 +75,7 @@ func roomLists(t *testing.T, open Open) {
 	}
 	want(t, "listed", names("rooms.x.example", "", false, 10), []string{"aa", "cc"})
 	want(t, "all", names("rooms.x.example", "", true, 10), []string{"aa", "bb", "cc"})
+	want(t, "everywhere", names("", "", true, 10), []string{"aa", "bb", "cc", "d"})
 	want(t, "a page", names("rooms.x.example", "a@rooms.x.example", true, 1), []string{"bb"})
 	for _, all := range []bool{false, true} {
 		n, err := s.RoomCount(ctx, "rooms.x.example", all)
