@@ -77,10 +77,12 @@ type MUCItem struct {
 	Actor             string // the nick of who did it
 }
 
-// MaxMUCItems bounds the items of one request, MaxMUCText their texts in bytes.
+// Bounds of a request: items in it, invitations in a message, bytes of a text in
+// them.
 const (
-	MaxMUCItems = 500
-	MaxMUCText  = 1024
+	MaxMUCItems   = 500
+	MaxMUCInvites = 20
+	MaxMUCText    = 1024
 )
 
 // ParseMUCAdmin reads the items of a muc#admin query. An address that is none is
@@ -205,7 +207,7 @@ type MUCInvite struct {
 }
 
 // ParseMUCInvites reads the invitations and declines of a message's <x/>. An address that is none, or
-// is missing, is jid-malformed; more than MaxMUCItems are policy-violation.
+// is missing, is jid-malformed; more than MaxMUCInvites are policy-violation.
 func ParseMUCInvites(el xmltree.Element) ([]MUCInvite, error) {
 	var list []MUCInvite
 	for c := range el.Children() {
@@ -216,7 +218,7 @@ func ParseMUCInvites(el xmltree.Element) ([]MUCInvite, error) {
 		if err != nil {
 			return nil, stanza.NewError(stanza.JIDMalformed, "an invitation has no address")
 		}
-		if len(list) == MaxMUCItems {
+		if len(list) == MaxMUCInvites {
 			return nil, stanza.NewError(stanza.PolicyViolation, "too many invitations in one message")
 		}
 		cont := c.Child(NSMUCUser, "continue")

@@ -48,7 +48,7 @@ func (s *State) archiveIQ(st *stanza.Stanza, get bool, name string, fx *effects)
 		s.query(st, s.opt.Whois == whoisAnyone || who.role == moderator, fx)
 	case name == "metadata" && get:
 		account := s.id
-		fx.task(func(h *Hub) { h.read(func() { h.deliver(h.metadata(st, account)) }) })
+		fx.task(func(h *Hub) { h.answer(st, func() []*stanza.Stanza { return h.metadata(st, account) }) })
 	default:
 		s.refuse(st, stanza.NewError(stanza.ServiceUnavailable, ""), fx)
 	}
@@ -63,16 +63,16 @@ func (s *State) query(st *stanza.Stanza, real bool, fx *effects) {
 	}
 	p := &page{st: st, req: req, real: real, q: store.ArchiveQuery{Account: s.id, UpTo: max(s.lastID, 1), With: req.With, Start: req.Start, End: req.End, Thread: req.Thread}}
 	fx.task(func(h *Hub) {
-		h.read(func() {
+		h.answer(st, func() []*stanza.Stanza {
 			list, err := p.read(h)
-			if err != nil {
-				e := storeError(err)
-				if e.Condition == stanza.InternalServerError && h.ctx.Err() == nil {
-					h.cfg.Log.Error("a room's archive can't be read", "room", st.To, "error", err)
-				}
-				list = []*stanza.Stanza{st.ErrorReply(e)}
+			if err == nil {
+				return list
 			}
-			h.deliver(list)
+			e := storeError(err)
+			if e.Condition == stanza.InternalServerError && h.ctx.Err() == nil {
+				h.cfg.Log.Error("a room's archive can't be read", "room", st.To, "error", err)
+			}
+			return []*stanza.Stanza{st.ErrorReply(e)}
 		})
 	})
 }

@@ -149,8 +149,8 @@ func (h *Hub) deliver(list []*stanza.Stanza) {
 	h.cfg.Deliver(list)
 }
 
-// read runs f off the loop, a few at a time. Each room has at most one going, and
-// what senders ask for beside is bounded by their rates.
+// read runs f off the loop, a few at a time. Each room has at most one going; what
+// senders ask for beside goes through answer.
 func (h *Hub) read(f func()) {
 	h.waits.Add(1)
 	h.running.Go(func() {
@@ -163,6 +163,18 @@ func (h *Hub) read(f func()) {
 		h.waits.Add(-1)
 	})
 }
+
+// answer makes an answer off the loop, unless too many are being made.
+func (h *Hub) answer(st *stanza.Stanza, f func() []*stanza.Stanza) {
+	if h.waits.Load() >= maxReads {
+		h.deliver([]*stanza.Stanza{st.ErrorReply(crowded())})
+		return
+	}
+	h.read(func() { h.deliver(f()) })
+}
+
+// maxReads bounds the requests that wait for the store, of all rooms.
+const maxReads = 1024
 
 // readRoom reads a room from the store, with what who enters is shown.
 func (h *Hub) readRoom(room jid.JID) {
@@ -231,9 +243,6 @@ func (h *Hub) Close(ctx context.Context) error {
 	}
 }
 
-// maxServiceReads bounds the requests to the service that wait for the store.
-const maxServiceReads = 256
-
 // service is a stanza to a domain of rooms itself.
 func (h *Hub) service(st *stanza.Stanza) *stanza.Error {
 	switch {
@@ -252,10 +261,7 @@ func (h *Hub) service(st *stanza.Stanza) *stanza.Error {
 	case el.Is(xep.NSDiscoInfo, "query"):
 		return stanza.NewError(stanza.ItemNotFound, "there is no such node")
 	case el.Is(xep.NSDiscoItems, "query"):
-		if h.waits.Load() > maxServiceReads {
-			return crowded()
-		}
-		h.read(func() { h.deliver([]*stanza.Stanza{h.list(st)}) })
+		h.answer(st, func() []*stanza.Stanza { return []*stanza.Stanza{h.list(st)} })
 	default:
 		return stanza.NewError(stanza.ServiceUnavailable, "")
 	}

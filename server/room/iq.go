@@ -178,18 +178,32 @@ func (s *State) askOccupant(st *stanza.Stanza, fx *effects) {
 	case to == nil:
 		s.refuse(st, stanza.NewError(stanza.ItemNotFound, "there is no such occupant"), fx)
 		return
-	case len(s.requests) >= maxRequests:
-		s.refuse(st, stanza.NewError(stanza.ResourceConstraint, "too many requests wait for an answer"), fx)
-		return
 	}
+	s.giveUp(fx)
 	real := to.visits[len(to.visits)-1].jid
 	if space := st.Payload().Space(); space == xep.NSVCard || space == nsPubSub {
 		real = real.Bare() // the account has it, not the device
 	}
 	s.asked++
-	id := "room-" + strconv.FormatUint(s.asked, 36)
+	id := requestID(s.asked)
 	s.requests[id] = request{asker: v.jid, to: real, id: strings.Clone(st.ID), shown: to.jid}
 	fx.to(build(stanza.IQ, st.Type, id, v.who.jid, []byte(st.Inner())), real)
+}
+
+func requestID(n uint64) string { return "room-" + strconv.FormatUint(n, 36) }
+
+// giveUp answers the oldest requests where too many wait: there are devices that
+// never answer.
+func (s *State) giveUp(fx *effects) {
+	for len(s.requests) >= maxRequests {
+		s.answers++
+		id := requestID(s.answers)
+		if r, ok := s.requests[id]; ok {
+			delete(s.requests, id)
+			e := stanza.NewError(stanza.RemoteServerTimeout, "nobody has answered")
+			fx.to(build(stanza.IQ, stanza.TypeError, r.id, r.shown, e.AppendTo(nil)), r.asker)
+		}
+	}
 }
 
 // answered passes an answer on to who asked.

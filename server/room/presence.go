@@ -20,7 +20,11 @@ func (s *State) presence(st *stanza.Stanza, fx *effects) {
 		s.available(v, st, fx)
 	case stanza.TypeUnavailable:
 		if v != nil {
-			s.leave(v, shown(st), notice{typ: stanza.TypeUnavailable}, fx)
+			status := shown(st)
+			if len(status) > maxPresence {
+				status = "" // he is gone all the same
+			}
+			s.leave(v, status, notice{typ: stanza.TypeUnavailable}, fx)
 			s.afterLeave(fx)
 		}
 	case stanza.TypeError:
@@ -69,6 +73,9 @@ func (s *State) available(v *visit, st *stanza.Stanza, fx *effects) {
 	case v == nil:
 		s.enter(st, xep.ParseMUCJoin(join), fx)
 	case nick == "" || nick == v.who.nick:
+		if !s.short(st, fx) {
+			return
+		}
 		v.payload = shown(st)
 		s.moveLast(v)
 		if !join.IsZero() { // it has lost track of the room
@@ -80,6 +87,18 @@ func (s *State) available(v *visit, st *stanza.Stanza, fx *effects) {
 		s.changeNick(v, st, fx)
 	}
 }
+
+// short refuses presence that is too long to be kept and sent to everybody.
+func (s *State) short(st *stanza.Stanza, fx *effects) bool {
+	if len(st.Inner()) > maxPresence {
+		s.refuse(st, stanza.NewError(stanza.PolicyViolation, "so much presence is more than a room takes"), fx)
+		return false
+	}
+	return true
+}
+
+// maxPresence bounds what an occupant says of himself, in bytes.
+const maxPresence = 16 << 10
 
 // moveLast makes a visit the one whose presence is shown.
 func (s *State) moveLast(v *visit) {
@@ -93,6 +112,9 @@ func (s *State) moveLast(v *visit) {
 func (s *State) create(st *stanza.Stanza, join xep.MUCJoin, fx *effects) {
 	if e := checkNick(st.To.Resource()); e != nil {
 		s.refuse(st, e, fx)
+		return
+	}
+	if !s.short(st, fx) {
 		return
 	}
 	if !s.cfg.MayCreate(st.From) {
@@ -165,6 +187,9 @@ func (s *State) nickTaken(nick string, user jid.JID) bool {
 func (s *State) enter(st *stanza.Stanza, join xep.MUCJoin, fx *effects) {
 	if e := s.mayEnter(st, join); e != nil {
 		s.refuse(st, e, fx)
+		return
+	}
+	if !s.short(st, fx) {
 		return
 	}
 	s.welcome(s.seat(st), join.History, nil, fx)
@@ -399,6 +424,9 @@ func (s *State) changeNick(v *visit, st *stanza.Stanza, fx *effects) {
 	}
 	if e != nil {
 		s.refuse(st, e, fx)
+		return
+	}
+	if !s.short(st, fx) {
 		return
 	}
 	empty := ""

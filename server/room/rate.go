@@ -41,13 +41,11 @@ func (s *State) userMay(st *stanza.Stanza, now time.Time) bool {
 	b := s.rates[bare]
 	if b == nil {
 		if len(s.rates) >= 2*s.cfg.Limits.Occupants {
-			for j, old := range s.rates {
-				if now.Sub(old.at) > burst*time.Second {
-					delete(s.rates, j)
-				}
-			}
-			if len(s.rates) >= 2*s.cfg.Limits.Occupants {
-				return false
+			// Some of them have done nothing for long. Whoever is forgotten too early
+			// has his rate again, and the room's bounds him.
+			for j := range s.rates {
+				delete(s.rates, j)
+				break
 			}
 		}
 		b = &bucket{}

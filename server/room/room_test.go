@@ -237,8 +237,22 @@ func TestBounds(t *testing.T) {
 	}
 	w.forgetAll()
 	w.send("u@example/0", "<iq type='get' id='v' to='"+hall+"/Owner'><x xmlns='y'/></iq>")
-	if got := w.refused("u@example/0"); got != string(stanza.ResourceConstraint) {
-		t.Errorf("one more request that waits: %q", got)
+	if got := w.refused("u@example/0"); got != string(stanza.RemoteServerTimeout) {
+		t.Errorf("the oldest of too many requests: %q", got)
+	}
+	w.send("u@example/0", "<presence to='"+hall+"/User'><status>"+strings.Repeat("x", maxPresence)+"</status></presence>")
+	if got := w.refused("u@example/0"); got != string(stanza.PolicyViolation) {
+		t.Errorf("long presence: %q", got)
+	}
+	w.send("u@example/0", "<message to='"+hall+"'><x xmlns='"+xep.NSMUCUser+"'>"+strings.Repeat("<invite to='a@b'/>", xep.MaxMUCInvites+1)+"</x></message>")
+	if got := w.refused("u@example/0"); got != string(stanza.PolicyViolation) {
+		t.Errorf("too many invitations: %q", got)
+	}
+	for i := range 150 {
+		w.send(fmt.Sprintf("p%d@example/0", i), "<iq type='get' id='v' to='"+hall+"/Owner'><x xmlns='y'/></iq>")
+	}
+	if n := len(w.hub.loops[0].rooms[jid.MustParse(hall)].rates); n > 2*60 {
+		t.Errorf("%d people's rates are kept", n)
 	}
 	long := strings.Repeat("x", 8<<10)
 	for range 40 {

@@ -38,6 +38,7 @@ type State struct {
 
 	requests map[string]request // IQs of occupants to others that wait for an answer
 	asked    uint64             // requests so far
+	answers  uint64             // those of them that wait no more
 	rate     bucket             // messages to all
 	rates    map[jid.JID]*bucket
 	used     time.Time // when something last happened
