@@ -34,12 +34,39 @@ func (ev *counted) apply(s *State, fx *effects) {
 	s.later(fx, func(fx *effects) { fx.handled(ev.session, ev.number) })
 }
 
+// burst is what a service says to one session at once.
+type burst struct{ list []*stanza.Stanza }
+
+// burstOf is from how many stanzas on it is worth an event of its own.
+const burstOf = 8
+
+func (ev *burst) apply(s *State, fx *effects) {
+	if i := s.addressed(ev.list[0].To); i >= 0 {
+		x := s.sessions[i]
+		s.later(fx, func(fx *effects) { fx.call(x.cork) })
+		defer s.later(fx, func(fx *effects) { fx.call(x.uncork) })
+	}
+	for _, st := range ev.list {
+		newArrive(st).apply(s, fx)
+	}
+}
+
 // Deliver takes what a service of this server says, in order, to accounts, the
 // server or another domain. It never blocks: a service does nothing by itself, so
 // what bounds its senders bounds what it says. It may be called concurrently.
 func (h *Hub) Deliver(list []*stanza.Stanza) {
-	for _, st := range list {
+	for len(list) > 0 {
+		st, n := list[0], 1
 		to := st.To
+		for n < len(list) && list[n].To == to {
+			n++
+		}
+		if n >= burstOf && to.IsFull() && h.cfg.local(to.Domain()) {
+			h.post(to.Bare(), &burst{list[:n:n]})
+			list = list[n:]
+			continue
+		}
+		list = list[1:]
 		switch {
 		case !h.cfg.local(to.Domain()):
 			h.passOn(st)

@@ -52,6 +52,7 @@ type session struct {
 	held      []sm.Entry[tag]
 	heldBytes int
 	answers   int           // bytes of out that the client asked for itself
+	corked    bool          // more comes at once: the connection is woken for all of it
 	room      chan struct{} // closed when the queue has shrunk; nil if nobody waits
 	credit    chan struct{} // likewise, when received stanzas are done
 	questions map[string]chan *stanza.Stanza
@@ -182,6 +183,9 @@ func (x *session) wakeReceivers() {
 // wake tells the connection that there is something to write. mu is held,
 // which Transport allows.
 func (x *session) wake() {
+	if x.corked {
+		return
+	}
 	if x.transport != nil {
 		x.transport.Wake()
 	}
@@ -226,6 +230,21 @@ func (x *session) push(data []byte, t tag) {
 	if t.failure {
 		x.failures++
 	}
+}
+
+// cork holds the connection back while a burst is put into the queue; uncork lets
+// it write all of it.
+func (x *session) cork() {
+	x.mu.Lock()
+	x.corked = true
+	x.mu.Unlock()
+}
+
+func (x *session) uncork() {
+	x.mu.Lock()
+	x.corked = false
+	x.wake()
+	x.mu.Unlock()
 }
 
 // holdBack keeps presence and chat states of an inactive client, the newest of
