@@ -108,7 +108,12 @@ func (s *State) receiveMessage(ev *arrive, fx *effects) {
 		fx.commit(ops, ev.origin)
 		return
 	}
-	c := s.newCopy(st, d, fx)
+	c := s.copyOf(st, d, fx)
+	if ev.many {
+		s.cfg.stats.Messages.Add(1)
+	} else {
+		c.trail = s.observe(st, d, c.id, fx)
+	}
 	ops, undo := s.keep(d, c, ops)
 	if len(ops) == 0 && ev.origin == nil && s.kept == 0 {
 		// What a room says, mostly: nothing of it is kept here.
@@ -255,7 +260,10 @@ func (s *State) deliver(d *route.Decision, c *copies, fx *effects) {
 	}
 	direct, carbon := other, other
 	switch {
-	case msg.Type == route.Error || msg.Type == route.Headline:
+	case msg.Type == route.Error:
+		// What a service hasn't kept: its sender hears of it before it is counted.
+		direct.failure = s.cfg.keeper(c.stanza.From.Domain()) != nil
+	case msg.Type == route.Headline:
 	case d.Intent == route.Exclusive:
 		direct.kind = tagExclusive
 	case d.Intent == route.Conversation && !msg.Marks.Any(route.NoStore|route.OnlyChatState):
@@ -356,12 +364,18 @@ type copies struct {
 const tags = 3
 
 func (s *State) newCopy(st *stanza.Stanza, d *route.Decision, fx *effects) *copies {
+	c := s.copyOf(st, d, fx)
+	c.trail = s.observe(st, d, c.id, fx)
+	return c
+}
+
+// copyOf is newCopy without a note of where the message went.
+func (s *State) copyOf(st *stanza.Stanza, d *route.Decision, fx *effects) *copies {
 	c := &copies{state: s, stanza: st, archived: d.Archive, whose: d.Whose}
 	c.toBare = s.facts.Message.Full && s.facts.Side != route.Sending && d.Intent == route.Conversation
 	if d.Archive || d.Offline || d.Whose {
 		c.id = s.nextID(fx.now)
 	}
-	c.trail = s.observe(st, d, c.id, fx)
 	return c
 }
 

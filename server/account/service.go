@@ -47,14 +47,29 @@ func (ev *burst) apply(s *State, fx *effects) {
 		defer s.later(fx, func(fx *effects) { fx.call(x.uncork) })
 	}
 	for _, st := range ev.list {
-		newArrive(st).apply(s, fx)
+		said(st, nil).apply(s, fx)
 	}
+}
+
+// said is newArrive for what a service says. What it said before, if it was the same
+// to somebody else, has been looked at already.
+func said(st *stanza.Stanza, before *arrive) *arrive {
+	if before == nil || st.Kind != stanza.Message || !sameBut(st, before.stanza) {
+		before = newArrive(st)
+	}
+	return &arrive{stanza: st, msg: before.msg, intent: before.intent, many: st.Type == stanza.TypeGroupchat}
+}
+
+// sameBut: two messages with the same payload, apart from whom they are for.
+func sameBut(a, b *stanza.Stanza) bool {
+	return b.Kind == a.Kind && a.Type == b.Type && a.From == b.From && a.To.IsFull() == b.To.IsFull() && a.Payload() == b.Payload()
 }
 
 // Deliver takes what a service of this server says, in order, to accounts, the
 // server or another domain. It never blocks: a service does nothing by itself, so
 // what bounds its senders bounds what it says. It may be called concurrently.
 func (h *Hub) Deliver(list []*stanza.Stanza) {
+	var before *arrive
 	for len(list) > 0 {
 		st, n := list[0], 1
 		to := st.To
@@ -75,7 +90,8 @@ func (h *Hub) Deliver(list []*stanza.Stanza) {
 		case st.Kind == stanza.IQ && to.IsBare():
 			h.read(func() { h.receiveRequest(h.ctx, st) })
 		default:
-			h.post(to.Bare(), newArrive(st))
+			before = said(st, before)
+			h.post(to.Bare(), before)
 		}
 	}
 }
