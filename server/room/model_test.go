@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"carillon.im/jid"
+	"carillon.im/server/store"
 	"carillon.im/stanza"
 	"carillon.im/xep"
 )
@@ -22,6 +23,7 @@ type model struct {
 	nicks                  map[string]*guest   // by nick
 	sessions               map[string]string   // nick by session
 	heard                  map[string][]string // by session
+	said                   []string            // to all, in order
 }
 
 type guest struct{ user, role string }
@@ -91,6 +93,7 @@ func (m *model) out(nick string) {
 
 func (m *model) say(session, text string) {
 	if nick, here := m.sessions[session]; here && m.nicks[nick].role != "visitor" {
+		m.said = append(m.said, text)
 		for s := range m.sessions {
 			m.heard[s] = append(m.heard[s], text)
 		}
@@ -278,7 +281,26 @@ func TestModel(t *testing.T) {
 				m.check(rt, s, clients[s])
 			}
 		}
+		if got := w.archive(name); !slices.Equal(got, m.said) {
+			rt.Fatalf("the archive has %v, the model %v", got, m.said)
+		}
 	})
+}
+
+// archive is the bodies in a room's archive.
+func (w *world) archive(name string) (bodies []string) {
+	row, err := w.hub.cfg.Store.LoadRoom(w.t.Context(), jid.MustParse(name+"@rooms.example"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	_, err = w.hub.cfg.Store.Archive(w.t.Context(), store.ArchiveQuery{Account: row.ID, Max: 1000}, func(m store.ArchivedMessage) error {
+		bodies = append(bodies, parseOwn(m.Stanza).Child(stanza.NSClient, "body").Text())
+		return nil
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return bodies
 }
 
 func (m *model) check(t *rapid.T, session string, c *client) {
