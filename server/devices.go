@@ -58,18 +58,26 @@ func (k *devices) IssueToken(ctx context.Context, bare jid.JID, client string, t
 		Mechanism: t.Mechanism, Value: []byte(t.Secret), Issued: t.Issued, Expires: t.Expiry}})
 }
 
-// ClientSeen implements c2s.Clients. It doesn't wait for the commit: what is
-// committed later, such as the client's token, finds it.
+// ClientSeen implements c2s.Clients. It doesn't wait for the commit where the client
+// knows the password: what is committed later, such as its token, finds it.
 func (k *devices) ClientSeen(ctx context.Context, bare jid.JID, seen c2s.Client) error {
 	id, err := k.account(ctx, bare)
 	if err != nil {
 		return err
 	}
+	op := store.ClientSeen{
+		Account: id, ID: seen.ID, Software: seen.Software, Device: seen.Device, Address: seen.Address.String(), Mechanism: seen.Mechanism,
+		SASL2: true, Password: !seen.ByToken, Known: seen.ByToken, Tag: seen.Tag, Resource: seen.Resource, At: seen.At,
+	}
+	if seen.ByToken {
+		err := k.server.store.Commit(ctx, op)
+		if errors.Is(err, store.ErrNotFound) {
+			return c2s.ErrTokenUsed
+		}
+		return err
+	}
 	k.server.store.Submit(store.Unit{
-		Ops: []store.Op{store.ClientSeen{
-			Account: id, ID: seen.ID, Software: seen.Software, Device: seen.Device, Address: seen.Address.String(), Mechanism: seen.Mechanism,
-			SASL2: true, Password: !seen.ByToken, Tag: seen.Tag, Resource: seen.Resource, At: seen.At,
-		}},
+		Ops: []store.Op{op},
 		Done: func(err error) {
 			if err != nil {
 				k.server.log.Error("a client can't be noted", "account", bare, "error", err)
@@ -77,6 +85,16 @@ func (k *devices) ClientSeen(ctx context.Context, bare jid.JID, seen c2s.Client)
 		},
 	})
 	return nil
+}
+
+// Clients implements cam.Clients.
+func (k *devices) Clients(ctx context.Context, account int64) ([]store.Client, error) {
+	return k.server.store.Clients(ctx, store.AccountID(account))
+}
+
+// EndClient implements cam.Clients.
+func (k *devices) EndClient(ctx context.Context, bare jid.JID, client string) error {
+	return k.server.hub.EndClient(ctx, bare, client)
 }
 
 // account finds the store's id of an account that somebody has proved to own.

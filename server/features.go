@@ -9,6 +9,7 @@ import (
 	"carillon.im/server/config"
 	"carillon.im/server/feature"
 	"carillon.im/server/features/blocking"
+	"carillon.im/server/features/cam"
 	"carillon.im/server/features/caps"
 	"carillon.im/server/features/carbons"
 	"carillon.im/server/features/csi"
@@ -34,7 +35,7 @@ const (
 )
 
 // features is the list of all that the server can do. A new XEP is a line here.
-func features(cfg config.Config, s *store.Store, known *caps.Cache, accounts register.Accounts, release string, now func() time.Time) []feature.Feature {
+func features(cfg config.Config, s *store.Store, known *caps.Cache, accounts register.Accounts, clients cam.Clients, release string, now func() time.Time) []feature.Feature {
 	list := []feature.Feature{
 		core(),
 		ping.New(),
@@ -50,6 +51,7 @@ func features(cfg config.Config, s *store.Store, known *caps.Cache, accounts reg
 		vcard.New(s, vcardBytes),
 		mam.New(s, mam.Options{Page: min(50, cfg.Limits.MAMPageMax), MaxPage: cfg.Limits.MAMPageMax}),
 		register.New(accounts),
+		cam.New(clients, now),
 		known.Feature(),
 	}
 	if cfg.Rooms.Enabled {
@@ -100,6 +102,7 @@ func core() feature.Feature {
 			{XEP: "0440", Version: "1.0.0"},
 			{XEP: "0474", Version: "0.5.0"},
 			{XEP: "0478", Version: "0.2.0"},
+			{XEP: "0480", Version: "0.2.0", Note: "SCRAM-SHA-256 and SCRAM-SHA-512"},
 			{XEP: "0484", Version: "0.2.0"},
 			{XEP: "0509", Version: "0.2.0"},
 		},

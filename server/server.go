@@ -116,7 +116,7 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 	}
 	users := &accounts{server: s}
 	s.caps = caps.New(caps.Options{})
-	declared := features(cfg, s.store, s.caps, users, opt.Release, opt.Now)
+	declared := features(cfg, s.store, s.caps, users, &devices{s}, opt.Release, opt.Now)
 	if s.set, err = feature.NewSet(declared...); err != nil {
 		return nil, err
 	}
@@ -184,7 +184,8 @@ func (s *Server) newC2S(users *accounts, secret []byte) (*c2s.Server, error) {
 		registrar = register.Registrar{Accounts: users}
 	}
 	return c2s.New(c2s.Config{
-		Domains: domains, Registrar: registrar, Accounts: users, Credentials: users, Clients: &devices{s}, Sync: true, Certificate: s.certs.GetCertificate,
+		Domains: domains, Registrar: registrar, Accounts: users, Credentials: users, Clients: &devices{s}, Upgrades: users, Sync: true, Certificate: s.certs.GetCertificate,
+		TokenLife:   time.Duration(s.cfg.Auth.TokenDays) * 24 * time.Hour,
 		DummySecret: secret, Iterations: s.cfg.Auth.Iterations, AllowPlain: s.cfg.Auth.Plain, StrictBinding: s.cfg.Auth.StrictChannelBinding,
 		Features: []byte(s.set.StreamFeatures()), Limits: clientLimits(s.cfg.Limits), Log: s.log, Rand: rand.Reader,
 	})

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 
 	"carillon.im/jid"
 	"carillon.im/sasl"
 	"carillon.im/server/account"
 	"carillon.im/server/c2s"
+	"carillon.im/server/feature"
 	"carillon.im/server/features/register"
 	"carillon.im/server/route"
 	"carillon.im/server/store"
@@ -96,7 +98,7 @@ func edge(id store.ArchiveID) xep.MAMEdge { return xep.MAMEdge{ID: id.String(), 
 // Resume implements c2s.Accounts.
 func (a *accounts) Resume(ctx context.Context, r c2s.ResumeRequest) (c2s.Session, c2s.Resumed, error) {
 	x, resumed, err := a.server.hub.Resume(ctx, account.ResumeRequest{
-		Account: r.Account, ID: r.ID, H: r.H, Transport: r.Transport, Conn: r.Conn, Address: r.Address})
+		Account: r.Account, ID: r.ID, H: r.H, Client: r.Client, Transport: r.Transport, Conn: r.Conn, Address: r.Address})
 	if err == nil {
 		return session{x}, c2s.Resumed(resumed), nil
 	}
@@ -116,6 +118,16 @@ func (a *accounts) Keys(ctx context.Context, bare jid.JID, h sasl.Hash) (sasl.Ke
 	return keys, err
 }
 
+// AddKeys implements c2s.Upgrades. Keys that came to be there meanwhile stay: another
+// device was faster, or the password has changed.
+func (a *accounts) AddKeys(ctx context.Context, bare jid.JID, keys sasl.Keys) error {
+	err := a.server.store.AddKeys(ctx, bare, keys)
+	if errors.Is(err, store.ErrExists) {
+		return nil
+	}
+	return err
+}
+
 // Create implements register.Accounts.
 func (a *accounts) Create(ctx context.Context, bare jid.JID, password string) error {
 	keys, err := a.derive(password)
@@ -126,12 +138,20 @@ func (a *accounts) Create(ctx context.Context, bare jid.JID, password string) er
 }
 
 // SetPassword implements register.Accounts.
-func (a *accounts) SetPassword(ctx context.Context, bare jid.JID, password string) error {
+func (a *accounts) SetPassword(ctx context.Context, by jid.JID, password string) error {
 	keys, err := a.derive(password)
-	if err == nil {
-		err = a.server.store.SetKeys(ctx, bare, keys)
+	if err != nil {
+		return err
 	}
-	return err
+	sessions, err := a.server.hub.Sessions(ctx, by.Bare())
+	if err != nil {
+		return err
+	}
+	client := ""
+	if i := slices.IndexFunc(sessions, func(x feature.SessionInfo) bool { return x.JID == by }); i >= 0 {
+		client = sessions[i].Client
+	}
+	return a.server.store.SetKeys(ctx, by.Bare(), keys, client)
 }
 
 // Remove implements register.Accounts.

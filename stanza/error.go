@@ -55,6 +55,20 @@ const (
 	UnexpectedRequest     Condition = "unexpected-request"
 )
 
+// ParseCondition is the defined condition of a name; false if there is none.
+func ParseCondition(name string) (Condition, bool) {
+	for _, c := range [...]Condition{
+		BadRequest, Conflict, FeatureNotImplemented, Forbidden, Gone, InternalServerError, ItemNotFound, JIDMalformed, NotAcceptable, NotAllowed, NotAuthorized,
+		PolicyViolation, RecipientUnavailable, Redirect, RegistrationRequired, RemoteServerNotFound, RemoteServerTimeout, ResourceConstraint, ServiceUnavailable,
+		SubscriptionRequired, UndefinedCondition, UnexpectedRequest,
+	} {
+		if string(c) == name {
+			return c, true
+		}
+	}
+	return "", false
+}
+
 // Error is a stanza error (RFC 6120 8.3) and a Go error: a function that
 // returns one decides what the peer is told. It is immutable; share freely.
 type Error struct {

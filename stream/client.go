@@ -22,8 +22,9 @@ type ClientConfig struct {
 	// Lang is the language of what the client writes; "" stands for Lang.
 	Lang string
 
-	// Limits bound what the server may send in one element.
-	Limits xmltree.Limits
+	// Limits bound what the server may send in one element, EarlyLimits before it
+	// has let the client in; the zero EarlyLimits are Limits.
+	Limits, EarlyLimits xmltree.Limits
 }
 
 // Client is the client's end of a stream. Which feature to negotiate next is
@@ -42,7 +43,17 @@ type Client struct {
 // NewClient makes the machine of a new connection. Begin with Open, under direct
 // TLS with Secured and Open.
 func NewClient(cfg *ClientConfig) *Client {
-	return &Client{cfg: cfg, scan: xmltree.NewScanner(cfg.Limits)}
+	early := cfg.EarlyLimits
+	if early == (xmltree.Limits{}) {
+		early = cfg.Limits
+	}
+	return &Client{cfg: cfg, scan: xmltree.NewScanner(early)}
+}
+
+// letIn notes that the server is the one that the client wanted.
+func (c *Client) letIn(s state) {
+	c.state = s
+	c.scan.SetLimits(c.cfg.Limits)
 }
 
 // Open appends the stream header: at the beginning, after Secured and after
@@ -204,7 +215,7 @@ func (c *Client) unit(tok xmltree.Token) Event {
 		case "features":
 			return Event{Kind: Features, Element: el}
 		case "error":
-			return Event{Kind: PeerError, Err: parseStreamError(el)}
+			return Event{Kind: PeerError, Err: parseStreamError(el), Name: el.Child(stanza.NSStreamErrors, stanza.StreamSeeOtherHost).Text()}
 		}
 	case NSTLS:
 		switch el.Local() {
@@ -236,7 +247,7 @@ func (c *Client) sasl(el xmltree.Element) Event {
 		return Event{Kind: AuthResponse, Data: data}
 	case "success":
 		c.scan.Reset()
-		c.state = stateAuthed
+		c.letIn(stateAuthed)
 		return Event{Kind: AuthSuccess, Data: data}
 	}
 	return failed(stanza.StreamUnsupportedStanzaType, "")

@@ -142,7 +142,7 @@ func (c *Client) welcome(el xmltree.Element) Event {
 			w.Token = &token
 		}
 	}
-	c.state = stateAuthed
+	c.letIn(stateAuthed)
 	if w.Resumed || w.Bound != nil {
 		c.state = stateBound
 	}

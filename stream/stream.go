@@ -59,8 +59,8 @@ const (
 	// Failed: the peer broke the rules, Err says which. Answer with End(Err);
 	// nothing more will be read.
 	Failed
-	// PeerError: the peer ended the stream with the error Err. Answer with
-	// End(nil).
+	// PeerError: the peer ended the stream with the error Err; Name is the host of
+	// see-other-host (RFC 6120 4.9.3.19). Answer with End(nil).
 	PeerError
 	// Stanza: one stanza in Stanza, Size bytes long.
 	Stanza

@@ -73,6 +73,30 @@ func appendClient(dst []byte, c *Client) []byte {
 	return append(dst, "</client>"...)
 }
 
+// maxClients bounds the clients that are taken from a server.
+const maxClients = 1024
+
+// ParseClients reads what AppendClients wrote. Clients without an id are left
+// out, and times that are none are zero.
+func ParseClients(el xmltree.Element) []Client {
+	var list []Client
+	for e := range el.Children() {
+		if !e.Is(NSCAM, "client") || e.Attr("id") == "" || len(list) == maxClients {
+			continue
+		}
+		c := Client{ID: strings.Clone(e.Attr("id")), Session: e.Attr("type") == "session"}
+		c.Connected, _ = ParseBool(e.Attr("connected"))
+		c.FirstSeen, _ = ParseDateTime(e.Child(NSCAM, "first-seen").Text())
+		c.LastSeen, _ = ParseDateTime(e.Child(NSCAM, "last-seen").Text())
+		auth, agent := e.Child(NSCAM, "auth"), e.Child(NSCAM, "user-agent")
+		c.Password, c.Fast = !auth.Child(NSCAM, "password").IsZero(), !auth.Child(NSCAM, "fast").IsZero()
+		c.Software = strings.Clone(agent.Child(NSCAM, "software").Text())
+		c.Device = strings.Clone(agent.Child(NSCAM, "device").Text())
+		list = append(list, c)
+	}
+	return list
+}
+
 // ParseRevoke reads the id in a <revoke/> (XEP-0494 3.2). Without one, or with one
 // that no client can have, it fails with bad-request.
 func ParseRevoke(el xmltree.Element) (string, error) {

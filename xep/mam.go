@@ -148,6 +148,57 @@ func (q *MAMQuery) parseField(f Field) (err error) {
 	return nil
 }
 
+// AppendMAMQuery appends the <query/> that ParseMAMQuery reads.
+func AppendMAMQuery(dst []byte, q MAMQuery) []byte {
+	dst = appendOptAttr(append(dst, "<query xmlns='"+NSMAM+"'"...), "queryid", q.ID)
+	dst = append(dst, "><x xmlns='"+NSForm+"' type='submit'><field var='"+formTypeField+"' type='hidden'><value>"+NSMAM+"</value></field>"...)
+	field := func(name string, values ...string) {
+		if len(values) == 1 && values[0] == "" {
+			return
+		}
+		dst = append(appendAttr(append(dst, "<field"...), "var", name), '>')
+		for _, v := range values {
+			dst = appendElement(dst, "", "value", v)
+		}
+		dst = append(dst, "</field>"...)
+	}
+	stamp := func(t time.Time) string {
+		if t.IsZero() {
+			return ""
+		}
+		return string(AppendDateTime(nil, t))
+	}
+	field("with", q.With.String())
+	field("start", stamp(q.Start))
+	field("end", stamp(q.End))
+	field("before-id", q.BeforeID)
+	field("after-id", q.AfterID)
+	field(MAMThread, q.Thread)
+	if q.IDs != nil {
+		field("ids", q.IDs...)
+	}
+	dst = AppendRSMRequest(append(dst, "</x>"...), q.Page)
+	if q.Flip {
+		dst = append(dst, "<flip-page/>"...)
+	}
+	return append(dst, "</query>"...)
+}
+
+// MAMFin is the end of a query (XEP-0313 4): of the page that was sent, the ids
+// of the first and last message, "" for an empty one.
+type MAMFin struct {
+	Complete    bool // there is no further page
+	First, Last string
+}
+
+// ParseMAMFin reads <fin/>; ok is false for another element.
+func ParseMAMFin(el xmltree.Element) (f MAMFin, ok bool) {
+	f.Complete, ok = ParseBool(el.Attr("complete"))
+	set := el.Child(NSRSM, "set")
+	f.First, f.Last = strings.Clone(set.Child(NSRSM, "first").Text()), strings.Clone(set.Child(NSRSM, "last").Text())
+	return f, ok && el.Is(NSMAM, "fin")
+}
+
 // MAMForm is the answer to a get: the fields that ParseMAMQuery knows
 // (XEP-0313 4.1.5).
 const MAMForm = "<query xmlns='" + NSMAM + "'><x xmlns='" + NSForm + "' type='form'>" +

@@ -2,6 +2,7 @@ package xep
 
 import (
 	"iter"
+	"strings"
 
 	"carillon.im/jid"
 	"carillon.im/stanza"
@@ -103,6 +104,34 @@ func parseGroups(el xmltree.Element) (groups []string, err error) {
 		groups = append(groups, g)
 	}
 	return groups, nil
+}
+
+// ParseRoster reads a <query/> with items as a server sends it: the version, ""
+// for none, and the items with an address, at most max of them; if there are
+// more the version is "", as for a roster that must be fetched again.
+func ParseRoster(query xmltree.Element, max int) (ver string, items []RosterItem) {
+	ver = strings.Clone(query.Attr("ver"))
+	for c := range query.Children() {
+		j, err := jid.Parse(c.Attr("jid"))
+		if !c.Is(NSRoster, "item") || err != nil {
+			continue
+		}
+		if len(items) == max {
+			return "", items
+		}
+		it := RosterItem{JID: j.Bare(), Name: strings.Clone(c.Attr("name")), Subscription: strings.Clone(c.Attr("subscription")), Ask: c.Attr("ask") == "subscribe"}
+		if it.Subscription == "" {
+			it.Subscription = SubscriptionNone
+		}
+		it.Approved, _ = ParseBool(c.Attr("approved"))
+		for g := range c.Children() {
+			if g.Is(NSRoster, "group") && len(it.Groups) < MaxRosterGroups {
+				it.Groups = append(it.Groups, strings.Clone(g.Text()))
+			}
+		}
+		items = append(items, it)
+	}
+	return ver, items
 }
 
 // AppendRoster appends a <query/> with items, for an answer or a push; ver ""

@@ -51,6 +51,24 @@ func ParseRSM(el xmltree.Element) (RSM, error) {
 	return r, nil
 }
 
+// AppendRSMRequest appends the <set/> that ParseRSM reads, nothing for NoRSM.
+func AppendRSMRequest(dst []byte, r RSM) []byte {
+	if r == NoRSM() {
+		return dst
+	}
+	dst = append(dst, "<set xmlns='"+NSRSM+"'>"...)
+	if r.Max >= 0 {
+		dst = append(strconv.AppendInt(append(dst, "<max>"...), int64(r.Max), 10), "</max>"...)
+	}
+	if r.After != "" {
+		dst = appendElement(dst, "", "after", r.After)
+	}
+	if r.Last || r.Before != "" {
+		dst = appendElement(dst, "", "before", r.Before)
+	}
+	return append(dst, "</set>"...)
+}
+
 // AppendRSM appends the <set/> of a result: the ids of the page's first and
 // last item, both "" for an empty page, and the number of items in the whole
 // set, negative to leave it out.

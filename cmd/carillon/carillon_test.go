@@ -15,10 +15,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"carillon.im/server"
 	"carillon.im/server/admin"
@@ -95,6 +98,13 @@ func startServer(t *testing.T, data string, args ...string) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { stdin.Close() })
+	return startServerAt(t, stdin, data, args...)
+}
+
+// startServerAt is startServer with another standard input.
+func startServerAt(t *testing.T, stdin *os.File, data string, args ...string) *running {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	out, in := io.Pipe()
 	s := &running{log: &bytes.Buffer{}}
@@ -109,7 +119,6 @@ func startServer(t *testing.T, data string, args ...string) *running {
 	s.wait = func() int {
 		if stopped < 0 {
 			stopped = <-code
-			stdin.Close()
 		}
 		return stopped
 	}
@@ -273,8 +282,10 @@ func TestUserErrors(t *testing.T) {
 	} {
 		refuse(t, tt.want, tt.input, tt.args...)
 	}
-	if _, _, stderr := carillon(t, "\n", "user", "add", "romeo@localhost", "--data", data, "--password-stdin"); strings.Contains(stderr, "sasl") {
-		t.Errorf("a package's name: %s", stderr)
+	for password, address := range map[string]string{"\n": "romeo@localhost", "x": "ro meo@localhost"} {
+		if _, _, stderr := carillon(t, password, "user", "add", address, "--data", data, "--password-stdin"); strings.Contains(stderr, "sasl") || strings.Contains(stderr, "jid:") {
+			t.Errorf("a package's name: %s", stderr)
+		}
 	}
 	if code, stdout, stderr := carillon(t, "", "user", "add", "romeo@localhost", "hunter2"); strings.Contains(stdout+stderr, "hunter2") || code != 1 {
 		t.Errorf("a password is repeated: %s%s", stdout, stderr)
@@ -298,6 +309,40 @@ func TestConfigFile(t *testing.T) {
 	}
 	// A flag overrides the file.
 	must(t, "x", "user", "add", "romeo@example.org", "--config", file, "--data", filepath.Join(dir, "data"), "--domain", "example.org", "--password-stdin")
+}
+
+// TestFlags: what scripts give as flags can be written into the file as well, and a flag overrides it.
+func TestFlags(t *testing.T) {
+	flags := []string{"--data", "x", "--domain", "a.test", "--domain", "b.test", "--c2s", ":1", "--c2s-tls", "off", "--http", ":2", "--cert", "c", "--key", "k",
+		"--log-level", "debug", "--log-format", "json"}
+	const same = "data = 'x'\ndomains = ['a.test', 'b.test']\nc2s = ':1'\nc2s_tls = 'off'\nhttp = ':2'\ncert = 'c'\nkey = 'k'\nlog_level = 'debug'\nlog_format = 'json'\n"
+	const other = "data = 'y'\ndomains = ['c.test']\nc2s = ':3'\nc2s_tls = ':4'\nhttp = 'off'\ncert = 'd'\nkey = 'l'\nlog_level = 'error'\nlog_format = 'text'\n"
+	load := func(text string, flags []string) config.Config {
+		t.Helper()
+		file := filepath.Join(t.TempDir(), "carillon.toml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cmd := &cobra.Command{}
+		o := addOptions(cmd, true)
+		if err := cmd.ParseFlags(append([]string{"--config", file}, flags...)); err != nil {
+			t.Fatal(err)
+		}
+		c, err := o.load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	want := load(same, nil)
+	if reflect.DeepEqual(want, load(other, nil)) {
+		t.Error("the file has no effect")
+	}
+	for name, text := range map[string]string{"no file": "", "another file": other} {
+		if got := load(text, flags); !reflect.DeepEqual(got, want) {
+			t.Errorf("flags with %s give %+v, the file %+v", name, got, want)
+		}
+	}
 }
 
 func TestServe(t *testing.T) {
@@ -354,7 +399,8 @@ func TestServe(t *testing.T) {
 
 	// The same data, a second time.
 	again := startServer(t, data)
-	if !strings.Contains(again.welcome, "There are accounts") || strings.Contains(again.welcome, "Make an account") {
+	if !strings.Contains(again.welcome, "There are accounts") || strings.Contains(again.welcome, "Make an account") ||
+		strings.Count(again.welcome, "\n") > strings.Count(s.welcome, "\n")-3 {
 		t.Errorf("the welcome of a server with accounts:\n%s", again.welcome)
 	}
 	if fingerprint := s.welcome[strings.Index(s.welcome, "SHA-256"):][:120]; !strings.Contains(again.welcome, fingerprint) {
@@ -436,6 +482,63 @@ func exchange(t *testing.T, x net.Conn, send, until string) string {
 		got = append(got, b[:n]...)
 	}
 	return string(got)
+}
+
+// TestDevices: a client is seen and ended while the server runs and while it doesn't.
+func TestDevices(t *testing.T) {
+	const phone, laptop = "d4565fa7-4d72-4749-b3d3-740edbf87770", "e4565fa7-4d72-4749-b3d3-740edbf87771"
+	data := filepath.Join(t.TempDir(), "data")
+	s := startServer(t, data, "--set", "auth.plain=true")
+	must(t, "secret\n", "user", "add", "romeo@localhost", "--data", data, "--password-stdin")
+	logInAs := func(addr, client string) net.Conn {
+		x, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"xmpp-client"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		x.SetDeadline(time.Now().Add(20 * time.Second))
+		exchange(t, x, "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='localhost' version='1.0'>"+
+			"<authenticate xmlns='urn:xmpp:sasl:2' mechanism='PLAIN'><initial-response>"+base64.StdEncoding.EncodeToString([]byte("\x00romeo\x00secret"))+
+			"</initial-response><user-agent id='"+client+"'><software>Rabbit</software></user-agent><bind xmlns='urn:xmpp:bind:0'>"+
+			"<enable xmlns='urn:xmpp:sm:3' resume='true'/></bind></authenticate>", "</success>")
+		return x
+	}
+	devices := func() (d admin.Devices) {
+		t.Helper()
+		if err := json.Unmarshal([]byte(must(t, "", "user", "devices", "romeo@localhost", "--data", data, "--json")), &d); err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	x, y := logInAs(s.addrs["c2s_tls"], phone), logInAs(s.addrs["c2s_tls"], laptop)
+	defer y.Close()
+	// A login doesn't wait until it is written down which client it was.
+	d := devices()
+	for deadline := time.Now().Add(10 * time.Second); len(d.Clients) < 2 && time.Now().Before(deadline); d = devices() {
+	}
+	if len(d.Clients) != 2 || d.Clients[0].State != "connected" || d.Clients[0].Software != "Rabbit" || len(d.Sessions) != 2 || d.Sessions[0].Client == "" {
+		t.Errorf("%+v", d)
+	}
+	refuse(t, "no client", "", "user", "devices", "romeo@localhost", "--data", data, "--end", "tablet")
+	if got := must(t, "", "user", "devices", "romeo@localhost", "--data", data, "--end", phone); !strings.Contains(got, phone+" of romeo@localhost ended") {
+		t.Error(got)
+	}
+	if rest, err := io.ReadAll(x); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) || !strings.Contains(string(rest), "not-authorized") {
+		t.Errorf("%s %v", rest, err)
+	}
+	x.Close()
+	if code := s.stop(); code != 0 {
+		t.Errorf("code %d: %s", code, s.log)
+	}
+	if d := devices(); len(d.Clients) != 1 || d.Clients[0].ID != laptop || d.Clients[0].State != "away" {
+		t.Errorf("%+v", d)
+	}
+	must(t, "", "user", "devices", "romeo@localhost", "--data", data, "--end", laptop[:8])
+	if d := devices(); len(d.Clients) != 0 {
+		t.Errorf("%+v", d)
+	}
+	if got := must(t, "", "user", "devices", "--help"); !strings.Contains(got, "--end ID") || !strings.Contains(got, "carillon user devices romeo@localhost --end") {
+		t.Error(got)
+	}
 }
 
 func TestCheck(t *testing.T) {

@@ -101,16 +101,16 @@ func (p *program) traceCommand() *cobra.Command {
 		return checkArgs(call.Name, call.Args[:1], args)
 	}}
 	o := addOptions(cmd, false)
-	last := cmd.Flags().Int("last", 20, "`N` latest messages")
+	last := cmd.Flags().String("last", "20", "`N` latest messages")
 	id := cmd.Flags().String("id", "", "only the message with this `ID`, its own or in the archive")
-	follow := cmd.Flags().Bool("follow", false, "go on with what happens from now on, until interrupted")
+	follow := cmd.Flags().Bool("follow", false, "go on with what happens from now on, until Ctrl-C; each message once, what devices acknowledge later isn't shown")
 	asJSON := cmd.Flags().Bool("json", false, "answer in JSON, for programs; with --follow one object a line")
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		c, err := o.loadAccounts()
 		if err != nil {
 			return err
 		}
-		args := map[string]string{"account": given[0], "last": strconv.Itoa(*last)}
+		args := map[string]string{"account": given[0], "last": *last}
 		if *id != "" {
 			args["id"] = *id
 		}
@@ -155,10 +155,7 @@ func (p *program) follow(ctx context.Context, c config.Config, args map[string]s
 				return err
 			}
 		}
-		args["after"] = strconv.FormatUint(uint64(max(next, 1)), 10)
-		if next == 0 {
-			delete(args, "after")
-		}
+		args["after"] = strconv.FormatUint(uint64(next), 10)
 		select {
 		case <-time.After(followEvery):
 		case <-ctx.Done():

@@ -25,6 +25,10 @@ func TestExplainAndTrace(t *testing.T) {
 		must(t, "secret\n", "user", "add", name+"@localhost", "--password-stdin", "--data", data)
 	}
 	file := filepath.Join(t.TempDir(), "message.xml")
+	request := filepath.Join(t.TempDir(), "iq.xml")
+	if err := os.WriteFile(request, []byte("<iq type='get'/>"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(file, []byte("<message id='m'><im-ng xmlns='urn:xmpp:im-ng:0'/></message>\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -56,13 +60,23 @@ func TestExplainAndTrace(t *testing.T) {
 		"--from romeo@localhost --to juliet@localhost --profile x": "a profile is",
 		"--from romeo@localhost --to juliet@localhost --type x":    "a message's type is",
 		"--from romeo@localhost --to juliet@localhost /dev/null":   "is empty",
+		"--from romeo@localhost --to juliet@localhost " + request:  "it is <iq/>",
+		"--from rome@localhost --to juliet@localhost":              "there is no account rome@localhost",
 	} {
 		refuse(t, want, "", append([]string{"explain", "--data", data}, strings.Fields(args)...)...)
 	}
 	if got := must(t, "", "trace", "juliet@localhost", "--data", data); !strings.Contains(got, "nothing is known of juliet@localhost") {
 		t.Errorf("explaining left a trace: %s", got)
 	}
-	refuse(t, "--last", "", "trace", "juliet@localhost", "--data", data, "--last", "0")
+	if got := must(t, "", "trace", "julia@localhost", "--data", data); !strings.Contains(got, "there is no account julia@localhost") {
+		t.Error(got)
+	}
+	if got := must(t, "", "trace", "who@elsewhere.example", "--data", data); !strings.Contains(got, "elsewhere.example is no domain of this server") {
+		t.Error(got)
+	}
+	for _, n := range []string{"0", "x"} {
+		refuse(t, `--last "`+n+`": a number of messages from 1 on`, "", "trace", "juliet@localhost", "--data", data, "--last", n)
+	}
 }
 
 // TestTraceFollow: what happens later is told once, a block for each message.
@@ -113,5 +127,9 @@ func TestTraceFollow(t *testing.T) {
 	}
 	if c := <-code; c != 0 || strings.Count(seen.String(), "id m") != 2 || strings.Count(seen.String(), "\n\n") != 2 || strings.Contains(seen.String(), "secret") {
 		t.Errorf("code %d:\n%s", c, &seen)
+	}
+	s.stop()
+	if n := strings.Count(s.log.String(), "call=trace"); n != 1 {
+		t.Errorf("who follows is in the log %d times", n)
 	}
 }

@@ -55,7 +55,8 @@ func (p *program) serve(ctx context.Context, c config.Config, o *options) error 
 	ended := make(chan struct{})
 	defer close(ended)
 	var started atomic.Pointer[server.Server]
-	go p.watchSignals(signals, ended, &started, stop, log)
+	// Asked now: of a terminal that is gone, nobody could tell that it was one.
+	go watchSignals(signals, term.IsTerminal(int(p.stdin.Fd())), ended, &started, stop, log)
 
 	s, err := server.New(ctx, c, log)
 	if err != nil {
@@ -79,16 +80,16 @@ func (p *program) serve(ctx context.Context, c config.Config, o *options) error 
 	return nil
 }
 
-// watchSignals stops the server at the first signal and the process at the second. SIGHUP reads the certificates again.
-func (p *program) watchSignals(signals <-chan os.Signal, ended <-chan struct{}, started *atomic.Pointer[server.Server], stop func(), log *slog.Logger) {
+// watchSignals stops the server at the first signal and the process at the second. SIGHUP reads the certificates again; at a terminal it says that the
+// terminal was closed, which takes its programs with it.
+func watchSignals(signals <-chan os.Signal, atTerminal bool, ended <-chan struct{}, started *atomic.Pointer[server.Server], stop func(), log *slog.Logger) {
 	stopping := false
 	for {
 		select {
 		case <-ended:
 			return
 		case sig := <-signals:
-			// A terminal that is closed takes its programs with it; elsewhere SIGHUP asks to read files again.
-			if sig == syscall.SIGHUP && !term.IsTerminal(int(p.stdin.Fd())) {
+			if sig == syscall.SIGHUP && !atTerminal {
 				log.Info("SIGHUP: reading certificates again; a changed configuration needs a restart")
 				if s := started.Load(); s != nil {
 					_ = s.ReloadCertificates() // logged there
@@ -184,26 +185,30 @@ func (p *program) welcome(c config.Config, addrs map[string]string, certs []cert
 			fmt.Fprintf(&b, "  %-12s %s, until %s\n", "certificate", i.Cert, i.NotAfter.Format("2006-01-02"))
 		}
 	}
-	login := "Log in with any XMPP client as one of them"
 	if accounts {
-		fmt.Fprintf(&b, "\nThere are accounts; to see which, in another terminal:\n  %s user list%s\n", p.name, flags)
+		// Who starts it again knows the rest.
+		fmt.Fprintf(&b, "\nThere are accounts: \"%s user list%s\" shows them.\n", p.name, flags)
 	} else {
-		name := "romeo@" + c.Domains[0]
-		login = "Then log in with any XMPP client as " + name
-		fmt.Fprintf(&b, "\nMake an account, in another terminal:\n  %s user add %s%s\n", p.name, name, flags)
+		p.firstSteps(&b, c, portOf(addrs["c2s"]), flags, selfSigned)
 	}
-	if port := portOf(addrs["c2s"]); port != "" {
-		b.WriteString(login)
+	b.WriteString("Ctrl-C stops the server.\n")
+	return b.String()
+}
+
+// firstSteps says how to make an account and log in. port is where clients connect, "" if there is none for STARTTLS.
+func (p *program) firstSteps(b *strings.Builder, c config.Config, port, flags string, selfSigned bool) {
+	name := "romeo@" + c.Domains[0]
+	fmt.Fprintf(b, "\nMake an account, in another terminal:\n  %s user add %s%s\n", p.name, name, flags)
+	if port != "" {
+		fmt.Fprintf(b, "Then log in with any XMPP client as %s", name)
 		if c.Domains[0] != "localhost" || port != "5222" {
-			fmt.Fprintf(&b, " (server: this machine, port %s)", port)
+			fmt.Fprintf(b, " (server: this machine, port %s)", port)
 		}
 		b.WriteString(".\n")
 	}
 	if selfSigned {
 		b.WriteString("Clients will ask whether to trust the certificate: compare the fingerprint.\n")
 	}
-	b.WriteString("Ctrl-C stops the server.\n")
-	return b.String()
 }
 
 // haveAccounts reports whether there is an account under one of the server's domains.

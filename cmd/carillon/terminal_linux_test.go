@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 	"unicode"
 
 	"golang.org/x/sys/unix"
@@ -121,5 +122,23 @@ func TestPrompt(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestTerminalGone: a server that a person started stops when the terminal is closed, of which SIGHUP tells when it has gone already.
+func TestTerminalGone(t *testing.T) {
+	person, stdin := openTerminal(t)
+	s := startServerAt(t, stdin, filepath.Join(t.TempDir(), "data"))
+	if err := person.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	// One that doesn't stop for it is made to.
+	otherwise := time.AfterFunc(10*time.Second, func() { _ = syscall.Kill(os.Getpid(), syscall.SIGTERM) })
+	defer otherwise.Stop()
+	if code := s.wait(); code != 0 || !strings.Contains(s.log.String(), "signal=hangup") {
+		t.Errorf("code %d: %s", code, s.log)
 	}
 }

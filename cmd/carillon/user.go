@@ -60,11 +60,14 @@ func (p *program) roomCommand() *cobra.Command {
 }
 
 func (p *program) callCommand(call admin.Call) *cobra.Command {
-	var positional []admin.Arg
+	var positional, flags []admin.Arg
 	_, use, _ := strings.Cut(call.Name, " ")
 	for _, a := range call.Args {
 		switch {
 		case a.Secret:
+			continue
+		case a.Flag:
+			flags = append(flags, a)
 			continue
 		case a.Optional:
 			use += " [" + strings.ToUpper(a.Name) + "]"
@@ -84,6 +87,9 @@ func (p *program) callCommand(call admin.Call) *cobra.Command {
 	if call.Confirm != "" {
 		cmd.Flags().BoolVar(&yes, "yes", false, "don't ask")
 	}
+	for _, a := range flags {
+		cmd.Flags().String(a.Name, "", a.Help)
+	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON, for programs")
 	cmd.Args = func(_ *cobra.Command, args []string) error { return checkArgs(call.Name, positional, args) }
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
@@ -94,6 +100,11 @@ func (p *program) callCommand(call admin.Call) *cobra.Command {
 		args := make(map[string]string)
 		for i, value := range given {
 			args[positional[i].Name] = value
+		}
+		for _, a := range flags {
+			if f := cmd.Flags().Lookup(a.Name); f.Changed {
+				args[a.Name] = f.Value.String()
+			}
 		}
 		if err := haveData(cmd.Context(), c, call); err != nil {
 			return err

@@ -97,7 +97,7 @@ func (h *Hub) Receive(ctx context.Context, st *stanza.Stanza) error {
 	}
 	a := &arrive{stanza: st}
 	if st.Kind == stanza.Message {
-		a.stanza, a.msg = route.Enter(st, route.FromDomain) // R-GW-2, R-GW-3
+		a.stanza, a.msg = route.Enter(h.cfg.unforged(st), route.FromDomain) // R-GW-2, R-GW-3
 	}
 	h.post(to.Bare(), a)
 	return h.dealtWith(ctx, &accountRef{h, to.Bare()})

@@ -351,6 +351,17 @@ func TestServicesAreNoStrangers(t *testing.T) {
 	o.expect()
 }
 
+// TestIDsOfAccountsFromOutside: nobody outside gives the ids of this server's accounts (R-ARCH-4).
+func TestIDsOfAccountsFromOutside(t *testing.T) {
+	w, o := newBorder(t, "bob")
+	b := w.bind("bob/b online")
+	const theirs = "<stanza-id xmlns='urn:xmpp:sid:0' by='room@x.example' id='theirs'/>"
+	o.enter("<message xml:lang='de' type='chat' from='p@x.example/r' to='bob@h.example'><body>x</body>" +
+		"<stanza-id xmlns='urn:xmpp:sid:0' by='bob@h.example/b' id='forged'/><stanza-id xmlns='urn:xmpp:sid:0' by='Alice@H.example' id='forged'/>" + theirs + "</message>")
+	b.expect("!forged … xml:lang='de'><body>x</body>" + theirs + "<stanza-id xmlns='urn:xmpp:sid:0' by='bob@h.example' id='")
+	o.expect()
+}
+
 // TestEnteringWaits: whoever brings stanzas from outside is held up until they
 // are dealt with, and now and then until they are on disk.
 func TestEnteringWaits(t *testing.T) {

@@ -152,3 +152,72 @@ func TestAnswersWaitForRoom(t *testing.T) {
 	}
 	b.expect("id='again' type='error'")
 }
+
+// TestOneAnswerBesideTheBound: what a client asked for may be longer than its queue, but only one answer at a time; the next counts.
+func TestOneAnswerBesideTheBound(t *testing.T) {
+	const limit = 8 << 10
+	w := newWorld(t, "alice", func(c *Config) { c.Limits.OutboxBytes = limit })
+	a := w.bind("alice/a")
+	long := []byte("<iq type='result' id='1'><x xmlns='urn:x'>" + strings.Repeat("x", 2*limit) + "</x></iq>")
+	for n := range uint64(2) {
+		a.deliver(long, tag{answer: len(long)})
+		w.settle()
+		if got := w.hub.Counters().Overflows; got != n {
+			t.Errorf("after %d answers: %d overflows, want %d", n+1, got, n)
+		}
+	}
+}
+
+// TestMissedIsBounded: a session that reads nothing costs a bounded number of addresses, however many contacts it has.
+func TestMissedIsBounded(t *testing.T) {
+	w := newWorld(t, "alice")
+	a := w.bind("alice/a online")
+	a.deliver([]byte("<message><body>"+strings.Repeat("x", w.hub.cfg.Limits.OutboxBytes/3)+"</body></message>"), tag{})
+	noted := 0
+	w.state("alice", func(s *State) {
+		for i := range maxMissed + 10 {
+			s.showContact(a.session, []byte("<presence/>"), tag{wait: waitPresence, from: jid.MustParse(fmt.Sprintf("c%d@x.example/r", i))}, false)
+		}
+		if m := s.missed[a.session]; m != nil {
+			noted = len(m.from)
+		}
+	})
+	if noted != maxMissed {
+		t.Errorf("%d addresses are noted, want %d", noted, maxMissed)
+	}
+}
+
+// TestSentIsBounded: of what an account sent, the latest are remembered.
+func TestSentIsBounded(t *testing.T) {
+	var l sentLog
+	for i := range uint64(3 * maxSent) {
+		l.add(sentMessage{key: i})
+	}
+	known := func(key uint64) bool { return l.find(key, func(*sentMessage) bool { return true }) != nil }
+	if len(l.list) != maxSent || !known(3*maxSent-1) || !known(2*maxSent) || known(2*maxSent-1) {
+		t.Errorf("%d messages are remembered, and not the latest", len(l.list))
+	}
+}
+
+// TestIdleAccountsAreForgotten: an account without sessions stays in memory only as long as few others do.
+func TestIdleAccountsAreForgotten(t *testing.T) {
+	w := newWorld(t, "alice bob carol dave", func(c *Config) { c.Loops, c.Limits.IdleAccounts = 1, 2 })
+	w.bind("alice/a")
+	for _, name := range []string{"bob", "carol", "dave"} {
+		w.state(name, func(*State) {})
+	}
+	loaded := make(chan [2]int, 1)
+	w.hub.everywhere(func(l *loop) {
+		before := len(l.states)
+		l.sweep()
+		loaded <- [2]int{before, len(l.states)}
+	})
+	if got := <-loaded; got != [2]int{4, 2} {
+		t.Errorf("accounts in memory before and after: %v", got)
+	}
+	here := 0
+	w.state("alice", func(s *State) { here = len(s.sessions) })
+	if here != 1 {
+		t.Error("an account with a session was forgotten")
+	}
+}

@@ -2,10 +2,12 @@ package account
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"carillon.im/jid"
 	"carillon.im/server/route"
+	"carillon.im/server/store"
 	"carillon.im/server/trail"
 	"carillon.im/stanza"
 )
@@ -14,9 +16,17 @@ import (
 // this server's, and changes nothing. The message's 'from' says who sends it: a
 // session that is there sends with its own profile, else it is a device with the
 // profile given that is not connected; or somebody elsewhere. The error is the
-// context's or the store's.
+// context's or the store's: ErrNotFound if an account of this server sends it
+// that doesn't exist.
 func (h *Hub) Explain(ctx context.Context, st *stanza.Stanza, p route.Profile) (e trail.Explanation, err error) {
-	e.Message = route.ParseType(st.Type).String() + " message from " + st.From.String() + " to " + st.To.String()
+	elsewhere := ""
+	if d := st.From.Domain(); !h.cfg.local(d) {
+		elsewhere = " (of another domain)"
+		if h.cfg.border(d) == nil {
+			elsewhere = " (of another domain, which this server doesn't talk to)"
+		}
+	}
+	e.Message = route.ParseType(st.Type).String() + " message from " + st.From.String() + elsewhere + " to " + st.To.String()
 	e.Sides = []trail.Record{} // for JSON
 	origin := route.FromDomain
 	if h.cfg.local(st.From.Domain()) {
@@ -55,32 +65,53 @@ func (h *Hub) Explain(ctx context.Context, st *stanza.Stanza, p route.Profile) (
 		_, err := add(st.To, func(s *State) route.Facts { return s.receivingFacts(st, msg) })
 		return e, err
 	}
-	e.Outside = h.explainOutside(st)
+	intent := ""
+	if len(e.Sides) > 0 {
+		intent = e.Sides[0].Intent
+	}
+	e.Outside = h.explainOutside(st, intent)
 	return e, nil
 }
 
 // explainOutside says what happens to a message that is for no account here.
-func (h *Hub) explainOutside(st *stanza.Stanza) string {
-	switch domain := st.To.Domain(); {
-	case h.cfg.local(domain):
+func (h *Hub) explainOutside(st *stanza.Stanza, intent string) string {
+	domain := st.To.Domain()
+	here, known := h.cfg.local(domain), h.cfg.border(domain) != nil
+	answered := st.Type != stanza.TypeError && !(here && st.Type == stanza.TypeHeadline) // loop.toServer
+	switch {
+	case !answered && (here || !known):
+		return "dropped without an answer: nobody is there to have it"
+	case here:
 		return "answered <service-unavailable/>: the server itself takes no messages"
-	case h.cfg.border(domain) == nil:
+	case !known:
 		return "answered <remote-server-not-found/>: this server doesn't talk to " + domain
+	}
+	leaves := "then it leaves for " + domain + ", where other rules may hold, "
+	switch {
+	case intent == route.Exclusive.String():
+		return leaves + "tagged <xmpp-2/> and marked for one device — R-GW-1"
+	case intent == route.Conversation.String() && st.To.IsFull():
+		return leaves + "without a tag: it is a message of XMPP 1.0 — R-INT-9"
 	default:
-		return "then it leaves for " + domain + ", where other rules may hold, tagged for XMPP 2.0 — R-GW-1"
+		return leaves + "tagged <xmpp-2/> — R-GW-1"
 	}
 }
 
 // sender finds the session that a message is from, and its origin; a session
-// that nobody has if there is none.
+// that nobody has if there is none, ErrNotFound if there is no such account.
 func (h *Hub) sender(ctx context.Context, st *stanza.Stanza, o *route.Origin) (*session, error) {
+	unknown := false
 	found, err := ask(ctx, h, st.From.Bare(), func(s *State, _ *effects) *session {
+		unknown = s.unknown()
 		if x := s.session(st.From.Resource()); x != nil {
 			*o = x.origin()
 			return x
 		}
 		return nil
 	})
+	if err == nil && unknown {
+		err = fmt.Errorf("explaining a message from %s: %w", st.From.Bare(), store.ErrNotFound)
+	}
 	if found == nil {
 		found = &session{hub: h, jid: st.From}
 	}

@@ -2,12 +2,14 @@ package account
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	"carillon.im/jid"
 	"carillon.im/server/route"
+	"carillon.im/server/store"
 	"carillon.im/server/trail"
 	"carillon.im/stanza"
 	"carillon.im/xmltree"
@@ -127,5 +129,72 @@ func TestExplainOutside(t *testing.T) {
 	e, err := w.hub.Explain(context.Background(), st, route.V2)
 	if err != nil || len(e.Sides) != 1 || !strings.Contains(e.Text(), "remote-server-not-found") {
 		t.Errorf("%v, %v", e.Text(), err)
+	}
+
+	// What leaves bears the tags that it leaves with, and who is elsewhere is called so.
+	w, _ = newBorder(t, "alice bob")
+	w.profile("bob/b online", route.NG)
+	for _, tc := range []struct {
+		from, to, typ string
+		profile       route.Profile
+		want          string
+	}{
+		{alice, "p@x.example", "chat", route.NG, "leaves for x.example, where other rules may hold, tagged <xmpp-2/> — R-GW-1"},
+		{alice, "p@x.example/r", "chat", route.NG, "leaves for x.example, where other rules may hold, without a tag: it is a message of XMPP 1.0 — R-INT-9"},
+		{alice, "p@x.example/r", "chat", route.V2, "leaves for x.example, where other rules may hold, tagged <xmpp-2/> and marked for one device — R-GW-1"},
+		{alice, "h.example", "chat", route.NG, "answered <service-unavailable/>"},
+		{alice, "h.example", "headline", route.NG, "dropped without an answer"},
+		{alice, "p@y.example", "error", route.NG, "dropped without an answer"},
+		{"p@x.example/r", bob, "chat", route.NG, "message from p@x.example/r (of another domain) to bob@h.example"},
+		{"p@y.example/r", bob, "chat", route.NG, "message from p@y.example/r (of another domain, which this server doesn't talk to) to bob@h.example"},
+	} {
+		st := stanza.Build(stanza.Message, tc.typ, "", jid.MustParse(tc.from), jid.MustParse(tc.to), "<body>x</body>")
+		e, err := w.hub.Explain(context.Background(), st, tc.profile)
+		if err != nil || !strings.Contains(e.Text(), tc.want) {
+			t.Errorf("%s to %s: no %q in\n%s%v", tc.from, tc.to, tc.want, e.Text(), err)
+		}
+	}
+	// Nobody sends as who isn't there.
+	st = stanza.Build(stanza.Message, "chat", "", jid.MustParse("nobody@h.example"), jid.MustParse(bob), "<body>x</body>")
+	if e, err := w.hub.Explain(context.Background(), st, route.V2); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("%v\n%s", err, e.Text())
+	}
+}
+
+// TestExplainKnowsTheDevice: a session that is there sends as what it is, whatever profile is given; one that isn't as the profile given.
+func TestExplainKnowsTheDevice(t *testing.T) {
+	w := newWorld(t, "alice bob")
+	w.befriend("alice", "bob")
+	w.profile("alice/new online", route.V2)
+	w.profile("alice/old online", route.NG)
+	w.bind("bob/b online")
+	for _, tc := range []struct {
+		from string
+		p    route.Profile
+		want string
+	}{{"new", route.NG, "R-INT-4"}, {"old", route.V2, "R-INT-9"}, {"gone", route.V2, "R-INT-4"}, {"gone", route.Classic, "R-INT-9"}} {
+		st := stanza.Build(stanza.Message, "chat", "", jid.MustParse(alice+"/"+tc.from), jid.MustParse(bob+"/b"), "<body>x</body>")
+		e, err := w.hub.Explain(context.Background(), st, tc.p)
+		if err != nil || len(e.Sides) != 2 || !strings.Contains(e.Text(), tc.want) {
+			t.Errorf("%s, %v: no %s in\n%s%v", tc.from, tc.p, tc.want, e.Text(), err)
+		}
+	}
+}
+
+// TestTraceOfErrors: the record of an error says which it is, if RFC 6120 knows it.
+func TestTraceOfErrors(t *testing.T) {
+	w, o := newBorder(t, "bob")
+	w.profile("bob/b online", route.NG)
+	for id, tc := range map[string]struct{ error, want string }{
+		"e1": {"<gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>", "error message (gone) from p@x.example to bob@h.example/b, id e1"},
+		"e2": {"<made-up xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>", "error message from p@x.example to bob@h.example/b, id e2"},
+		"e3": {"", "error message from p@x.example to bob@h.example/b, id e3"},
+	} {
+		o.enter("<message type='error' id='" + id + "' from='p@x.example' to='bob@h.example/b'><error type='cancel'>" + tc.error + "</error></message>")
+		w.settle()
+		r := w.hub.Trail().Find(trail.Query{Account: bob, ID: id})
+		if len(r) != 1 || !strings.Contains(r[0].Text(), tc.want) {
+			t.Errorf("%v", r)
+		}
 	}
 }

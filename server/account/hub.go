@@ -241,6 +241,7 @@ type ResumeRequest struct {
 	Account   jid.JID // bare
 	ID        string
 	H         uint32 // what the client has handled
+	Client    string // as BindRequest.Client: another installation's session isn't found; "" fits every one
 	Transport Transport
 	Conn      string
 	Address   netip.AddrPort

@@ -31,7 +31,7 @@ func (s *State) sendMessage(ev *inbound, fx *effects) {
 		// RFC 6121 8.1.1.1: without 'to' it is for the own bare JID.
 		st.To = s.jid
 	}
-	st, msg := route.Enter(st, ev.session.origin())
+	st, msg := route.Enter(s.cfg.unforged(st), ev.session.origin())
 	ev.stanza = st
 	if st.To.Bare() == s.jid {
 		s.ownMessage(ev, msg, fx)
@@ -356,7 +356,6 @@ type copies struct {
 	whose    bool
 	toBare   bool // it is archived with 'to' the bare JID (R-CONV-3)
 	trail    trail.Ref
-	inner    string
 	forms    [2 * tags][]byte
 }
 
@@ -383,9 +382,9 @@ func (s *State) copyOf(st *stanza.Stanza, d *route.Decision, fx *effects) *copie
 func (c *copies) archivedForm() []byte { return c.form(c.toBare, route.NoTag) }
 
 // form is the message as devices get it, addressed as it was or to the bare
-// JID: with this account's stanza-id if it is in the archive, and without any
-// that claims to be (R-ARCH-4); with what a claim names it by, the same in all
-// forms (R-MINE-2, MINE-11, MINE-13, MINE-15, MINE-52).
+// JID: with this account's stanza-id if it is in the archive (R-ARCH-4; one
+// that claims to be went when the message entered: unforged); with what a claim
+// names it by, the same in all forms (R-MINE-2, MINE-11, MINE-13, MINE-15, MINE-52).
 func (c *copies) form(toBare bool, t route.Tag) []byte {
 	if !c.stanza.To.IsFull() {
 		toBare = false // it is
@@ -401,12 +400,6 @@ func (c *copies) form(toBare bool, t route.Tag) []byte {
 }
 
 func (c *copies) encode(toBare bool, t route.Tag) []byte {
-	own := c.state.jid.String()
-	if c.inner == "" {
-		c.inner = c.stanza.InnerWithout(func(el xmltree.Element) bool {
-			return el.Local() == "stanza-id" && el.Space() == nsStanzaID && sameBare(el.Attr("by"), own)
-		})
-	}
 	st := *c.stanza
 	if toBare {
 		st.To = st.To.Bare()
@@ -421,8 +414,8 @@ func (c *copies) encode(toBare bool, t route.Tag) []byte {
 		n += copy(extra[n:], []string{c.state.cfg.hub.whoseOpen, string(c.id.Append(id[:0])), "'/>"})
 	}
 	tag := tagElement(t)
-	buf := make([]byte, 0, 256+len(c.inner)+len(st.From.String())+len(st.To.String())+len(st.ID)+len(own))
-	return st.AppendWith(buf, c.inner, append(extra[:n], tag)...)
+	buf := make([]byte, 0, 256+len(st.Inner())+len(st.From.String())+len(st.To.String())+len(st.ID)+len(c.state.stanzaID))
+	return st.AppendTo(buf, append(extra[:n], tag)...)
 }
 
 func tagElement(t route.Tag) string { return [tags]string{"", xep.IMNG, xep.XMPP1}[t] }
@@ -435,13 +428,24 @@ func (s *State) stanzaIDOpen() string {
 	return s.stanzaID
 }
 
-// sameBare: a forged by may be written in another form of the same address.
-func sameBare(by, own string) bool {
-	if by == own {
-		return true
+// unforged is a message that enters, from a session or from outside, without
+// the stanza-ids that only this server may give: whoever finds one of its
+// domains in a 'by' can rely on it (R-ARCH-4, XEP-0359 5 rule 2). A 'by' in
+// another form of the same address is the same claim.
+func (c *Config) unforged(st *stanza.Stanza) *stanza.Stanza {
+	inner := st.InnerWithout(func(el xmltree.Element) bool {
+		if !el.Is(nsStanzaID, "stanza-id") {
+			return false
+		}
+		by, err := jid.Parse(el.Attr("by"))
+		return err == nil && c.local(by.Domain())
+	})
+	if len(inner) == len(st.Inner()) {
+		return st
 	}
-	j, err := jid.Parse(by)
-	return err == nil && j.Bare().String() == own
+	out := stanza.Build(st.Kind, st.Type, st.ID, st.From, st.To, inner)
+	out.Lang = st.Lang
+	return out
 }
 
 // carbon wraps the message for a device.
@@ -509,7 +513,13 @@ func (s *State) describe(r *trail.Record, st *stanza.Stanza, d *route.Decision, 
 	if d.Archive {
 		r.ArchiveID = id.String()
 	}
-	r.From, r.To = st.From.String(), st.To.String()
+	r.From, r.To, r.Condition = st.From.String(), st.To.String(), ""
+	if st.Type == stanza.TypeError {
+		if e := st.ParseError(); e != nil {
+			c, _ := stanza.ParseCondition(string(e.Condition)) // not what a peer made up
+			r.Condition = string(c)
+		}
+	}
 	r.Fill(&s.facts, d)
 	for i := range r.Devices {
 		r.Devices[i].Resource = s.sessions[i].jid.Resource()

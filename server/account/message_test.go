@@ -1,8 +1,10 @@
 package account
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -372,5 +374,50 @@ func TestBlockListBound(t *testing.T) {
 	err := b.Owner().Update(context.Background(), feature.Update{Block: []jid.JID{jid.MustParse("a@x"), jid.MustParse("b@x"), jid.MustParse("c@x")}})
 	if err == nil || !strings.Contains(err.Error(), "resource-constraint") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestOneTransactionForBoth: what two local users say to each other is in both archives by one commit.
+func TestOneTransactionForBoth(t *testing.T) {
+	w := newWorld(t, "alice bob")
+	a := w.bind("alice/a")
+	w.bind("bob/b online")
+	a.say(bob, "first") // behind which all that logging in writes is committed
+	before := w.store.Stats().Commits
+	const messages = 20
+	for i := range messages {
+		a.say(bob, fmt.Sprint(i))
+		w.settle()
+	}
+	if got := w.store.Stats().Commits - before; got != messages {
+		t.Errorf("%d commits for %d messages", got, messages)
+	}
+	if x, y := len(w.archive("alice")), len(w.archive("bob")); x != messages+1 || y != messages+1 {
+		t.Errorf("alice's archive has %d, bob's %d", x, y)
+	}
+}
+
+// TestLogOfARoutedMessage: the debug log says by which rules a message went where, under the names by which operators look for it.
+func TestLogOfARoutedMessage(t *testing.T) {
+	var log bytes.Buffer
+	w := newWorld(t, "alice bob", func(c *Config) {
+		c.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
+	a := w.bind("alice/a")
+	w.bind("bob/b online")
+	a.send("<message to='bob@h.example' id='m1' type='chat'><body>unsaid</body></message>")
+	w.settle()
+	w.hub.Close(t.Context())
+	text := log.String()
+	for _, want := range []string{"account=alice@h.example", "account=bob@h.example stanza=m1", "rule=R-INT-2", "archive_rule=R-ARCH-1", "b.form=direct b.rule=R-CONV-2"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s in the log", want)
+		}
+	}
+	if strings.Contains(text, "unsaid") {
+		t.Error("the log has what was said")
+	}
+	if t.Failed() {
+		t.Log(text)
 	}
 }

@@ -1,11 +1,13 @@
 package account
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"math"
 	"slices"
+	"strconv"
 	"time"
 
 	"carillon.im/jid"
@@ -168,7 +170,7 @@ func (s *State) restore(saved []savedSession, rows []store.SessionRow, fx *effec
 			over = slices.DeleteFunc(over, func(x *session) bool { return x == old })
 		}
 		x := s.revive(sv, fx.now)
-		if sv.gone || fx.now.Sub(x.detachedAt) >= x.window {
+		if sv.gone || fx.now.Sub(x.detachedAt) >= x.window || !s.pushMissed(x, sv, fx) {
 			over = append(over, x)
 		}
 	}
@@ -181,6 +183,47 @@ func (s *State) restore(saved []savedSession, rows []store.SessionRow, fx *effec
 	for _, x := range over {
 		s.end(x, nil, fx)
 	}
+}
+
+// pushMissed queues the roster's changes of while the server was away, such as the
+// removal of a contact's account, for a session that follows the roster. It reports
+// false where they aren't known.
+func (s *State) pushMissed(x *session, sv *savedSession, fx *effects) bool {
+	if !x.interested(nsRoster) || sv.state.Roster == s.rosterVersion {
+		return true
+	}
+	seen := sv.state.Roster
+	for _, e := range sv.queue {
+		seen = max(seen, pushedVersion(e.Data))
+	}
+	switch {
+	case seen == s.rosterVersion:
+		return true
+	case seen > s.rosterVersion || seen < s.rosterFloor:
+		return false
+	}
+	s.pushSince(x, seen, fx)
+	// On disk there is the queue without them: what is added to it from now on would
+	// make them look as if they had been queued.
+	fx.post(s.jid, &saveDue{x})
+	return true
+}
+
+// pushedVersion is the version of the roster that a queued push brings, 0 for
+// anything else.
+func pushedVersion(data []byte) int64 {
+	if !bytes.Contains(data, []byte(nsRoster)) {
+		return 0
+	}
+	st := parseOwn(data)
+	if st == nil || st.Kind != stanza.IQ || st.Type != stanza.TypeSet || !st.From.IsZero() || !st.Payload().Is(nsRoster, "query") {
+		return 0
+	}
+	v, err := strconv.ParseInt(st.Payload().Attr("ver"), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return v
 }
 
 // revive makes a session of what was saved of it.

@@ -32,6 +32,12 @@ type catchUp struct {
 // catch-up takes in memory doesn't depend on how much was missed (S-3).
 const syncBatch = 64
 
+// A catch-up that sends more than newDevice messages rests as long as each batch
+// took to read, maxRest at most: reading and writing could otherwise keep two
+// processors busy for seconds, and where there are no more nobody would look
+// whether other connections have something to read.
+const maxRest = 10 * time.Millisecond
+
 // newDevice is how many messages a device gets at most that has no cursor and
 // names no limit: the latest, and the archive has the rest.
 const newDevice = 500
@@ -208,6 +214,7 @@ func (x *session) sendRange(ctx context.Context, q *store.ArchiveQuery, head *xe
 	var id [16]byte
 	for q.UpTo != 0 && q.AfterID < q.UpTo {
 		q.Max = syncBatch
+		began := x.hub.cfg.Now()
 		batch := make([]sm.Entry[tag], 0, syncBatch)
 		more, err := x.readArchive(ctx, *q, func(m store.ArchivedMessage) error {
 			data := head.Append(make([]byte, 0, len(m.Stanza)+256), m.ID.Append(id[:0]), m.ID.Time(), m.Stanza)
@@ -217,6 +224,7 @@ func (x *session) sendRange(ctx context.Context, q *store.ArchiveQuery, head *xe
 		if err != nil {
 			return err
 		}
+		took := x.hub.cfg.Now().Sub(began)
 		if n := len(batch); n > 0 {
 			if done.Count += n; done.First == "" {
 				done.First = batch[0].Tag.id.String()
@@ -230,8 +238,28 @@ func (x *session) sendRange(ctx context.Context, q *store.ArchiveQuery, head *xe
 		if !more {
 			return nil
 		}
+		if done.Count > newDevice {
+			if err := rest(ctx, took); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
+}
+
+// rest waits as long as the work took.
+func rest(ctx context.Context, took time.Duration) error {
+	if took <= 0 {
+		return nil
+	}
+	t := time.NewTimer(min(took, maxRest))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // asResult is one archived message of a catch-up.

@@ -394,3 +394,65 @@ func TestCursor(t *testing.T) {
 		t.Fatalf("after the hole: it has %d, complete %v, its cursor is %v", len(d.have), d.complete, stored())
 	}
 }
+
+// TestCatchUpIsBounded is S-3: what the server keeps for a device that catches up
+// doesn't depend on how much it missed or on how fast it reads, and what comes
+// meanwhile is bounded as well.
+func TestCatchUpIsBounded(t *testing.T) {
+	const bound, missed = 16 << 10, 600
+	w := newWorld(t, "alice bob", func(c *Config) { c.Limits.OutboxBytes = bound })
+	a := w.bind("alice/r")
+	size := 0
+	say := func(n int) {
+		for i := range n {
+			xml := fmt.Sprintf("<message to='%s' type='chat' id='%d'><body>%s</body></message>", bob, i, strings.Repeat("x", 300))
+			size = max(size, 2*len(xml)) // with what the archive wraps it in
+			a.send(xml)
+		}
+		w.settle()
+	}
+	d := &syncDevice{w: w, name: "d", wake: make(chan struct{}, 1)}
+	// most is what is kept at this moment: queued, and held behind the catch-up.
+	most := 0
+	kept := func() int {
+		d.session.mu.Lock()
+		defer d.session.mu.Unlock()
+		n := d.session.out.Bytes()
+		most = max(most, n)
+		if c := d.session.catchUp; c != nil {
+			if c.size > bound && !c.spilled {
+				t.Errorf("%d bytes are held", c.size)
+			}
+			n += c.size
+		}
+		return n
+	}
+	say(missed)
+	d.bind(&xep.Sync{Start: testStart.Add(-time.Hour)})
+	waitFor(t, func() bool { return kept() >= bound/2 })
+	say(200) // more than may be held
+	if n := kept(); n > bound/2+size {
+		t.Fatalf("%d bytes are kept for a device that doesn't read", n)
+	}
+	other := w.bind("bob/other")
+	other.send("<presence/>")
+	w.settle()
+	other.take()
+	say(1)
+	if got := strings.Join(other.take(), ""); !strings.Contains(got, "<body>") {
+		t.Errorf("another device got %q", got)
+	}
+	waitFor(t, func() bool {
+		d.read(1<<10, true)
+		kept()
+		return d.synced || d.failed != ""
+	})
+	if d.failed != "" || most > bound/2+size {
+		t.Fatalf("%s; %d bytes were queued, the bound is %d", d.failed, most, bound/2)
+	}
+	for d.read(1<<20, true) {
+	}
+	if want := archiveIDs(t, w); !slices.Equal(d.have, want) {
+		t.Errorf("it has %d messages of %d", len(d.have), len(want))
+	}
+}

@@ -149,7 +149,7 @@ func newWorldAt(t testing.TB, path, accounts string, change ...func(*Config)) *w
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.cfg = Config{Domains: []string{"h.example"}, Features: set, Log: slog.New(slog.DiscardHandler), Now: w.Now, Tick: time.Hour, // only tick lets time pass
+	w.cfg = Config{Domains: []string{"h.example"}, Features: set, Log: slog.New(slog.DiscardHandler), Now: w.Now,
 		Rand: &lockedReader{r: reader{rand.NewChaCha8([32]byte{1})}}, Loops: 2, ArchiveDefault: "always", RefuseStrangers: true,
 		Limits: Limits{OutboxBytes: 1 << 20, SessionsPerAccount: 5, OfflineMessages: 100, RosterItems: 50, BlockItems: 20, Directed: 5,
 			ResumeWindow: 10 * time.Minute, IdleAccounts: 100}}

@@ -27,6 +27,8 @@ type Live interface {
 	Sessions(ctx context.Context, bare jid.JID) ([]feature.SessionInfo, error)
 	// AccountRemoved ends the sessions of an account that is no longer in the store, and forgets it.
 	AccountRemoved(ctx context.Context, bare jid.JID) error
+	// EndClient ends the sessions of one of the account's clients, makes its tokens worthless and forgets it.
+	EndClient(ctx context.Context, bare jid.JID, client string) error
 	// Explain says what would happen to a message now, on each side that is this server's.
 	Explain(ctx context.Context, st *stanza.Stanza, p route.Profile) (trail.Explanation, error)
 	// Trail is what became of the latest messages.
@@ -42,7 +44,7 @@ type Host struct {
 	Log        *slog.Logger
 }
 
-// Call is one thing that can be asked for. Args are given by position on the command line and by name on the socket.
+// Call is one thing that can be asked for. Args are given by position, or as flags, on the command line and by name on the socket.
 type Call struct {
 	Name    string // words with spaces: "user add"
 	Help    string // half a sentence
@@ -51,6 +53,8 @@ type Call struct {
 	Args    []Arg
 	// Confirm is a question to put to a person at a terminal before the call is made, with one %s for the first argument. Empty: no question.
 	Confirm string
+	// Again names the argument that only those give who made the call before and make it every moment: such calls would fill the log.
+	Again string
 	// Creates tells that the call makes sense on a data folder that doesn't exist yet.
 	Creates bool
 
@@ -66,6 +70,7 @@ type Arg struct {
 	Optional bool // only the last ones
 	Secret   bool // never on a command line, never in a log: asked for by prompt or read from standard input
 	New      bool // a secret that is being chosen: asked for twice
+	Flag     bool // on the command line not by position, but as --name
 }
 
 // Result is a call's answer.
@@ -109,7 +114,11 @@ func (h *Host) Call(ctx context.Context, name string, args map[string]string) (R
 	if err != nil {
 		log.Warn("admin call failed", "error", err)
 	} else {
-		log.Info("admin call")
+		level := slog.LevelInfo
+		if c.Again != "" && args[c.Again] != "" {
+			level = slog.LevelDebug
+		}
+		log.Log(ctx, level, "admin call")
 	}
 	return result, err
 }

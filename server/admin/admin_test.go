@@ -245,8 +245,23 @@ func TestControl(t *testing.T) {
 	if err != nil || len(r.Data.([]any)) != 1 {
 		t.Errorf("list: %+v, %v", r, err)
 	}
-	if _, err := c.Call(t.Context(), "user add", map[string]string{"jid": "other@localhost", "password": strings.Repeat("x", maxRequest)}); err == nil {
-		t.Error("a request beyond the bound was taken")
+	if _, err := c.Call(t.Context(), "user add", map[string]string{"jid": "other@localhost", "password": strings.Repeat("x", maxRequest)}); err == nil || !strings.Contains(err.Error(), "too large") {
+		t.Errorf("a request beyond the bound: %v", err)
+	}
+}
+
+// TestExplainedMessageIsBounded: as a client's stanza is.
+func TestExplainedMessageIsBounded(t *testing.T) {
+	args := map[string]string{"from": "romeo@localhost", "to": "juliet@localhost"}
+	for _, tt := range []struct {
+		bytes int
+		ok    bool
+	}{{100, true}, {maxExplained, true}, {maxExplained + 1, false}} {
+		const around = len("<message><body></body></message>")
+		args["xml"] = "<message><body>" + strings.Repeat("x", tt.bytes-around) + "</body></message>"
+		if _, err := explainedMessage(args); (err == nil) != tt.ok {
+			t.Errorf("a message of %d bytes: %v", tt.bytes, err)
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"carillon.im/jid"
 	"carillon.im/server/route"
+	"carillon.im/server/store"
 	"carillon.im/server/trail"
 	"carillon.im/stanza"
 	"carillon.im/xmltree"
@@ -41,8 +42,8 @@ func messageCalls() []Call {
 		{
 			Name: "trace", Help: "show what happened to an account's latest messages",
 			Long: "Shows what the running server did with the latest messages of an account: who got what and by which rule, when it was\n" +
-				"written to each device and when the device acknowledged it. The latest few thousand messages of all accounts are kept, in\n" +
-				"memory, without their contents.",
+				"written to each device and when the device acknowledged it (XEP-0198; not all clients do). The latest few thousand\n" +
+				"messages of all accounts are kept, in memory, without their contents.",
 			Example: "carillon trace juliet@localhost\ncarillon trace juliet@localhost --id 3f8c --json\ncarillon trace juliet@localhost --follow",
 			Args: []Arg{
 				{Name: "account", Help: "the account, as in juliet@localhost"},
@@ -50,7 +51,8 @@ func messageCalls() []Call {
 				{Name: "id", Help: "a message's id, or its id in the archive", Optional: true},
 				{Name: "after", Help: "only what came behind this record", Optional: true},
 			},
-			run: trace,
+			Again: "after",
+			run:   trace,
 		},
 	}
 }
@@ -72,7 +74,7 @@ func explain(ctx context.Context, h *Host, args map[string]string) (Result, erro
 	}
 	e, err := h.Live.Explain(ctx, st, profile)
 	if err != nil {
-		return Result{}, fmt.Errorf("asking the accounts: %w", err)
+		return Result{}, accountError(st.From.Bare(), "asking the accounts about a message from", err)
 	}
 	return Result{Text: e.Text(), Data: e}, nil
 }
@@ -87,12 +89,12 @@ func explainedMessage(args map[string]string) (*stanza.Stanza, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the message: %w", err)
 	}
+	if el.Local() != stanza.Message.String() {
+		return nil, fmt.Errorf("it is <%s/>, and only what becomes of a <message/> can be explained", el.Local())
+	}
 	st, err := stanza.Parse(el)
 	if err != nil {
 		return nil, fmt.Errorf("the message: %w", err)
-	}
-	if st.Kind != stanza.Message {
-		return nil, fmt.Errorf("this is a <%s/>; only messages are routed by rules that need explaining", st.Kind)
 	}
 	for _, a := range []struct {
 		name string
@@ -139,7 +141,7 @@ type Trace struct {
 	Next uint64 `json:"next"`
 }
 
-func trace(_ context.Context, h *Host, args map[string]string) (Result, error) {
+func trace(ctx context.Context, h *Host, args map[string]string) (Result, error) {
 	if h.Live == nil {
 		return Result{}, ErrNoServer
 	}
@@ -169,12 +171,24 @@ func trace(_ context.Context, h *Host, args map[string]string) (Result, error) {
 		b.WriteString(found[i].Text())
 		answer.Next = found[i].Seq
 	}
-	if len(found) == 0 && q.After == 0 {
-		fmt.Fprintf(&b, "nothing is known of %s: the latest messages of all accounts since the server's start are kept, and none is this account's\n", bare)
-		if q.ID != "" {
-			b.Reset()
-			fmt.Fprintf(&b, "no message %s of %s is among the latest; what is in the archive still is there\n", q.ID, bare)
-		}
+	if len(found) == 0 && args["after"] == "" {
+		b.WriteString(h.whyNothing(ctx, bare, q.ID) + "\n")
 	}
 	return Result{Text: b.String(), Data: answer}, nil
+}
+
+// whyNothing says why there is no record of an account, or of a message.
+func (h *Host) whyNothing(ctx context.Context, bare jid.JID, id string) string {
+	const kept = "The latest few thousand messages of all accounts since the server's start are kept"
+	if !h.serves(bare.Domain()) {
+		return fmt.Sprintf("nothing is known of %s: %s is no domain of this server (it serves %s); look at the account here that wrote to it, or was written to",
+			bare, bare.Domain(), strings.Join(h.Domains, ", "))
+	}
+	if _, err := h.Store.LoadAccount(ctx, bare); errors.Is(err, store.ErrNotFound) {
+		return fmt.Sprintf("nothing is known of %s: there is no account %[1]s", bare)
+	}
+	if id != "" {
+		return fmt.Sprintf("nothing is known of message %s of %s. %s, and it isn't one of them", id, bare, kept)
+	}
+	return fmt.Sprintf("nothing is known of %s. %s, and none is this account's", bare, kept)
 }

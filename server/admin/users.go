@@ -8,13 +8,11 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode"
 
 	"carillon.im/jid"
 	"carillon.im/sasl"
-	"carillon.im/server/feature"
 	"carillon.im/server/store"
 )
 
@@ -63,18 +61,12 @@ func userCalls() []Call {
 			run:     userDomains,
 		},
 		{
-			Name: "user devices", Help: "show an account's devices",
-			Long: "Shows the sessions that an account has now, if the server runs, and when its other devices were last seen.\n\n" +
-				"STATE     online, connected (without having sent presence) or waiting (its connection broke and may be resumed)\n" +
-				"PROFILE   how the device gets messages: classic (RFC 6121), carbons (with copies of what other devices send and get,\n" +
-				"          XEP-0280), ng (every message once, IM-NG, XEP-0409) or v2 (the same by the rules of XMPP 2.0)\n" +
-				"PRIORITY  below 0, a classic device or one with carbons gets no messages to the account's bare address\n" +
-				"QUEUED    bytes that wait to be written to it; they grow while a device is slow or waits to be resumed, and what doesn't\n" +
-				"          fit (limits.outbox_bytes) it finds in the archive\n" +
-				"RESUMABLE whether a broken connection may be resumed without loss (XEP-0198)",
-			Example: "carillon user devices romeo@localhost",
-			Args:    []Arg{account},
-			run:     userDevices,
+			Name: "user devices", Help: "show an account's devices, or end one",
+			Long: devicesHelp,
+			Example: "carillon user devices romeo@localhost\n" +
+				"carillon user devices romeo@localhost --end d4565fa7-4d72-4749-b3d3-740edbf87770",
+			Args: []Arg{account, {Name: "end", Help: "`ID` of a client, or its beginning, whose access is ended", Optional: true, Flag: true}},
+			run:  userDevices,
 		},
 	}
 }
@@ -103,7 +95,7 @@ func addable(ctx context.Context, h *Host, args map[string]string) error {
 	if err != nil || h.Store == nil {
 		return err
 	}
-	switch _, _, err = h.Store.Keys(ctx, bare, sasl.SHA256); {
+	switch _, err = h.Store.Account(ctx, bare); {
 	case err == nil:
 		return existsError(bare)
 	case errors.Is(err, store.ErrNotFound):
@@ -118,7 +110,7 @@ func isThere(ctx context.Context, h *Host, args map[string]string) error {
 	if err != nil || h.Store == nil {
 		return err
 	}
-	if _, _, err := h.Store.Keys(ctx, bare, sasl.SHA256); err != nil {
+	if _, err := h.Store.Account(ctx, bare); err != nil {
 		return accountError(bare, "looking up", err)
 	}
 	return nil
@@ -152,10 +144,10 @@ func userPasswd(ctx context.Context, h *Host, args map[string]string) (Result, e
 	if err != nil {
 		return Result{}, err
 	}
-	if err := h.Store.SetKeys(ctx, bare, keys); err != nil {
+	if err := h.Store.SetKeys(ctx, bare, keys, ""); err != nil {
 		return Result{}, accountError(bare, "changing the password of", err)
 	}
-	return Result{Text: fmt.Sprintf("password of %s changed; devices that are connected stay connected\n", bare)}, nil
+	return Result{Text: fmt.Sprintf("password of %s changed; devices that are connected stay connected (\"carillon user devices %s\" shows and ends them)\n", bare, bare)}, nil
 }
 
 func userRemove(ctx context.Context, h *Host, args map[string]string) (Result, error) {
@@ -259,100 +251,6 @@ func CountAccounts(n int) string {
 	return fmt.Sprintf("%d accounts", n)
 }
 
-// Device is a session, or what was last seen of one, in the data of "user devices".
-type Device struct {
-	Resource  string    `json:"resource"`
-	State     string    `json:"state"` // "online", "connected", "waiting" or "last seen"
-	Profile   string    `json:"profile,omitempty"`
-	Priority  int8      `json:"priority"`
-	Software  string    `json:"software,omitempty"`
-	Address   string    `json:"address,omitempty"`
-	Since     time.Time `json:"since"` // of the session, or when it was last seen
-	Queued    int       `json:"queued_bytes"`
-	Resumable bool      `json:"resumable"`
-	Conn      string    `json:"conn,omitempty"` // as in the log
-}
-
-func userDevices(ctx context.Context, h *Host, args map[string]string) (Result, error) {
-	bare, err := parseAccount(args["jid"])
-	if err != nil {
-		return Result{}, err
-	}
-	_, id, err := h.Store.Keys(ctx, bare, sasl.SHA256)
-	if err != nil {
-		return Result{}, accountError(bare, "looking up", err)
-	}
-	seen, err := h.Store.Sessions(ctx, id)
-	if err != nil {
-		return Result{}, fmt.Errorf("reading the devices of %s: %w", bare, err)
-	}
-	var sessions []feature.SessionInfo
-	if h.Live != nil {
-		if sessions, err = h.Live.Sessions(ctx, bare); err != nil {
-			return Result{}, fmt.Errorf("asking for the sessions of %s: %w", bare, err)
-		}
-	}
-	devices := mergeDevices(sessions, seen)
-	if len(devices) == 0 {
-		return Result{Text: fmt.Sprintf("%s has not logged in yet\n", bare), Data: devices}, nil
-	}
-	return Result{Text: deviceTable(devices), Data: devices}, nil
-}
-
-// mergeDevices lists live sessions, then the resources that were seen and have none now, newest first. What software a session runs is known to the
-// store alone.
-func mergeDevices(sessions []feature.SessionInfo, seen []store.SessionRow) []Device {
-	devices := []Device{}
-	software := make(map[string]string, len(seen))
-	for _, row := range seen {
-		software[row.Resource] = row.Client
-	}
-	live := make(map[string]bool, len(sessions))
-	for _, s := range sessions {
-		d := Device{
-			Resource: s.JID.Resource(), State: "connected", Profile: fmt.Sprint(s.Profile), Priority: s.Priority,
-			Software: software[s.JID.Resource()], Address: s.Address, Since: s.Since.UTC(), Queued: s.Queued, Resumable: s.Resumable, Conn: s.Conn,
-		}
-		switch {
-		case s.Detached:
-			d.State = "waiting"
-		case s.Available:
-			d.State = "online"
-		}
-		live[d.Resource] = true
-		devices = append(devices, d)
-	}
-	slices.SortFunc(devices, func(a, b Device) int { return strings.Compare(a.Resource, b.Resource) })
-	old := len(devices)
-	for _, row := range seen {
-		if !live[row.Resource] {
-			devices = append(devices, Device{Resource: row.Resource, State: "last seen", Software: row.Client, Address: row.Address, Since: row.At.UTC()})
-		}
-	}
-	slices.SortStableFunc(devices[old:], func(a, b Device) int { return b.Since.Compare(a.Since) })
-	return devices
-}
-
-func deviceTable(devices []Device) string {
-	var text strings.Builder
-	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "DEVICE\tSTATE\tSINCE\tSOFTWARE\tADDRESS\tPROFILE\tPRIORITY\tQUEUED\tRESUMABLE")
-	for _, d := range devices {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s", printable(d.Resource), d.State, d.Since.Format("2006-01-02 15:04:05Z"), printable(d.Software), printable(d.Address))
-		if d.State == "last seen" {
-			fmt.Fprintln(w, "\t-\t-\t-\t-")
-			continue
-		}
-		resumable := "no"
-		if d.Resumable {
-			resumable = "yes"
-		}
-		fmt.Fprintf(w, "\t%s\t%d\t%d B\t%s\n", d.Profile, d.Priority, d.Queued, resumable)
-	}
-	w.Flush() // a strings.Builder does not fail
-	return text.String()
-}
-
 // printable makes text that a client chose fit for a table on a terminal.
 func printable(s string) string {
 	if s == "" {
@@ -369,6 +267,9 @@ func printable(s string) string {
 // parseAccount reads the address of an account.
 func parseAccount(s string) (jid.JID, error) {
 	j, err := jid.Parse(s)
+	if wrong, ok := errors.AsType[*jid.Error](err); ok {
+		return jid.JID{}, fmt.Errorf("%q is no address: its %s %s", s, wrong.Part, wrong.Reason)
+	}
 	if err != nil {
 		return jid.JID{}, fmt.Errorf("%q is no address: %w", s, err)
 	}

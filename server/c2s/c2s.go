@@ -76,9 +76,12 @@ type BindRequest struct {
 	Conn      string // the connection's id, for logs
 	Address   netip.AddrPort
 
+	// Client is the id of the user agent, whose other sessions end; "" if it named none
+	// (XEP-0388 2.3.1).
+	Client string
+
 	// Of Bind 2 (XEP-0386); zero in the classic way.
 	Inline   bool                // it is Bind 2: what is kept offline comes from the archive
-	Client   string              // the id of the user agent, whose other sessions end; "" if it has none
 	Profile  Profile             // from the beginning; Synced if there is a Session
 	Inactive bool                // XEP-0352, from the beginning
 	Session  *xep.SessionRequest // XMPP 2.0's request, nil for none; only with Config.Sync
@@ -100,6 +103,7 @@ type ResumeRequest struct {
 	Account   jid.JID // bare
 	ID        string  // given by EnableSM
 	H         uint32  // stanzas that the client has handled
+	Client    string  // as BindRequest.Client: the session must not be another's
 	Transport Transport
 	Conn      string
 	Address   netip.AddrPort
@@ -129,7 +133,8 @@ type Credentials interface {
 
 // Upgrades takes keys that clients were asked for (XEP-0480).
 type Upgrades interface {
-	// AddKeys gives an account keys for a hash that it has none for.
+	// AddKeys gives an account keys for a hash that it has none for. They are of
+	// whatever the client hashed: that it is the password, it alone knows.
 	AddKeys(ctx context.Context, bare jid.JID, k sasl.Keys) error
 }
 
@@ -153,8 +158,11 @@ type Clients interface {
 	// never used. The one in use stays valid until the new one is used.
 	IssueToken(ctx context.Context, bare jid.JID, client string, t Token) error
 
-	// ClientSeen notes a login of a client. It comes before the IssueToken of the same
-	// login.
+	// ClientSeen notes a login of a client, and the session that it has got, in that
+	// order: whoever revokes its access later finds the session there. It comes before
+	// the IssueToken of the same login. For a login with a token it returns
+	// ErrTokenUsed if the client's access was revoked meanwhile, and nil only once
+	// that is sure; else it may return before anything is on disk.
 	ClientSeen(ctx context.Context, bare jid.JID, seen Client) error
 }
 
@@ -268,7 +276,7 @@ type Config struct {
 	Upgrades    Upgrades  // nil: no keys are asked for
 
 	// TokenLife is how long tokens are valid, 0 for three weeks; one is replaced upon
-	// use when it is older than TokenAge, 0 for a day.
+	// use when it is older than TokenAge, 0 for a day, or a quarter of a shorter life.
 	TokenLife, TokenAge time.Duration
 
 	// Sync offers XMPP 2.0's session request.

@@ -13,6 +13,8 @@ type clients struct {
 	slots map[[2]string]*slots
 	seen  []Client
 	fail  error
+	// revoked: the access by token of whoever logs in is revoked meanwhile.
+	revoked bool
 }
 
 type slots struct {
@@ -73,5 +75,8 @@ func (k *clients) ClientSeen(_ context.Context, _ jid.JID, c Client) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.seen = append(k.seen, c)
+	if c.ByToken && k.revoked {
+		return ErrTokenUsed
+	}
 	return k.fail
 }

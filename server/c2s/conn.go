@@ -36,7 +36,8 @@ type conn struct {
 	paid    int64 // BytesPerSecond: when what was read is paid for
 	direct  bool
 
-	mechanism string // of the login
+	mechanism string  // of the login
+	client    *Client // that has logged in and has no session yet; nil if it isn't to be noted
 
 	secret bool // what is written next must not be in a transcript
 	told   bool // the peer was told that the stream ended: only the end is awaited
@@ -306,12 +307,15 @@ func (c *conn) negotiate(ev *stream.Event, out []byte) ([]byte, error) {
 // bind asks the accounts for a session.
 func (c *conn) bind(ev *stream.Event, out []byte) []byte {
 	sess, _, err := c.srv.cfg.Accounts.Bind(c.srv.ctx, BindRequest{
-		Account: c.mach.Account(), Resource: ev.Name, Transport: c, Conn: c.ID(), Address: c.addr,
+		Account: c.mach.Account(), Resource: ev.Name, Transport: c, Conn: c.ID(), Address: c.addr, Client: c.clientID(),
 	})
 	if err != nil {
 		return c.mach.BindFailed(out, c.asError("binding a resource", err))
 	}
 	c.srv.Metrics.Bound.Add(1)
+	if !c.seen(sess, out) {
+		return nil
+	}
 	c.attach(sess, c.mach.Bound(out, sess.JID()), false, false)
 	return nil
 }
@@ -326,6 +330,9 @@ func (c *conn) resume(ev *stream.Event, out []byte) []byte {
 	case refused != nil:
 		return c.mach.ResumeFailed(out, refused.Err, refused.H, refused.Known)
 	}
+	if !c.seen(sess, out) {
+		return nil
+	}
 	c.attach(sess, c.mach.Resumed(out, sess.JID(), res.H), true, true)
 	return nil
 }
@@ -334,7 +341,7 @@ func (c *conn) resume(ev *stream.Event, out []byte) []byte {
 // an h that was never sent (XEP-0198 4) and ends the stream.
 func (c *conn) resumeSession(account jid.JID, id string, h uint32) (_ Session, _ Resumed, refused *ResumeError, broken *stanza.StreamError) {
 	sess, res, err := c.srv.cfg.Accounts.Resume(c.srv.ctx, ResumeRequest{
-		Account: account, ID: id, H: h, Transport: c, Conn: c.ID(), Address: c.addr,
+		Account: account, ID: id, H: h, Transport: c, Conn: c.ID(), Address: c.addr, Client: c.clientID(),
 	})
 	switch {
 	case err == nil:
@@ -366,7 +373,7 @@ func (c *conn) attach(sess Session, out []byte, sm, resumed bool) {
 	c.sock.SetDeadline(time.Time{})
 	c.lastRead.Store(c.srv.clock.Load())
 	c.srv.promoted(c)
-	c.login = nil
+	c.login, c.client = nil, nil
 	c.log(slog.LevelInfo, "session begins", slog.String("resource", sess.JID().Resource()),
 		slog.String("mechanism", c.mechanism), slog.Bool("resumed", resumed))
 	c.bound.Store(true)

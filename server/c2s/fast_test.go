@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"carillon.im/sasl"
+	"carillon.im/stanza"
 	"carillon.im/stream"
 	"carillon.im/xep"
 )
@@ -103,6 +104,78 @@ func TestFast(t *testing.T) {
 		if !seen[1].ByToken {
 			t.Errorf("%+v", seen[1])
 		}
+	})
+}
+
+// Tokens that live for less than four days are replaced sooner: who comes every day never needs the password again.
+func TestTokenLife(t *testing.T) {
+	short := func(c *Config) { withClients(c); c.TokenLife = 24 * time.Hour }
+	in(t, short, func(t *testing.T, w *world) {
+		token := w.token(t, sasl.HTSHA256None, "alice", phone)
+		if d := time.Until(token.Expiry); d > 24*time.Hour || d < 23*time.Hour {
+			t.Error(d)
+		}
+		for day := range 3 {
+			time.Sleep(23 * time.Hour)
+			u, welcome := w.welcomed(t, sasl.HTSHA256None, "alice", token.Token, by(phone, 1))
+			u.close()
+			if welcome.Token == nil {
+				t.Fatal("not replaced on day", day+1)
+			}
+			token = *welcome.Token
+		}
+		time.Sleep(24 * time.Hour)
+		w.refused(t, sasl.HTSHA256None, "alice", token.Token, by(phone, 1), sasl.CredentialsExpired)
+	})
+}
+
+// Access that is revoked while its owner logs in leaves it no session, however it gets one; the noted session is the one that it
+// got. Who knows the password isn't kept out.
+func TestRevokedDuringLogin(t *testing.T) {
+	in(t, withClients, func(t *testing.T, w *world) {
+		clients := &w.hub.clients
+		token := w.token(t, sasl.HTSHA256None, "alice", phone)
+		revoked := func(yes bool) {
+			clients.mu.Lock()
+			clients.revoked = yes
+			clients.mu.Unlock()
+		}
+		thrownOut := func(what string, u *user) {
+			t.Helper()
+			if ev := u.next(); ev.Kind != stream.PeerError || ev.Err.Condition != stanza.StreamNotAuthorized {
+				t.Errorf("%s: %+v", what, ev)
+			}
+			u.conn.Close()
+		}
+		revoked(true)
+		u := w.secured(t)
+		if ev := u.sasl2(sasl.HTSHA256None, "alice", token.Token, by(phone, 1), true); ev.Kind != stream.PeerError || ev.Err.Condition != stanza.StreamNotAuthorized {
+			t.Errorf("inline: %+v", ev)
+		}
+		u.conn.Close()
+
+		revoked(false)
+		l := by(phone, 2)
+		l.Bind = nil
+		u, _ = w.welcomed(t, sasl.HTSHA256None, "alice", token.Token, l)
+		revoked(true)
+		u.write(u.mach.Bind(nil, "b", "desk"))
+		thrownOut("classic", u)
+		w.hub.mu.Lock()
+		last := w.hub.requests[len(w.hub.requests)-1]
+		w.hub.mu.Unlock()
+		if last.Client != phone || last.Inline {
+			t.Errorf("%+v", last)
+		}
+		clients.mu.Lock()
+		if c := clients.seen[len(clients.seen)-1]; c.Resource != "desk" || !c.ByToken || c.ID != phone {
+			t.Errorf("%+v", c)
+		}
+		clients.mu.Unlock()
+
+		u, _ = w.welcomed(t, "SCRAM-SHA-256", "alice", "rabbit", on(phone))
+		u.ping()
+		u.close()
 	})
 }
 

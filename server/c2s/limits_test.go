@@ -335,3 +335,24 @@ func TestShutdownStalled(t *testing.T) {
 		w.Server = reopened(t, w)
 	})
 }
+
+// A client that goes on after the end of its stream is read for a while, so that it learns why, but not for ever.
+func TestGoesOnBehindTheEnd(t *testing.T) {
+	in(t, nil, func(t *testing.T, w *world) {
+		u := w.login(t, "alice", "x")
+		u.send("<oops")
+		u.send("></wrong>")
+		for ev := u.next(); ev.Kind != stream.PeerError; ev = u.next() {
+		}
+		start, sent := time.Now(), 0
+		for chunk := make([]byte, 16<<10); sent < 4*maxDropped; sent += len(chunk) {
+			if _, err := u.conn.Write(chunk); err != nil {
+				break
+			}
+		}
+		if sent < maxDropped/2 || sent > 2*maxDropped || time.Since(start) >= w.cfg.Limits.Linger {
+			t.Errorf("%d bytes in %v were read behind the end", sent, time.Since(start))
+		}
+		u.conn.Close()
+	})
+}

@@ -161,6 +161,7 @@ func (c *conn) welcome(out, answer []byte) []byte {
 	l := c.login
 	s, r := c.srv, l.request
 	s.authenticated(c)
+	c.client = c.newClient()
 	w := &stream.Welcome{}
 	sess, broken := c.resumeInline(w)
 	if broken != nil {
@@ -170,7 +171,9 @@ func (c *conn) welcome(out, answer []byte) []byte {
 	if sess == nil && r.Bind != nil {
 		sess = c.bindInline(w)
 	}
-	c.seen(sess)
+	if !c.seen(sess, out) {
+		return nil
+	}
 	w.Token = c.issueToken()
 	out = c.mach.Welcome(out, answer, l.account, w)
 	if sess == nil {
@@ -181,26 +184,66 @@ func (c *conn) welcome(out, answer []byte) []byte {
 	return nil
 }
 
-// seen notes the login of a client that says which one it is.
-func (c *conn) seen(sess Session) {
-	s, l := c.srv, c.login
+// newClient is the client that has logged in, if it says which one it is.
+func (c *conn) newClient() *Client {
+	l := c.login
 	r := l.request
-	if s.cfg.Clients == nil || r.Agent.ID == "" {
-		return
+	if c.srv.cfg.Clients == nil || r.Agent.ID == "" {
+		return nil
 	}
-	one := Client{
-		ID: r.Agent.ID, Software: r.Agent.Software, Device: r.Agent.Device,
-		Mechanism: l.mechanism, ByToken: l.token != nil, At: time.Now(), Address: c.addr,
+	one := &Client{
+		ID: r.Agent.ID, Software: r.Agent.Software, Device: r.Agent.Device, Mechanism: l.mechanism, ByToken: l.token != nil, Address: c.addr,
 	}
 	if r.Bind != nil {
 		one.Tag = r.Bind.Tag
 	}
+	return one
+}
+
+// clientID is the id of the client that has logged in, "" if it has none.
+func (c *conn) clientID() string {
+	if c.client == nil {
+		return ""
+	}
+	return c.client.ID
+}
+
+// seen notes the client's login and the session that it has got, nil for none yet. It
+// reports false, and has ended all, with out before it, if the client's access was
+// revoked while it logged in, or if that can't be found out.
+func (c *conn) seen(sess Session, out []byte) bool {
+	if c.client == nil {
+		return true
+	}
+	one := *c.client
+	one.At = time.Now()
 	if sess != nil {
 		one.Resource = sess.JID().Resource()
 	}
-	if err := s.cfg.Clients.ClientSeen(s.ctx, l.account, one); err != nil {
+	err := c.srv.cfg.Clients.ClientSeen(c.srv.ctx, c.account(), one)
+	if err != nil && !errors.Is(err, ErrTokenUsed) {
 		c.log(slog.LevelError, "noting a client", slog.Any("error", err))
 	}
+	if err == nil || !one.ByToken {
+		return true
+	}
+	if sess != nil {
+		sess.Close(c)
+	}
+	end := stanza.NewStreamError(stanza.StreamInternalServerError, "")
+	if errors.Is(err, ErrTokenUsed) {
+		end = stanza.NewStreamError(stanza.StreamNotAuthorized, "the client's access was revoked")
+	}
+	c.endEarly(out, end)
+	return false
+}
+
+// account is who has logged in.
+func (c *conn) account() jid.JID {
+	if c.login != nil {
+		return c.login.account // the stream doesn't know it yet
+	}
+	return c.mach.Account()
 }
 
 // resumeInline tries the session that the client wants back; nil if there is none, and then it is bound anew (X2-38).

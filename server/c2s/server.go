@@ -90,7 +90,8 @@ func New(cfg Config) (*Server, error) {
 		s.cfg.TokenLife = 21 * 24 * time.Hour
 	}
 	if s.cfg.TokenAge <= 0 {
-		s.cfg.TokenAge = 24 * time.Hour
+		// A device that comes every day keeps its token, however short their life is.
+		s.cfg.TokenAge = min(24*time.Hour, s.cfg.TokenLife/4)
 	}
 	lim := &cfg.Limits
 	s.stream = stream.ServerConfig{

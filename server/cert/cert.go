@@ -62,8 +62,8 @@ type Info struct {
 	NotAfter   time.Time
 }
 
-// Open loads every pair; it makes the self-signed one if it is needed and missing, about to end, or lacks a domain. It fails if a pair can't be used,
-// naming the file.
+// Open loads every pair; it makes the self-signed one if it is needed and missing, about to end, or lacks a domain, and logs it if people will have to
+// compare fingerprints again. It fails if a pair can't be used, naming the file.
 func Open(o Options) (*Source, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -84,7 +84,7 @@ func Open(o Options) (*Source, error) {
 		e := &entry{pair: o.Default, domains: rest, log: o.Log, now: o.Now}
 		if e.pair == (Pair{}) {
 			e.pair = selfSignedPair(o.Dir)
-			if err := ensureSelfSigned(o.Dir, rest, o.Now()); err != nil {
+			if err := ensureSelfSigned(o.Dir, rest, o.Now(), o.Log); err != nil {
 				return nil, fmt.Errorf("self-signed certificate: %w", err)
 			}
 		}

@@ -97,6 +97,9 @@ func TestSelfSigned(t *testing.T) {
 	if named := xmppAddrs(more); len(named) != 4 || !named["localhost"] || !named["new.example"] {
 		t.Errorf("the new certificate names %v", named)
 	}
+	if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "does not name new.example") || !strings.Contains(text, Fingerprint(more)) {
+		t.Errorf("of another fingerprint the log says: %s", text)
+	}
 	if more.Subject.CommonName != "new.example" {
 		t.Errorf("the new certificate is called %s", more.Subject.CommonName)
 	}
@@ -107,6 +110,9 @@ func TestSelfSigned(t *testing.T) {
 	}
 	if late := shown(t, open(t, c, log, o), "localhost"); !late.NotAfter.After(more.NotAfter) {
 		t.Error("a certificate about to end was not replaced at start")
+	}
+	if !strings.Contains(log.String(), "ends on "+more.NotAfter.Format(time.DateOnly)) {
+		t.Errorf("of another fingerprint the log says: %s", log)
 	}
 }
 
@@ -173,7 +179,7 @@ func TestSelfSignedTrusted(t *testing.T) {
 // makePair writes a pair of files for a domain.
 func makePair(t *testing.T, dir, domain string) Pair {
 	t.Helper()
-	if err := ensureSelfSigned(dir, []string{domain}, newClock().now); err != nil {
+	if err := ensureSelfSigned(dir, []string{domain}, newClock().now, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	return selfSignedPair(dir)

@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -14,11 +15,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -35,8 +38,9 @@ func selfSignedPair(dir string) Pair {
 	return Pair{Cert: filepath.Join(dir, certFile), Key: filepath.Join(dir, keyFile)}
 }
 
-// ensureSelfSigned makes the self-signed pair unless a good one is there. The key stays when only the certificate has to be new.
-func ensureSelfSigned(dir string, domains []string, now time.Time) error {
+// ensureSelfSigned makes the self-signed pair unless a good one is there. The key stays when only the certificate has to be new, and the log says why
+// clients will ask about it again.
+func ensureSelfSigned(dir string, domains []string, now time.Time, log *slog.Logger) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -45,6 +49,7 @@ func ensureSelfSigned(dir string, domains []string, now time.Time) error {
 	if good {
 		return nil
 	}
+	served := domains
 	if old != nil {
 		domains = union(domains, xmppAddrs(old))
 	}
@@ -59,7 +64,16 @@ func ensureSelfSigned(dir string, domains []string, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(p.Cert, 0o644, &pem.Block{Type: "CERTIFICATE", Bytes: der})
+	if err := writeFile(p.Cert, 0o644, &pem.Block{Type: "CERTIFICATE", Bytes: der}); err != nil || old == nil {
+		return err
+	}
+	why := "the old one ends on " + old.NotAfter.Format(time.DateOnly)
+	if lacks := lacking(old, served); len(lacks) > 0 {
+		why = "the old one does not name " + strings.Join(lacks, ", ")
+	}
+	sum := sha256.Sum256(der)
+	log.Warn("another self-signed certificate was made: clients ask again whether to trust it", "why", why, "sha256", colons(sum[:]), "file", p.Cert)
+	return nil
 }
 
 // goodSelfSigned reads the self-signed certificate, nil if there is none with its key, and reports whether it may stay: it names all domains and
@@ -69,9 +83,13 @@ func goodSelfSigned(p Pair, domains []string, now time.Time) (leaf *x509.Certifi
 	if err != nil || c.Leaf == nil {
 		return nil, false
 	}
-	named := xmppAddrs(c.Leaf)
-	lacks := slices.ContainsFunc(domains, func(d string) bool { return !named[d] })
-	return c.Leaf, !lacks && now.Before(c.Leaf.NotAfter.Add(-WarnBefore))
+	return c.Leaf, len(lacking(c.Leaf, domains)) == 0 && now.Before(c.Leaf.NotAfter.Add(-WarnBefore))
+}
+
+// lacking returns the domains that a self-signed certificate does not name as XMPP addresses, as ours do.
+func lacking(leaf *x509.Certificate, domains []string) []string {
+	named := xmppAddrs(leaf)
+	return slices.DeleteFunc(slices.Clone(domains), func(d string) bool { return named[d] })
 }
 
 // maxNames bounds the domains of a self-signed certificate, which every client is sent, as long as no more are served.

@@ -488,3 +488,24 @@ func TestConfig(t *testing.T) {
 		t.Error("nothing configured, and no error")
 	}
 }
+
+// TestGoesOnBehindTheEnd: a component that goes on after the end of its stream is read for a while, so that it learns why, but not for ever.
+func TestGoesOnBehindTheEnd(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Limits.Linger = time.Minute })
+	near, far := net.Pipe()
+	go w.srv.ServeConn(far)
+	p := &peer{t, near, bufio.NewReader(near)}
+	p.SetDeadline(time.Now().Add(20 * time.Second))
+	p.write("<wrong/>")
+	p.until("</stream:stream>")
+	sent := 0
+	for chunk := make([]byte, 16<<10); sent < 4*maxDropped; sent += len(chunk) {
+		if _, err := p.Write(chunk); err != nil {
+			break
+		}
+	}
+	if sent < maxDropped/2 || sent > 2*maxDropped {
+		t.Errorf("%d bytes were read behind the end", sent)
+	}
+	p.Close()
+}

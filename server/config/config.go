@@ -111,6 +111,10 @@ type Auth struct {
 	// many rounds, the server only with PLAIN. Accounts keep the count that their password was stored with, and names that nobody has show the same
 	// counts in the same proportions, so that a change tells nobody who has an account.
 	Iterations int `toml:"iterations"`
+
+	// How many days a device that was given a token (FAST, XEP-0484) may stay away and still log in with it; then it needs the password again. Each use
+	// gives it a new one before long. A shorter time counts for tokens that are given from then on.
+	TokenDays int `toml:"token_days"`
 }
 
 // Limits is the table [limits].
@@ -264,7 +268,7 @@ func Default() Config {
 		LogLevel:  "info",
 		LogFormat: "text",
 		Strangers: true,
-		Auth:      Auth{Iterations: 10000},
+		Auth:      Auth{Iterations: 10000, TokenDays: 21},
 		Limits: Limits{
 			StanzaBytes:                256 << 10,
 			StanzaBytesUnauthenticated: 16 << 10,

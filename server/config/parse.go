@@ -143,11 +143,13 @@ func keys() map[string]reflect.Kind {
 func unknown(parts []string) error {
 	key := strings.Join(parts, ".")
 	last := parts[len(parts)-1]
-	best, bestCost := "", 1+len(key)/3 // beyond that, it is another word
-	known := keys()
-	names := make([]string, 0, len(known))
-	for name := range known {
+	best, bestCost := "", 2+len(key)/3 // from there on, it is another word
+	var names []string
+	for name := range keys() {
 		names = append(names, name)
+		if table, _, inside := strings.Cut(name, "."); inside && !slices.Contains(names, table) {
+			names = append(names, table)
+		}
 	}
 	slices.Sort(names)
 	for _, name := range names {

@@ -150,6 +150,7 @@ type SessionInfo struct {
 	Since     time.Time
 	Address   string // of the peer, with port
 	Conn      string // id of the connection, as in the log
+	Client    string // id of the user agent (XEP-0388 2.3.1), "" if it named none
 	Queued    int    // bytes not yet acknowledged or written
 	Caps      string // XEP-0115 node#ver of its presence, "" if none
 }

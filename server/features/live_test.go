@@ -163,11 +163,11 @@ func (l *live) Create(ctx context.Context, bare jid.JID, password string) error 
 	return err
 }
 
-func (l *live) SetPassword(ctx context.Context, bare jid.JID, password string) error {
+func (l *live) SetPassword(ctx context.Context, by jid.JID, password string) error {
 	if strings.Contains(password, "\t") {
 		return register.ErrPassword
 	}
-	return l.store.SetKeys(ctx, bare, keys(password))
+	return l.store.SetKeys(ctx, by.Bare(), keys(password), "")
 }
 
 func (l *live) Remove(ctx context.Context, bare jid.JID) error {

@@ -11,8 +11,6 @@ import (
 	"carillon.im/xmltree"
 )
 
-const nsPubSub = "http://jabber.org/protocol/pubsub"
-
 // iq is a request to the room or an occupant, or an answer to one.
 func (s *State) iq(st *stanza.Stanza, fx *effects) {
 	request := st.Type == stanza.TypeGet || st.Type == stanza.TypeSet
@@ -181,7 +179,7 @@ func (s *State) askOccupant(st *stanza.Stanza, fx *effects) {
 	}
 	s.giveUp(fx)
 	real := to.visits[len(to.visits)-1].jid
-	if space := st.Payload().Space(); space == xep.NSVCard || space == nsPubSub {
+	if space := st.Payload().Space(); space == xep.NSVCard || space == xep.NSPubSub {
 		real = real.Bare() // the account has it, not the device
 	}
 	s.asked++

@@ -247,7 +247,6 @@ func Decide(f *Facts, d *Decision) {
 		}
 	}
 	d.Archive = d.ArchiveRule == ruleArchived
-	d.Whose = f.Side == Receiving && d.Intent == Conversation && !d.Refused()
 	if f.Side != Sending && !d.Refused() && !d.Delivered() {
 		d.decideOffline(f)
 	}

@@ -26,6 +26,12 @@ type accountCreate struct {
 type keysSet struct {
 	jid  jid.JID
 	keys []sasl.Keys
+	by   string
+}
+
+type keysAdd struct {
+	jid  jid.JID
+	keys sasl.Keys
 }
 
 type accountDisable struct {
@@ -51,7 +57,8 @@ type secretPut struct {
 type probe struct{}
 
 func (o accountCreate) size() int  { return opOverhead * (1 + len(o.keys)) }
-func (o keysSet) size() int        { return opOverhead * (1 + len(o.keys)) }
+func (o keysSet) size() int        { return opOverhead*(1+len(o.keys)) + len(o.by) }
+func (o keysAdd) size() int        { return opOverhead }
 func (o accountDisable) size() int { return opOverhead }
 func (o accountRemove) size() int  { return opOverhead }
 func (o removalDone) size() int    { return opOverhead }
@@ -95,7 +102,18 @@ func (o keysSet) exec(t *tx) error {
 	if err := t.run(qTokensDel, id); err != nil {
 		return err
 	}
+	if err := t.run(qClientsKnow, id, o.by); err != nil {
+		return err
+	}
 	return putKeys(t, id, o.keys)
+}
+
+func (o keysAdd) exec(t *tx) error {
+	id, err := t.find(o.jid)
+	if err != nil {
+		return err
+	}
+	return putKeys(t, id, []sasl.Keys{o.keys})
 }
 
 func (o accountDisable) exec(t *tx) error {
@@ -143,9 +161,16 @@ func (s *Store) CreateAccount(ctx context.Context, bare jid.JID, keys []sasl.Key
 	return id, nil
 }
 
-// SetKeys replaces all keys of an account, and makes its tokens invalid: its password changed. ErrNotFound.
-func (s *Store) SetKeys(ctx context.Context, bare jid.JID, keys []sasl.Keys) error {
-	return s.Commit(ctx, keysSet{jid: bare, keys: keys})
+// SetKeys replaces all keys of an account, and makes its tokens invalid: its password changed. by is the id of the client that chose it, which from
+// then on is the only one that knows it; "" if none did. ErrNotFound.
+func (s *Store) SetKeys(ctx context.Context, bare jid.JID, keys []sasl.Keys, by string) error {
+	return s.Commit(ctx, keysSet{jid: bare, keys: keys, by: by})
+}
+
+// AddKeys adds the keys of one more hash to an account's; its password stays what it is, and so do its tokens. ErrExists if it has keys of that hash,
+// ErrNotFound.
+func (s *Store) AddKeys(ctx context.Context, bare jid.JID, keys sasl.Keys) error {
+	return s.Commit(ctx, keysAdd{jid: bare, keys: keys})
 }
 
 // SetDisabled locks an account out, so that Keys does not find it, or lets it in again. ErrNotFound.
@@ -212,6 +237,21 @@ func (c *conn) each(query string, fn func(*sqlite.Stmt) error, args ...any) erro
 			return err
 		}
 	}
+}
+
+// Account returns what is known of an account itself. ErrNotFound.
+func (s *Store) Account(ctx context.Context, bare jid.JID) (AccountInfo, error) {
+	var a AccountInfo
+	err := s.read(ctx, func(c *conn) error {
+		return c.each(qAccountGet, func(r *sqlite.Stmt) (err error) {
+			a, err = readAccount(r)
+			return err
+		}, bare.String())
+	})
+	if err == nil && a.ID == 0 {
+		err = ErrNotFound
+	}
+	return a, err
 }
 
 // accountsPage is how many accounts Accounts reads at a time.

@@ -28,7 +28,7 @@ type Client struct {
 	Address    string // its last
 	Mechanism  string // of its last login
 	SASL2      bool   // whether its last login was by SASL2
-	Password   bool   // whether it ever logged in with the password: then forgetting it alone doesn't keep it out (XEP-0494 4)
+	Password   bool   // whether it knows the password that the account has now: then forgetting it alone doesn't keep it out (XEP-0494 3.2)
 	Tag        string // asked for when it last bound a resource (XEP-0386)
 	Resource   string // that it last had
 	FirstSeen  time.Time
@@ -39,7 +39,7 @@ type Client struct {
 
 // ClientSeen notes a login, a bound resource or a farewell: it makes the client known, or renews what is known of it. A text that is empty leaves
 // what was known, and so does a time before the last. Beyond MaxClients the one without a valid token that was not seen for longest goes, or of those
-// with one if all have. ErrInvalid for an id that is empty or too long, ErrNotFound if there is no such account.
+// with one if all have. ErrInvalid for an id that is empty or too long, ErrNotFound if there is no such account, or no such client and Known is set.
 type ClientSeen struct {
 	Account   AccountID
 	ID        string
@@ -52,6 +52,7 @@ type ClientSeen struct {
 	Tag       string
 	Resource  string
 	At        time.Time
+	Known     bool // only renew: who logs in with a token and was forgotten since has been revoked
 }
 
 // ClientCursor notes that a device has acknowledged everything in the archive up to UpTo. It moves forward only; where the client is not known
@@ -62,7 +63,8 @@ type ClientCursor struct {
 	UpTo    ArchiveID
 }
 
-// ClientForget deletes what is known of a client, with its tokens and its saved sessions, if there is any.
+// ClientForget deletes what is known of a client, with its tokens, if there is any. The time of its saved sessions is over from then on: they can't be
+// resumed, and their owner ends them as any, now or at the next start, so that what they are owed finds its way.
 type ClientForget struct {
 	Account AccountID
 	ID      string
@@ -130,6 +132,13 @@ func (o ClientSeen) exec(t *tx) error {
 	if o.ID == "" || len(o.ID) > MaxClientID {
 		return fmt.Errorf("client id of %d bytes: %w", len(o.ID), ErrInvalid)
 	}
+	if o.Known {
+		if _, known, err := t.number(qClientHas, o.Account, o.ID); err != nil {
+			return err
+		} else if !known {
+			return fmt.Errorf("client: %w", ErrNotFound)
+		}
+	}
 	err := t.run(qClientPut, o.Account, o.ID, clip(o.Software), clip(o.Device), clip(o.Address), clip(o.Mechanism), o.SASL2, o.Password,
 		clip(o.Tag), clip(o.Resource), o.At.UnixMicro())
 	if err != nil {
@@ -148,7 +157,7 @@ func (o ClientForget) exec(t *tx) error {
 	if err := t.run(qClientDel, o.Account, o.ID); err != nil {
 		return err
 	}
-	return t.run(qSavedDelOf, o.Account, o.ID)
+	return t.run(qSavedEndOf, o.Account, o.ID)
 }
 
 func (o TokenPut) exec(t *tx) error {

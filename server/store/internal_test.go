@@ -208,3 +208,26 @@ func TestTailBounds(t *testing.T) {
 		t.Errorf("%d accounts remembered", len(accounts))
 	}
 }
+
+// TestQueueInBytes: a unit that is too long is refused, and what is committed together is bounded in bytes, but for a unit that is longer by itself.
+func TestQueueInBytes(t *testing.T) {
+	unit := func(bytes int) Unit {
+		return Unit{Ops: []Op{ArchiveAppend{Stanza: make([]byte, bytes-opOverhead)}}}
+	}
+	q := newQueue(100, 64<<20, 10)
+	if err := q.put(unit(maxUnitBytes + 1)); err != ErrTooBig {
+		t.Errorf("one byte too many: %v", err)
+	}
+	for _, bytes := range []int{maxUnitBytes, maxBatchBytes / 2, maxBatchBytes / 2, maxBatchBytes / 2} {
+		if err := q.put(unit(bytes)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, want := range []int{1, 2, 1} {
+		batch := q.take(nil, 100)
+		if len(batch) != want {
+			t.Errorf("%d units together, want %d", len(batch), want)
+		}
+		q.done(batch)
+	}
+}

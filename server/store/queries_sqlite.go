@@ -48,10 +48,11 @@ const (
 	qAccountID      = `SELECT id FROM account WHERE jid = ?`
 	qAccountDisable = `UPDATE account SET disabled = ?2 WHERE id = ?1`
 	qAccountDel     = `DELETE FROM account WHERE id = ?`
-	// Contacts of account ?1, whose address is ?2, lose what they have of it. Who they are is read from its own side.
+	// Contacts of account ?1, whose address is ?2, lose what they have of it. Who they are is read from its own side;
+	// who has approved it without being asked is in the index roster_approved alone.
 	qPeers       = `a.jid IN (SELECT contact FROM roster WHERE account = ?1 UNION SELECT sender FROM request WHERE account = ?1)`
 	qPeersListed = `SELECT a.id FROM account a CROSS JOIN roster r ON r.account = a.id AND r.contact = ?2
-		WHERE (r.subscription <> 'none' OR r.ask OR r.approved) AND ` + qPeers
+		WHERE (r.subscription <> 'none' OR r.ask) AND ` + qPeers + ` UNION SELECT account FROM roster WHERE contact = ?2 AND approved`
 	qPeersVersion = `UPDATE account SET roster_version = roster_version + 1 WHERE id IN (` + qPeersListed + `)`
 	qPeersCut     = `UPDATE roster SET subscription = 'none', ask = 0, approved = 0, version = (SELECT roster_version FROM account WHERE id = roster.account)
 		WHERE contact = ?2 AND account IN (` + qPeersListed + `)`
@@ -73,6 +74,9 @@ const (
 		software = coalesce(nullif(?3, ''), software), device = coalesce(nullif(?4, ''), device), address = coalesce(nullif(?5, ''), address),
 		sasl2 = CASE WHEN ?6 = '' THEN sasl2 ELSE ?7 END, mechanism = coalesce(nullif(?6, ''), mechanism), password = max(password, ?8),
 		tag = coalesce(nullif(?9, ''), tag), resource = coalesce(nullif(?10, ''), resource), last_seen = max(last_seen, ?11)`
+	qClientHas = `SELECT 1 FROM client WHERE account = ?1 AND id = ?2`
+	// A new password: only ?2 knows it.
+	qClientsKnow = `UPDATE client SET password = id = ?2 WHERE account = ?1`
 	qClientCount = `SELECT count(*) FROM client WHERE account = ?`
 	// Deletes all but ?4 of an account's clients besides ?2: at ?3, those with a token and the last seen stay.
 	qClientCut = `DELETE FROM client WHERE account = ?1 AND id IN (SELECT id FROM client c WHERE account = ?1 AND id <> ?2 ORDER BY
@@ -96,7 +100,7 @@ const (
 		resource = ?3, client = ?4, ends = ?5, window = ?6, handled = ?7, acked = ?8, sent = ?9, up_to = ?10, state = ?11, bytes = ?12`
 	qSavedCount = `SELECT count(*) FROM resumable WHERE account = ?`
 	qSavedDel   = `DELETE FROM resumable WHERE account = ?1 AND key = ?2`
-	qSavedDelOf = `DELETE FROM resumable WHERE account = ?1 AND client = ?2`
+	qSavedEndOf = `UPDATE resumable SET ends = 1 WHERE account = ?1 AND client = ?2`
 	qSavedStart = `UPDATE resumable SET ends = ?1 + window WHERE ends = 0`
 	qQueueDel   = `DELETE FROM resumable_queue WHERE account = ?1 AND key = ?2`
 	qQueuePut   = `INSERT INTO resumable_queue (account, key, n, entry, tag, stanza) VALUES (?, ?, ?, ?, ?, ?)`
@@ -172,6 +176,7 @@ const (
 	qRemovalAll  = `SELECT account FROM removal ORDER BY account`
 	qAccountsAll = `SELECT id, jid, created, disabled FROM account WHERE jid > ?1 AND domain <> '' ORDER BY jid LIMIT ?3`
 	qAccountsOf  = `SELECT id, jid, created, disabled FROM account WHERE domain = ?2 AND jid > ?1 ORDER BY jid LIMIT ?3`
+	qAccountGet  = `SELECT id, jid, created, disabled FROM account WHERE jid = ?1`
 	qDomains     = `SELECT domain, count(*) FROM account WHERE domain <> '' GROUP BY domain`
 	// Accounts above ?1 with archive entries up to ?2, at most ?3.
 	qPurgeable = `SELECT id FROM account a WHERE id > ?1 AND (SELECT min(id) FROM archive WHERE account = a.id) <= ?2 ORDER BY id LIMIT ?3`

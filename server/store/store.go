@@ -97,8 +97,9 @@ type Store struct {
 
 	queue   *queue
 	tail    *tail
-	readers chan *conn // Options.Readers of them, nil where one is to be opened
-	pages   sync.Pool  // *page
+	reading chan struct{} // one for each more that may read: Options.Readers at rest
+	readers []*conn       // under mu: the open ones that nobody reads with
+	pages   sync.Pool     // *page
 
 	bulk  bulkState
 	house chan struct{} // wakes the housekeeper
@@ -199,14 +200,13 @@ func (s *Store) start(ctx context.Context) error {
 	if err := s.upkeep(ctx); err != nil {
 		return err
 	}
+	readers := s.opt.Readers
 	if s.memory != nil {
-		s.readers = make(chan *conn, 1)
-		s.readers <- s.write.db
-	} else {
-		s.readers = make(chan *conn, s.opt.Readers)
-		for range s.opt.Readers {
-			s.readers <- nil
-		}
+		s.readers, readers = []*conn{s.write.db}, 1
+	}
+	s.reading = make(chan struct{}, readers)
+	for range readers {
+		s.reading <- struct{}{}
 	}
 	go func() {
 		defer close(s.wrote)
@@ -248,12 +248,15 @@ func (s *Store) Close() error {
 		return nil
 	}
 	var err error
-	for range cap(s.readers) {
-		if c := <-s.readers; c != nil && s.memory == nil {
+	for range cap(s.reading) {
+		<-s.reading
+	}
+	close(s.reading)
+	if s.memory == nil {
+		for _, c := range s.readers {
 			err = errors.Join(err, c.close())
 		}
 	}
-	close(s.readers)
 	// The last connection to close copies the write-ahead log into the database file and deletes it.
 	if s.write.db != nil {
 		err = errors.Join(err, s.write.db.close())
@@ -360,19 +363,45 @@ func (s *Store) fault(point string) error {
 	return s.opt.Fault(point)
 }
 
+// reader waits until one more may read, and returns the connection that was used last, or nil if one is to be opened. Each has a page cache of its
+// own: were they used in turn, who reads much would fill them all.
+func (s *Store) reader(ctx context.Context) (*conn, error) {
+	select {
+	case _, open := <-s.reading:
+		if !open {
+			return nil, ErrClosed
+		}
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.readers)
+	if n == 0 {
+		return nil, nil
+	}
+	c := s.readers[n-1]
+	s.readers = s.readers[:n-1]
+	return c, nil
+}
+
+// release takes a reader's connection back; nil if it has none any more.
+func (s *Store) release(c *conn) {
+	if c != nil {
+		s.mu.Lock()
+		s.readers = append(s.readers, c)
+		s.mu.Unlock()
+	}
+	s.reading <- struct{}{}
+}
+
 // read runs fn with a reading connection. After an error other than ErrNotFound the connection is replaced.
 func (s *Store) read(ctx context.Context, fn func(*conn) error) (err error) {
-	var c *conn
-	select {
-	case got, open := <-s.readers:
-		if !open {
-			return ErrClosed
-		}
-		c = got
-	case <-ctx.Done():
-		return ctx.Err()
+	c, err := s.reader(ctx)
+	if err != nil {
+		return err
 	}
-	defer func() { s.readers <- c }()
+	defer func() { s.release(c) }()
 	if err := s.fault("read"); err != nil {
 		return diskError(err)
 	}

@@ -14,7 +14,11 @@ func (r *Record) Text() string {
 	if r.Seq != 0 {
 		fmt.Fprintf(&b, "%s  ", r.At.UTC().Format("2006-01-02 15:04:05.000Z"))
 	}
-	fmt.Fprintf(&b, "%s message from %s to %s", r.Type, show(r.From), show(r.To))
+	b.WriteString(r.Type + " message")
+	if r.Condition != "" {
+		b.WriteString(" (" + r.Condition + ")")
+	}
+	fmt.Fprintf(&b, " from %s to %s", show(r.From), show(r.To))
 	if r.ID != "" {
 		fmt.Fprintf(&b, ", id %s", show(r.ID))
 	}
@@ -46,7 +50,7 @@ func (e *Explanation) Text() string {
 
 // body is what a record says besides what message it is about.
 func (r *Record) body(b *strings.Builder) {
-	fmt.Fprintf(b, "  %s, the %s's side\n", show(r.Account), r.Side)
+	fmt.Fprintf(b, "  %s, the %s side\n", show(r.Account), [...]string{"recipient's", "sender's", "sender's and the recipient's"}[r.Side])
 	fmt.Fprintf(b, "    meant as %s — %v\n", r.Intent, r.Because)
 	if r.Stopped != 0 {
 		what := "dropped without an answer"
@@ -81,7 +85,7 @@ func (r *Record) body(b *strings.Builder) {
 func (d *Device) text(since time.Time) string {
 	gets := [...]string{"gets nothing", "gets it directly", "gets it, addressed to the bare JID", "gets it as it was archived",
 		"gets a carbon copy of what was received", "gets a carbon copy of what was sent"}[d.Form]
-	s := fmt.Sprintf("%s (%s): %s — %v", show(d.Resource), d.Profile, gets, Reason(d.Rule))
+	s := fmt.Sprintf("%s (%s): %s — %v", show(d.Resource), d.what(), gets, Reason(d.Rule))
 	if d.Tag != route.NoTag {
 		s += fmt.Sprintf("; <%v/> is added — %v", d.Tag, Reason(d.Tag.Rule()))
 	}
@@ -93,6 +97,22 @@ func (d *Device) text(since time.Time) string {
 		s += fmt.Sprintf("; written after %v, not acknowledged", took(since, d.Written))
 	default:
 		s += "; not written yet"
+	}
+	return s
+}
+
+// what says which device it is, and what of its presence keeps messages from it: from those of IM-NG nothing does (R-SESS-2).
+func (d *Device) what() string {
+	s := d.Profile.String()
+	switch {
+	case d.Profile.Modern():
+	case !d.Available:
+		s += ", no presence"
+	case d.Priority < 0:
+		s += fmt.Sprintf(", priority %d", d.Priority)
+	}
+	if d.Sent {
+		s += ", has sent it"
 	}
 	return s
 }

@@ -26,6 +26,7 @@ type Record struct {
 	From      string    `json:"from"`
 	To        string    `json:"to"`
 	Type      string    `json:"type"`
+	Condition string    `json:"condition,omitempty"` // of type error: which, if it is one of RFC 6120 8.3.3's
 	Intent    string    `json:"intent"`
 	Because   Reason    `json:"intent_rule"`
 
@@ -44,26 +45,32 @@ type Record struct {
 
 // Device is what one session gets of a message.
 type Device struct {
-	Resource string
-	Profile  route.Profile
-	Form     route.Form
-	Tag      route.Tag
-	Rule     route.Rule
-	Written  time.Time
-	Acked    time.Time // by stream management
+	Resource  string
+	Profile   route.Profile
+	Available bool // had sent available presence
+	Priority  int8 // of that presence
+	Sent      bool // it is the one that sent the message
+	Form      route.Form
+	Tag       route.Tag
+	Rule      route.Rule
+	Written   time.Time
+	Acked     time.Time // by stream management
 }
 
 // MarshalJSON writes the device for programs.
 func (d Device) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
-		Resource string    `json:"resource"`
-		Profile  string    `json:"profile"`
-		Gets     string    `json:"gets"`
-		Tag      string    `json:"tag,omitempty"`
-		Rule     Reason    `json:"rule"`
-		Written  time.Time `json:"written,omitzero"`
-		Acked    time.Time `json:"acknowledged,omitzero"`
-	}{d.Resource, d.Profile.String(), d.Form.String(), d.Tag.String(), Reason(d.Rule), d.Written, d.Acked})
+		Resource  string    `json:"resource"`
+		Profile   string    `json:"profile"`
+		Available bool      `json:"available"`
+		Priority  int8      `json:"priority"`
+		Sent      bool      `json:"sent,omitempty"`
+		Gets      string    `json:"gets"`
+		Tag       string    `json:"tag,omitempty"`
+		Rule      Reason    `json:"rule"`
+		Written   time.Time `json:"written,omitzero"`
+		Acked     time.Time `json:"acknowledged,omitzero"`
+	}{d.Resource, d.Profile.String(), d.Available, d.Priority, d.Sent, d.Form.String(), d.Tag.String(), Reason(d.Rule), d.Written, d.Acked})
 }
 
 // Reason is a rule with its sentence.
@@ -101,6 +108,7 @@ func (r *Record) Fill(f *route.Facts, d *route.Decision) {
 	r.Error = [...]string{"", "service-unavailable", "not-acceptable", "bad-request"}[d.Reply]
 	r.Devices = r.Devices[:0]
 	for i, l := range d.Lines {
-		r.Devices = append(r.Devices, Device{Profile: f.Sessions[i].Profile, Form: l.Form, Tag: l.Tag, Rule: l.Rule})
+		s := &f.Sessions[i]
+		r.Devices = append(r.Devices, Device{Profile: s.Profile, Available: s.Available, Priority: s.Priority, Sent: i == f.Sender, Form: l.Form, Tag: l.Tag, Rule: l.Rule})
 	}
 }

@@ -38,13 +38,45 @@ func TestText(t *testing.T) {
   juliet@localhost, the recipient's side
     meant as conversation — R-INT-2: a message to a bare JID is for the person
     desk (ng): gets it directly — R-CONV-1: every device that enabled IM-NG gets conversation messages; acknowledged after 40ms
-    phone (carbons): gets a carbon copy of what was received — R-CONV-4: a device with carbons that got nothing directly gets a copy; not written yet
+    phone (carbons, no presence): gets a carbon copy of what was received — R-CONV-4: a device with carbons that got nothing directly gets a copy; not written yet
     tablet (v2): gets it directly — R-CONV-1: every device that enabled IM-NG gets conversation messages; <xmpp-1/> is added — R-GW-3: it was sent by the rules of XMPP 1.0, and says so to a device of 2.0; written after 3ms, not acknowledged
     archive: yes, as a1 — R-ARCH-1: a conversation message or claim goes into the archive of every local party
     can be claimed by one device — R-MINE-2: a message from somebody else can be claimed by one device
 `
 	if got != want {
 		t.Errorf("got\n%s", got)
+	}
+}
+
+// TestTextOfDevices: which one has sent the message, and what keeps messages from one that isn't of IM-NG.
+func TestTextOfDevices(t *testing.T) {
+	f := route.Facts{Message: route.Message{Type: route.Chat, Marks: route.Body}, Side: route.Own, Sender: 1, Addressed: -1, Sessions: []route.Session{
+		{Profile: route.Classic}, {Profile: route.Classic, Available: true}, {Profile: route.Carbons, Available: true, Priority: -7}, {Profile: route.NG}}}
+	var d route.Decision
+	route.Decide(&f, &d)
+	r := Record{Account: "juliet@localhost"}
+	r.Fill(&f, &d)
+	for i, name := range []string{"mute", "desk", "car", "phone"} {
+		r.Devices[i].Resource = name
+	}
+	text := r.Text()
+	for _, want := range []string{"juliet@localhost, the sender's and the recipient's side\n", "mute (classic, no presence): gets nothing — ", "desk (classic, has sent it): gets it directly — ",
+		"car (carbons, priority -7): gets a carbon copy", "phone (ng): gets it as it was archived — "} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+}
+
+// TestTextOfErrors: an error says which it is; what isn't one of RFC 6120's doesn't get that far.
+func TestTextOfErrors(t *testing.T) {
+	f := route.Facts{Message: route.Message{Type: route.Error, Full: true}, Sender: -1, Addressed: -1}
+	var d route.Decision
+	route.Decide(&f, &d)
+	r := Record{From: "a@x.example", To: "b@x.example/r", Condition: "remote-server-not-found"}
+	r.Fill(&f, &d)
+	if got, _, _ := strings.Cut(r.Text(), "\n"); got != "error message (remote-server-not-found) from a@x.example to b@x.example/r" {
+		t.Error(got)
 	}
 }
 
@@ -64,7 +96,7 @@ func TestJSON(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = `{"at":"2026-11-01T12:00:00Z","account":"juliet@localhost","side":"recipient","id":"m1","archive_id":"a1","from":"romeo@localhost/orchard","to":"juliet@localhost","type":"chat","intent":"conversation","intent_rule":{"rule":"R-INT-2","says":"a message to a bare JID is for the person"},"archived":true,"archive_rule":{"rule":"R-ARCH-1","says":"a conversation message or claim goes into the archive of every local party"},"offline":false,"claimable":true,"devices":[{"resource":"desk","profile":"ng","gets":"direct","rule":{"rule":"R-CONV-1","says":"every device that enabled IM-NG gets conversation messages"}},`
+	const want = `{"at":"2026-11-01T12:00:00Z","account":"juliet@localhost","side":"recipient","id":"m1","archive_id":"a1","from":"romeo@localhost/orchard","to":"juliet@localhost","type":"chat","intent":"conversation","intent_rule":{"rule":"R-INT-2","says":"a message to a bare JID is for the person"},"archived":true,"archive_rule":{"rule":"R-ARCH-1","says":"a conversation message or claim goes into the archive of every local party"},"offline":false,"claimable":true,"devices":[{"resource":"desk","profile":"ng","available":false,"priority":0,"gets":"direct","rule":{"rule":"R-CONV-1","says":"every device that enabled IM-NG gets conversation messages"}},`
 	if !strings.HasPrefix(string(b), want) {
 		t.Errorf("%s", b)
 	}

@@ -33,7 +33,7 @@ type crowd struct {
 // message is in each archive once, every IM-NG device gets all that is in its account's archive and in that order
 // (R-ARCH-5, R-REFL-3), one that comes later and asks for it included (S-1), and nobody gets a message twice (R-CONV-5).
 func TestOrder(t *testing.T) {
-	if _, err := theIdentity(); err != nil {
+	if _, err := identity(); err != nil {
 		t.Fatal(err)
 	}
 	for seed := range uint64(orderSeeds) {

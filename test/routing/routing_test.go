@@ -51,7 +51,7 @@ func (a *account) add(list []template) {
 const groups = 4
 
 func TestRouting(t *testing.T) {
-	if _, err := theIdentity(); err != nil { // outside of the bubbles: what it starts isn't theirs
+	if _, err := identity(); err != nil { // outside of the bubbles: what it starts isn't theirs
 		t.Fatal(err)
 	}
 	every := os.Getenv("CARILLON_ROUTING") == "all"

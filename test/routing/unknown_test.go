@@ -10,7 +10,7 @@ import (
 // whether the account or the device exists (R-MINE-3, R-EXCL-3, MINE-39): the answers are the same, byte for byte but for
 // the addresses, at all of the stranger's devices.
 func TestUnknownUser(t *testing.T) {
-	if _, err := theIdentity(); err != nil {
+	if _, err := identity(); err != nil {
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {

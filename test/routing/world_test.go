@@ -1,92 +1,35 @@
 package routing
 
 import (
-	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/base64"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/big"
-	"net"
 	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"carillon.im/jid"
-	"carillon.im/sasl"
 	"carillon.im/server"
 	"carillon.im/server/config"
 	"carillon.im/server/store"
 	"carillon.im/stanza"
 	"carillon.im/stream"
+	"carillon.im/test/inprocess"
 	"carillon.im/test/xmppclient"
 	"carillon.im/xmltree"
 )
 
 // identity is what all servers of the test have and none changes.
-type identity struct {
-	cert, key string // files
-	tls       *tls.Config
-	keys      []sasl.Keys // of the password "secret"
-	cache     *xmppclient.Cache
-}
-
-var theIdentity = sync.OnceValues(func() (*identity, error) {
-	dir, err := os.MkdirTemp("", "carillon-routing-")
-	if err != nil {
-		return nil, err
-	}
-	id := &identity{cert: filepath.Join(dir, "cert.pem"), key: filepath.Join(dir, "key.pem"), cache: &xmppclient.Cache{}}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	// The clock of a bubble starts in the year 2000.
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
-		NotBefore: time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
-	if err != nil {
-		return nil, err
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, err
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, err
-	}
-	roots := x509.NewCertPool()
-	roots.AddCert(leaf)
-	id.tls = &tls.Config{ServerName: "localhost", RootCAs: roots, CurvePreferences: []tls.CurveID{tls.X25519}}
-	for _, h := range []sasl.Hash{sasl.SHA1, sasl.SHA256, sasl.SHA512} {
-		k, err := sasl.DeriveKeys(h, "secret", []byte("0123456789abcdef"), sasl.MinIterations)
-		if err != nil {
-			return nil, err
-		}
-		id.keys = append(id.keys, k)
-	}
-	return id, errors.Join(
-		os.WriteFile(id.cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600),
-		os.WriteFile(id.key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}), 0o600))
-})
+var identity = sync.OnceValues(inprocess.NewIdentity)
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if id, err := theIdentity(); err == nil {
-		os.RemoveAll(filepath.Dir(id.cert))
+	if id, err := identity(); err == nil && id.Remove() != nil {
+		code = 1
 	}
 	os.Exit(code)
 }
@@ -94,71 +37,44 @@ func TestMain(m *testing.M) {
 // world is a running server.
 type world struct {
 	t        *testing.T
-	id       *identity
-	log      logged
-	srv      *server.Server
-	stop     context.CancelFunc
-	done     chan error
+	id       *inprocess.Identity
+	log      inprocess.Log
+	srv      *inprocess.Server
 	accounts map[string]store.AccountID
 	mu       sync.Mutex
 	open     []*xmppclient.Client
 }
 
-// logged is what the server logged.
-type logged struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
 // newWorld starts a server, in a bubble. Its bounds are wide: a batch is larger than what people send in a moment.
 func newWorld(t *testing.T, change ...func(*config.Config)) *world {
-	id, err := theIdentity()
+	id, err := identity()
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, id: id, done: make(chan error, 1), accounts: map[string]store.AccountID{}}
-	cfg := config.Default()
-	cfg.Data = ":memory:"
-	cfg.C2S, cfg.C2STLS, cfg.HTTP = config.Off, config.Off, config.Off
-	cfg.Cert, cfg.Key = id.cert, id.key
+	w := &world{t: t, id: id, accounts: map[string]store.AccountID{}}
+	cfg := id.Config()
 	cfg.Auth.Plain = true
-	cfg.Auth.Iterations = sasl.MinIterations
 	cfg.Limits.OfflineMessages = 100_000
 	cfg.Limits.OutboxBytes = 256 << 20
 	for _, f := range change {
 		f(&cfg)
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	w.stop = stop
-	w.srv, err = server.NewWith(ctx, cfg, slog.New(slog.NewTextHandler(&w.log, nil)), server.Options{Path: ":memory:", Release: "test"})
-	if err != nil {
-		stop()
+	if w.srv, err = inprocess.Start(cfg, server.Options{Path: cfg.Data}, w.log.Logger(slog.LevelInfo)); err != nil {
 		t.Fatal(err)
 	}
-	go func() { w.done <- w.srv.Run(ctx) }()
-	<-w.srv.Ready()
 	return w
 }
 
 // end stops the server and holds it to having no bug.
 func (w *world) end() {
-	w.stop()
-	if err := <-w.done; err != nil {
+	if err := w.srv.Stop(); err != nil {
 		w.t.Error(err)
 	}
 	for _, c := range w.open {
 		c.Cut()
 	}
-	w.log.mu.Lock()
-	defer w.log.mu.Unlock()
-	if text := w.log.b.String(); strings.Contains(text, "panic") {
-		w.t.Errorf("the server recovered from a panic: %s", text)
+	if err := w.log.Check(); err != nil {
+		w.t.Errorf("%v: %s", err, w.log.String())
 	}
 }
 
@@ -172,7 +88,7 @@ func settle() {
 
 // account makes an account, with the password "secret".
 func (w *world) account(bare string) *account {
-	n, err := w.srv.Host().Store.CreateAccount(w.t.Context(), jid.MustParse(bare), w.id.keys)
+	n, err := w.srv.AddAccount(w.t.Context(), w.id, jid.MustParse(bare))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -183,10 +99,7 @@ func (w *world) account(bare string) *account {
 // befriend makes two accounts contacts of each other.
 func (w *world) befriend(a, b *account) {
 	for _, pair := range [][2]*account{{a, b}, {b, a}} {
-		done := make(chan error, 1)
-		w.srv.Host().Store.Submit(store.Unit{Done: func(err error) { done <- err }, Ops: []store.Op{store.RosterPut{
-			Account: w.accounts[pair[0].bare], Version: 1, Item: store.RosterItem{JID: jid.MustParse(pair[1].bare), Subscription: "both"}}}})
-		if err := <-done; err != nil {
+		if err := w.srv.PutContact(w.accounts[pair[0].bare], 1, store.RosterItem{JID: jid.MustParse(pair[1].bare), Subscription: "both"}); err != nil {
 			w.t.Fatal(err)
 		}
 		pair[0].shows = append(pair[0].shows, pair[1])
@@ -195,9 +108,7 @@ func (w *world) befriend(a, b *account) {
 
 // dial authenticates a connection.
 func (w *world) dial(bare string) (*xmppclient.Client, error) {
-	near, far := net.Pipe()
-	w.srv.ServeConn(far, true)
-	c, err := xmppclient.Login(near, xmppclient.Config{Account: jid.MustParse(bare), Password: "secret", TLS: w.id.tls, Direct: true, Keys: w.id.cache})
+	c, err := xmppclient.Login(w.srv.Pipe(true), xmppclient.Config{Account: jid.MustParse(bare), Password: inprocess.Password, TLS: w.id.TLS, Direct: true, Keys: w.id.Cache})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", bare, err)
 	}
@@ -221,17 +132,15 @@ func (w *world) connect(bare, resource string) *xmppclient.Client {
 
 // connectV2 logs a session in with XMPP 2.0's session request, in one write. The resource is the server's choice.
 func (w *world) connectV2(d *device, request string) (*xmppclient.Client, error) {
-	near, far := net.Pipe()
-	w.srv.ServeConn(far, true)
 	account := jid.MustParse(d.account.bare)
-	c, err := xmppclient.Open(near, xmppclient.Config{Account: account, TLS: w.id.tls, Direct: true}, true)
+	c, err := xmppclient.Open(w.srv.Pipe(true), xmppclient.Config{Account: account, TLS: w.id.TLS, Direct: true}, true)
 	if err != nil {
 		return nil, err
 	}
 	w.mu.Lock()
 	w.open = append(w.open, c)
 	w.mu.Unlock()
-	plain := base64.StdEncoding.EncodeToString([]byte("\x00" + account.Local() + "\x00secret"))
+	plain := base64.StdEncoding.EncodeToString([]byte("\x00" + account.Local() + "\x00" + inprocess.Password))
 	if err := c.SendRaw([]byte("<?xml version='1.0'?><stream:stream to='localhost' version='1.0' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>" +
 		"<authenticate xmlns='urn:xmpp:sasl:2' mechanism='PLAIN'><initial-response>" + plain + "</initial-response>" +
 		"<bind xmlns='urn:xmpp:bind:0'>" + request + "</bind></authenticate>")); err != nil {

@@ -23,7 +23,7 @@ func (s *script) run(t *testing.T) {
 	if s.onDisk {
 		path = t.TempDir()
 	}
-	if _, err := common(); err != nil { // outside: what it starts isn't the script's
+	if _, err := identity(); err != nil { // outside: what it starts isn't the script's
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
@@ -147,7 +147,7 @@ func refusal(err error, want string) error {
 }
 
 func (w *world) connect(c *client) error {
-	conn, err := xmppclient.Login(w.pipe(!c.starttls), w.config(c))
+	conn, err := xmppclient.Login(w.srv.Pipe(!c.starttls), w.config(c))
 	if err != nil {
 		return err
 	}
@@ -175,13 +175,13 @@ func (w *world) online(c *client, _, _ string) error {
 
 func (w *world) open(c *client, kind, _ string) (err error) {
 	if kind == "authenticated" {
-		c.conn, err = xmppclient.Login(w.pipe(!c.starttls), w.config(c))
+		c.conn, err = xmppclient.Login(w.srv.Pipe(!c.starttls), w.config(c))
 		if err == nil {
 			c.conn.Start()
 		}
 		return err
 	}
-	c.conn, err = xmppclient.Open(w.pipe(kind == "secured"), w.config(c), kind == "secured")
+	c.conn, err = xmppclient.Open(w.srv.Pipe(kind == "secured"), w.config(c), kind == "secured")
 	return err
 }
 
@@ -427,7 +427,7 @@ func (w *world) resume(c *client, h, _ string) error {
 	if old.Err() == nil {
 		w.settle()
 	}
-	conn, err := xmppclient.Login(w.pipe(!c.starttls), w.config(c))
+	conn, err := xmppclient.Login(w.srv.Pipe(!c.starttls), w.config(c))
 	if err != nil {
 		return err
 	}
@@ -493,8 +493,7 @@ func (w *world) restart(_ *client, how, _ string) error {
 			connected[name] = c
 		}
 	}
-	w.stop()
-	if err := <-w.done; err != nil {
+	if err := w.srv.Stop(); err != nil {
 		return err
 	}
 	for name, c := range connected {

@@ -285,6 +285,11 @@ func (c *Client) Resume(old *Client, h uint32) error {
 	case ev.Kind != stream.SMResumed:
 		return unexpected(&ev)
 	}
+	return c.goOn(old, ev.H)
+}
+
+// goOn takes over old's session, of whose stanzas the server has handled h.
+func (c *Client) goOn(old *Client, h uint32) error {
 	old.mu.Lock()
 	c.full, c.smID, c.enabled, c.counting = old.full, old.smID, true, true
 	c.manual, c.onAcked = old.manual, old.onAcked
@@ -294,7 +299,7 @@ func (c *Client) Resume(old *Client, h uint32) error {
 	if len(c.queue) > 0 {
 		c.signal()
 	}
-	if err := c.noteAcked(ev.H); err != nil {
+	if err := c.noteAcked(h); err != nil {
 		return err
 	}
 	c.start()

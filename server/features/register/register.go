@@ -25,7 +25,9 @@ import (
 type Accounts interface {
 	// Create fails with store.ErrExists if there is such an account.
 	Create(ctx context.Context, bare jid.JID, password string) error
-	SetPassword(ctx context.Context, bare jid.JID, password string) error
+	// SetPassword gives the account of the session by, a full JID, another password,
+	// which the client of that session knows.
+	SetPassword(ctx context.Context, by jid.JID, password string) error
 	// Remove removes the account with all that it has.
 	Remove(ctx context.Context, bare jid.JID) error
 	// End ends the sessions of an account that was removed, with the stream
@@ -84,7 +86,7 @@ func (h handler) set(ctx context.Context, q *feature.Query) (string, error) {
 	if err != nil || named != owner {
 		return "", stanza.NewError(stanza.BadRequest, "the username is not that of the account")
 	}
-	if err = h.accounts.SetPassword(ctx, owner, r.Password); errors.Is(err, ErrPassword) {
+	if err = h.accounts.SetPassword(ctx, q.Session.JID(), r.Password); errors.Is(err, ErrPassword) {
 		return "", stanza.NewError(stanza.NotAcceptable, "the password is not allowed")
 	} else if err != nil {
 		return "", fmt.Errorf("changing a password: %w", err)

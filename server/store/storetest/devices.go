@@ -34,7 +34,7 @@ func clients(t *testing.T, open Open) {
 		Tag: "soft", Resource: "soft.1", FirstSeen: day, LastSeen: day}
 	want(t, "as it was seen", client(t, s, a, "phone"), phone)
 
-	// What is new replaces, what is empty leaves; that it had the password stays.
+	// What is new replaces, what is empty leaves; that it knows the password stays.
 	commit(t, s, store.ClientSeen{Account: a, ID: "phone", Software: "Soft 2", Mechanism: "HT-SHA-256-ENDP", SASL2: true, At: day.Add(2 * time.Hour)},
 		store.ClientSeen{Account: a, ID: "phone", Resource: "soft.2", At: day.Add(time.Minute)})
 	phone.Software, phone.Mechanism, phone.Resource, phone.LastSeen = "Soft 2", "HT-SHA-256-ENDP", "soft.2", day.Add(2*time.Hour)
@@ -42,6 +42,18 @@ func clients(t *testing.T, open Open) {
 	desk := store.Client{ID: "desk", Mechanism: "SCRAM-SHA-1", Password: true, FirstSeen: day.Add(time.Hour), LastSeen: day.Add(time.Hour)}
 	list, err := s.Clients(ctx, a)
 	want(t, "list", []any{list, err}, []any{[]store.Client{phone, desk}, nil})
+
+	// Only who chose a new password knows it.
+	for _, by := range []string{"phone", ""} {
+		want(t, "new password", s.SetKeys(ctx, jid.MustParse("a@x.example"), []sasl.Keys{Keys(sasl.SHA256)}, by), nil)
+		want(t, "phone knows it", client(t, s, a, "phone").Password, by == "phone")
+		want(t, "desk knows it", client(t, s, a, "desk").Password, false)
+	}
+	commit(t, s, store.ClientSeen{Account: a, ID: "desk", Mechanism: "SCRAM-SHA-1", Password: true, At: day.Add(time.Hour)})
+	want(t, "desk knows it", client(t, s, a, "desk").Password, true)
+	phone.Password = false
+	commit(t, s, store.ClientSeen{Account: a, ID: "phone", At: day, Known: true})
+	wantError(t, "who isn't known", s.Commit(ctx, store.ClientSeen{Account: a, ID: "tablet", At: day, Known: true}), store.ErrNotFound)
 
 	for _, c := range []struct{ upTo, want store.ArchiveID }{{50, 50}, {40, 50}, {60, 60}, {0, 60}} {
 		commit(t, s, store.ClientCursor{Account: a, ID: "phone", UpTo: c.upTo}, store.ClientCursor{Account: a, ID: "never seen", UpTo: c.upTo})
@@ -58,7 +70,7 @@ func clients(t *testing.T, open Open) {
 		wantError(t, "id", s.Commit(ctx, store.ClientSeen{Account: a, ID: id, At: day}), store.ErrInvalid)
 	}
 
-	// Forgetting takes tokens and saved sessions along, of this client of this account.
+	// Forgetting takes tokens along, and ends saved sessions, of this client of this account.
 	key := store.NewResumeKey("s1")
 	for _, account := range []store.AccountID{a, b} {
 		commit(t, s, store.TokenPut{Account: account, Client: "phone", Token: token("t", day)},
@@ -72,9 +84,12 @@ func clients(t *testing.T, open Open) {
 	wantError(t, "its tokens", err, store.ErrNotFound)
 	_, _, err = s.Tokens(ctx, jid.MustParse("b@x.example"), "phone")
 	want(t, "tokens of another account", err, nil)
-	for account, n := range map[store.AccountID]int{a: 1, b: 2} {
+	for account, over := range map[store.AccountID]string{a: "phone", b: ""} {
 		sessions, err := s.SessionsOf(ctx, account)
-		want(t, "sessions", []any{len(sessions), err}, []any{n, nil})
+		want(t, "sessions", []any{len(sessions), err}, []any{2, nil})
+		for _, x := range sessions {
+			want(t, "the session's time is over", !x.Ends.IsZero() && x.Ends.Before(day.AddDate(-10, 0, 0)), over != "" && x.Client == over)
+		}
 	}
 	want(t, "removing an account", s.RemoveAccount(ctx, jid.MustParse("b@x.example")), nil)
 	list, err = s.Clients(ctx, b)
@@ -206,7 +221,7 @@ func tokens(t *testing.T, open Open) {
 	for what, revoke := range map[string]func() error{
 		"one client's": func() error { return s.Commit(ctx, store.TokenDelete{Account: a, Client: "c"}) },
 		"all":          func() error { return s.Commit(ctx, store.TokensDelete{Account: a}) },
-		"new password": func() error { return s.SetKeys(ctx, bare, []sasl.Keys{Keys(sasl.SHA256)}) },
+		"new password": func() error { return s.SetKeys(ctx, bare, []sasl.Keys{Keys(sasl.SHA256)}, "") },
 	} {
 		commit(t, s, store.TokenPut{Account: a, Client: "c", Token: token("t5", later)})
 		want(t, what, revoke(), nil)

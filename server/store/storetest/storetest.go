@@ -155,12 +155,20 @@ func accounts(t *testing.T, open Open) {
 	counts, err := s.Iterations(ctx)
 	want(t, "iterations", []any{counts, err}, []any{[]store.IterationCount{{Iterations: 4096, Keys: 2}}, nil})
 
-	want(t, "setting keys", s.SetKeys(ctx, romeo, []sasl.Keys{Keys(sasl.SHA512)}), nil)
+	want(t, "setting keys", s.SetKeys(ctx, romeo, []sasl.Keys{Keys(sasl.SHA512)}, ""), nil)
 	_, _, err = s.Keys(ctx, romeo, sasl.SHA256)
 	wantError(t, "old keys", err, store.ErrNotFound)
 	_, _, err = s.Keys(ctx, romeo, sasl.SHA512)
 	want(t, "new keys", err, nil)
-	wantError(t, "keys of nobody", s.SetKeys(ctx, jid.MustParse("nobody@montague.example"), nil), store.ErrNotFound)
+	wantError(t, "keys of nobody", s.SetKeys(ctx, jid.MustParse("nobody@montague.example"), nil, ""), store.ErrNotFound)
+
+	want(t, "adding keys", s.AddKeys(ctx, romeo, Keys(sasl.SHA1)), nil)
+	wantError(t, "keys of that hash again", s.AddKeys(ctx, romeo, Keys(sasl.SHA1)), store.ErrExists)
+	wantError(t, "adding keys of nobody", s.AddKeys(ctx, jid.MustParse("nobody@montague.example"), Keys(sasl.SHA1)), store.ErrNotFound)
+	for _, hash := range []sasl.Hash{sasl.SHA1, sasl.SHA512} {
+		k, _, err = s.Keys(ctx, romeo, hash)
+		want(t, "keys", []any{k, err}, []any{Keys(hash), nil})
+	}
 
 	want(t, "disabling", s.SetDisabled(ctx, romeo, true), nil)
 	_, _, err = s.Keys(ctx, romeo, sasl.SHA512)
@@ -201,6 +209,7 @@ func removal(t *testing.T, open Open) {
 	ctx := t.Context()
 	gone := jid.MustParse("gone@x.example")
 	a, b, c, d := Account(t, s, gone.String()), Account(t, s, "b@x.example"), Account(t, s, "c@x.example"), Account(t, s, "d@x.example")
+	e := Account(t, s, "e@x.example")
 	item := func(account store.AccountID, contact, subscription string, version int64) store.RosterPut {
 		return store.RosterPut{Account: account, Version: version, Item: store.RosterItem{JID: jid.MustParse(contact), Subscription: subscription, Name: "N", Groups: []string{"G"}}}
 	}
@@ -208,7 +217,10 @@ func removal(t *testing.T, open Open) {
 		item(b, "gone@x.example", "both", 4), item(b, "c@x.example", "to", 5), item(d, "b@x.example", "to", 1),
 		store.RequestPut{Account: c, From: gone, Stanza: []byte("<presence/>"), At: time.Unix(1, 0)},
 		store.RequestPut{Account: a, From: jid.MustParse("d@x.example"), Stanza: []byte("<presence/>"), At: time.Unix(1, 0)},
-		store.RosterPut{Account: d, Version: 2, Item: store.RosterItem{JID: gone, Subscription: "none", Ask: true}})
+		store.RosterPut{Account: d, Version: 2, Item: store.RosterItem{JID: gone, Subscription: "none", Ask: true}},
+		// Approved without being asked: the removed account knows nothing of it (RFC 6121 3.4).
+		store.RosterPut{Account: e, Version: 7, Item: store.RosterItem{JID: gone, Subscription: "none", Approved: true}},
+		store.RosterPut{Account: e, Version: 8, Item: store.RosterItem{JID: jid.MustParse("b@x.example"), Subscription: "none", Approved: true}})
 	want(t, "remove", s.RemoveAccount(ctx, gone), nil)
 	of := func(name string) (items []string, version int64, requests int) {
 		data := load(t, s, name)
@@ -221,6 +233,8 @@ func removal(t *testing.T, open Open) {
 	want(t, "b", []any{items, version}, []any{[]string{"c@x.example to false [G] 5", "gone@x.example none false [G] 6"}, int64(6)})
 	items, version, _ = of("d@x.example")
 	want(t, "d", []any{items, version}, []any{[]string{"b@x.example to false [G] 1", "gone@x.example none false [] 3"}, int64(3)})
+	want(t, "e", fmt.Sprintf("%+v", load(t, s, "e@x.example").Roster), fmt.Sprintf("%+v", []store.RosterItem{
+		{JID: jid.MustParse("b@x.example"), Subscription: "none", Approved: true, Version: 8}, {JID: gone, Subscription: "none", Version: 9}}))
 	_, version, requests := of("c@x.example")
 	want(t, "c", []any{version, requests}, []any{int64(0), 0})
 }

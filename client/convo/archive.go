@@ -1,0 +1,362 @@
+package convo
+
+import (
+	"carillon.im/jid"
+	"carillon.im/xep"
+)
+
+// query is an archive query that is under way.
+type query struct {
+	Query
+	conversation jid.JID // of a page back
+	back         bool
+	anchor       *item     // before which a page back goes; nil: the end
+	end          int64     // where the end was when it was asked for
+	buffer       []message // results, taken when the page is complete
+	results      []*item   // entries of a page back
+	again        bool      // the newest page, asked for a second time
+}
+
+// catchup is what happens between a new session and the moment when nothing
+// is missing any more.
+type catchup struct {
+	streamed bool   // the server sends it by itself (session request)
+	query    string // or the engine asks page by page
+	live     string // archive id of the newest live message meanwhile
+	others   bool   // a live message came meanwhile
+	pages    int
+	overlaps bool      // what is streamed may have been known already
+	buffer   []message // and waits until it is complete
+}
+
+func (e *Engine) ask(q *query) {
+	q.ID = e.cfg.NewID()
+	if len(e.queries) >= maxQueries {
+		return
+	}
+	e.queries[q.ID] = q
+	e.do(q.Query)
+}
+
+// beginCatchup asks for what was missed: behind the cursor, or the newest page
+// of an archive that is new to this device.
+func (e *Engine) beginCatchup(streamed bool) {
+	// What is asked for begins where the last one stopped; what is streamed may
+	// leave something out between the two.
+	behind := e.account.Behind && e.Cursor() != "" && !streamed
+	e.catchup = &catchup{streamed: streamed, overlaps: streamed && (e.account.Behind || e.Cursor() == "")}
+	e.account.Behind = true
+	e.record = true
+	for _, c := range e.inOrder() {
+		c.begun, c.chain = 1, nil
+		if last := c.last(); last != nil {
+			c.begun = last.Pos
+		}
+		if !behind {
+			e.caughtUpTo(c)
+		} else if c.rec.Caught == 0 { // nothing came since
+			c.rec.Base, c.rec.Caught = c.begun, c.begun
+		} else {
+			c.rec.Base = c.rec.Caught
+		}
+	}
+	if !streamed {
+		e.nextPage()
+	}
+}
+
+// caughtUpTo makes the beginning of the session the place behind which the
+// catch-up's results go, and marks what an unfinished one has left open: before
+// what it brought and behind it.
+func (e *Engine) caughtUpTo(c *conversation) {
+	e.markGap(c, c.rec.Base)
+	e.markGap(c, c.rec.Caught)
+	c.rec.Base, c.rec.Caught = c.begun, c.begun
+	e.saveRecord(c)
+}
+
+func (e *Engine) nextPage() {
+	q := &query{Query: Query{By: e.cfg.Account, After: e.Cursor(), Max: e.lim.Page}}
+	q.Last = q.After == ""
+	e.ask(q)
+	e.catchup.query = q.ID
+}
+
+// ending is how a catch-up ends.
+type ending uint8
+
+const (
+	whole  ending = iota // nothing is missing
+	begins               // something is missing before what it brought
+	stops                // something is missing behind what it brought
+)
+
+// endCatchup closes the catch-up.
+func (e *Engine) endCatchup(how ending) {
+	up := e.catchup
+	e.catchup, e.account.Behind = nil, false
+	if up.live != "" {
+		e.account.Cursors[e.cfg.Account.String()] = up.live
+	}
+	for _, c := range e.inOrder() {
+		switch how {
+		case begins:
+			if c.chain == nil || !c.met {
+				e.markGap(c, c.rec.Base)
+			}
+		case stops:
+			e.markGap(c, c.rec.Caught)
+		}
+		if c.rec.Caught != 0 {
+			c.rec.Base, c.rec.Caught = 0, 0
+			e.saveRecord(c)
+		}
+		c.chain = nil
+	}
+	e.record = true
+	e.resendLost(how == whole)
+	for _, c := range e.inOrder() {
+		e.pageWanted(c)
+	}
+}
+
+// pageWanted asks for the page that had to wait.
+func (e *Engine) pageWanted(c *conversation) {
+	if p := c.wanted; p != nil {
+		c.wanted = nil
+		e.page(*p)
+	}
+}
+
+// markGap marks that something is missing behind a position.
+func (e *Engine) markGap(c *conversation, pos int64) {
+	if pos <= 1 {
+		if pos == 1 && c.rec.Complete { // it was, before something came
+			c.rec.Complete = false
+			e.saveRecord(c)
+		}
+		return
+	}
+	at := c.index(pos + 1)
+	if at == len(c.items) {
+		c.rec.GapNext = true
+		e.saveRecord(c)
+		return
+	}
+	if !c.items[at].Gap {
+		c.items[at].Gap = true
+		e.save(c, c.items[at])
+	}
+}
+
+// synced ends what a session request streams.
+func (e *Engine) synced(s xep.Synced) {
+	if e.catchup == nil || !e.catchup.streamed || !s.Room.IsZero() {
+		return
+	}
+	for _, m := range e.catchup.buffer {
+		e.message(m)
+	}
+	if s.Last != "" {
+		e.account.Cursors[e.cfg.Account.String()] = clip(s.Last, maxID)
+	}
+	if s.Complete {
+		e.endCatchup(whole)
+	} else {
+		e.endCatchup(begins)
+	}
+}
+
+// queryDone closes a query, and goes on with the next page of a catch-up.
+func (e *Engine) queryDone(done QueryDone) {
+	q := e.queries[done.Query]
+	if q == nil {
+		return
+	}
+	delete(e.queries, done.Query)
+	if q.back {
+		if c := e.convs[q.conversation]; c != nil && c.paging == q.ID {
+			c.paging = ""
+			e.touch(c, 0)
+		}
+		if !done.Failed {
+			for _, m := range q.buffer {
+				e.message(m)
+			}
+			e.settle(q, done)
+		}
+		return
+	}
+	if e.catchup == nil || e.catchup.query != q.ID {
+		return
+	}
+	if !done.Failed && q.Last && !e.newest(q) {
+		return
+	}
+	if !done.Failed && done.Last != "" {
+		e.account.Cursors[e.cfg.Account.String()] = clip(done.Last, maxID)
+		e.record = true
+	}
+	switch {
+	case done.Failed && done.Unknown && q.After != "":
+		// The archive has forgotten the place: begin with the newest page.
+		delete(e.account.Cursors, e.cfg.Account.String())
+		for _, c := range e.inOrder() {
+			c.chain = nil
+			e.caughtUpTo(c)
+		}
+		e.nextPage()
+		e.catchup.pages = -1
+	case done.Failed:
+		e.catchup.query = "" // tried again in the next session
+		e.endCatchup(stops)
+	case q.Last && (!done.Complete || e.catchup.pages < 0):
+		e.endCatchup(begins)
+	case q.Last || done.Complete || done.Last == "":
+		e.endCatchup(whole)
+	default:
+		e.catchup.pages++
+		e.nextPage()
+	}
+}
+
+// newest takes the newest page of an archive in, and reports false if it had to
+// be asked for once more. Live messages came meanwhile: if the page has one of
+// them, what is before it is older than they are, and what is behind it newer.
+// If it has none they may have come after the page was made; one made now that
+// has none either is newer than all of them.
+func (e *Engine) newest(q *query) bool {
+	meets := -1
+	for i, m := range q.buffer {
+		if p, ok := e.archived[m.archive]; ok && p.i.live == e.stream {
+			meets = i
+			break
+		}
+	}
+	if e.catchup.others && meets < 0 && !q.again {
+		pages := e.catchup.pages
+		e.nextPage()
+		e.catchup.pages = pages
+		if next := e.queries[e.catchup.query]; next != nil {
+			next.again = true
+		}
+		return false
+	}
+	for i, m := range q.buffer {
+		m.atEnd = e.catchup.others && (meets < 0 || i > meets)
+		e.message(m)
+	}
+	return true
+}
+
+// page asks for older messages of a conversation: in the store, then in the
+// archive. A conversation that isn't known may be in either.
+func (e *Engine) page(p Page) {
+	c := e.open(p.Conversation)
+	if c == nil || c.paging != "" || c.loading {
+		return
+	}
+	anchor := c.byID[p.Before]
+	if anchor == nil && len(c.items) > 0 {
+		anchor = c.items[0]
+	}
+	asked, newest := p, p.Newest
+	if p.Newest = newest && c.rec.GapNext; p.Newest {
+		anchor = nil
+	} else if newest && c.gapAtEnd() {
+		anchor = c.gapped(len(c.items))
+	} else if anchor != nil {
+		if g := c.gapped(c.index(anchor.Pos) + 1); g != nil {
+			anchor = g
+		}
+	}
+	gap := p.Newest || anchor != nil && anchor.Gap
+	if c.more && (!gap && (anchor == nil || anchor == c.items[0]) || gap && c.index(anchorPos(anchor)) < e.lim.Page) {
+		// Also before a gap is closed: what its page meets must be known again.
+		before := WaitingPos
+		if len(c.items) > 0 {
+			before = c.items[0].Pos
+		}
+		c.loading = true
+		if gap {
+			c.wanted = &asked
+		}
+		e.touch(c, 0)
+		e.do(LoadHistory{Conversation: c.rec.JID, Before: before, Max: e.lim.Page})
+		return
+	}
+	if anchor == nil && e.catchup != nil && e.online {
+		// The end is about to come by itself; what is there then can be told apart.
+		c.wanted = &asked
+		return
+	}
+	if !e.online || !e.pageable(c) || c.rec.Complete && !p.Newest && (anchor == nil || !anchor.Gap) {
+		return
+	}
+	by := e.cfg.Account
+	q := &query{conversation: c.rec.JID, back: true, anchor: anchor}
+	q.Query = Query{By: by, With: c.rec.JID, Last: true, Max: e.lim.Page}
+	if last := c.last(); last != nil {
+		q.end = last.Pos
+	}
+	if c.rec.Room {
+		q.By, q.With = c.rec.JID, jid.JID{}
+	}
+	// From the nearest entry that has a place in this archive.
+	for at := c.index(anchorPos(anchor)); at < len(c.items); at++ {
+		if a := c.items[at].Archive; a.By == q.By {
+			q.Before = a.ID
+			break
+		}
+	}
+	e.ask(q)
+	c.paging = q.ID
+	e.touch(c, 0)
+}
+
+// gapped finds the entry with a gap that the shown one before an index stands
+// for: itself, or one between it and the shown one before, which nobody sees.
+func (c *conversation) gapped(end int) *item {
+	for i := end - 1; i >= 0 && (i == end-1 || c.items[i].Kind != Text); i-- {
+		if c.items[i].Gap {
+			return c.items[i]
+		}
+	}
+	return nil
+}
+
+// gapAtEnd reports whether something may be missing behind the last entry shown.
+func (c *conversation) gapAtEnd() bool {
+	if c.rec.GapNext {
+		return true
+	}
+	for i := len(c.items) - 1; i >= 0 && c.items[i].Kind != Text; i-- {
+		if c.items[i].Gap {
+			return true
+		}
+	}
+	return false
+}
+
+func anchorPos(it *item) int64 {
+	if it == nil {
+		return WaitingPos
+	}
+	return it.Pos
+}
+
+// pageable reports whether there is an archive to ask.
+func (e *Engine) pageable(c *conversation) bool { return c.rec.Room || e.session.Facts.Archive }
+
+// historyLoaded takes older entries from the store in.
+func (e *Engine) historyLoaded(h HistoryLoaded) {
+	c := e.convs[h.Conversation]
+	if c == nil || !c.loading {
+		return
+	}
+	c.loading, c.more = false, h.More
+	e.load(c, h.Entries)
+	c.changedAll = true
+	e.touch(c, 0)
+	e.pageWanted(c)
+}

@@ -1,0 +1,242 @@
+package convo
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"carillon.im/jid"
+	"carillon.im/stanza"
+	"carillon.im/xep"
+	"carillon.im/xmltree"
+)
+
+// readPayloads reads into an entry what its message carries.
+func (e *Engine) readPayloads(en *Entry, m message) {
+	st := m.st
+	en.Body = strings.Clone(st.Child(stanza.NSClient, "body").Text())
+	en.Subject = strings.Clone(st.Child(stanza.NSClient, "subject").Text())
+	for el := range st.Payloads() {
+		switch el.Space() {
+		case xep.NSCorrect:
+			if en.Kind == Correction && el.Local() == "replace" {
+				en.RefID = clip(el.Attr("id"), maxID)
+			}
+		case xep.NSRetract:
+			if en.Kind == Retraction && el.Local() == "retract" {
+				en.RefID = clip(el.Attr("id"), maxID)
+			}
+		case xep.NSReactions:
+			if en.Kind == Reaction && el.Local() == "reactions" {
+				en.RefID = clip(el.Attr("id"), maxID)
+				en.Emoji = emoji(el)
+			}
+		case xep.NSReply:
+			if en.Kind == Text && el.Local() == "reply" {
+				en.RefID = clip(el.Attr("id"), maxID)
+				en.RefFrom, _ = jid.Parse(strings.Clone(el.Attr("to")))
+			}
+		case xep.NSMine, xep.NSMineOCR:
+			e.readMine(en, el, m)
+		case xep.NSMarkers:
+			en.Markable = en.Markable || el.Local() == "markable" && !en.Own
+		case xep.NSReceipts:
+			en.Wanted = en.Wanted || el.Local() == "request" && !en.Own
+		}
+	}
+	if en.Kind == Text && en.RefID != "" {
+		en.Body = withoutFallback(st, en.Body, xep.NSReply)
+	}
+	if en.Kind == Retraction || en.Kind == Reaction {
+		en.Body = "" // for clients that know no better (XEP-0424 3.1, XEP-0428)
+	}
+}
+
+func emoji(el xmltree.Element) []string {
+	var list []string
+	for c := range el.Children() {
+		if c.Is(xep.NSReactions, "reaction") {
+			if s := clip(c.Text(), maxEmoji); s != "" && !slices.Contains(list, s) && len(list) < 32 {
+				list = append(list, s)
+			}
+		}
+	}
+	return list
+}
+
+// withoutFallback takes out of a body what stands there for clients that don't
+// know the extension (XEP-0428 3): whole, or by positions in code points.
+func withoutFallback(st *stanza.Stanza, body, what string) string {
+	for el := range st.Payloads() {
+		if !el.Is(xep.NSFallback, "fallback") || el.Attr("for") != what {
+			continue
+		}
+		part := el.Child(xep.NSFallback, "body")
+		if part.IsZero() {
+			return body
+		}
+		from, err1 := strconv.Atoi(part.Attr("start"))
+		to, err2 := strconv.Atoi(part.Attr("end"))
+		if part.Attr("start") == "" && part.Attr("end") == "" {
+			return ""
+		}
+		if err1 != nil || err2 != nil || from < 0 || to < from {
+			return body
+		}
+		start, end := offset(body, from), offset(body, to)
+		return body[:start] + body[end:]
+	}
+	return body
+}
+
+// offset is where the code point with this number begins, or the end.
+func offset(s string, n int) int {
+	for i := range s {
+		if n == 0 {
+			return i
+		}
+		n--
+	}
+	return len(s)
+}
+
+// refersTo is the name by which an entry's target is looked for: corrections
+// and retractions count only for the same sender's messages (XEP-0308 5,
+// XEP-0424 5).
+func (c *conversation) refersTo(it *item) refKey {
+	k := refKey{id: it.RefID}
+	if it.Kind == Correction || it.Kind == Retraction && !c.rec.Room {
+		k.from = c.sender(it.From)
+	}
+	return k
+}
+
+// target finds the entry that another is about; nil if it isn't known.
+func (c *conversation) target(it *item, account jid.JID) *item {
+	if it.RefID == "" {
+		return nil
+	}
+	k := c.refersTo(it)
+	if !k.from.IsZero() {
+		return c.byRef[k]
+	}
+	if c.rec.Room {
+		// The room's own id (XEP-0444 4.1, XEP-0461 4): nobody else can use it up.
+		found := c.byRef[refKey{c.rec.JID, it.RefID}]
+		if it.Kind == Retraction && found != nil && found.From != it.From {
+			return nil
+		}
+		return found
+	}
+	for _, from := range [...]jid.JID{c.sender(account), it.RefFrom, c.sender(c.rec.JID)} {
+		if found := c.byRef[refKey{from, it.RefID}]; found != nil && found != it {
+			return found
+		}
+	}
+	return nil
+}
+
+// refer brings together an entry and the one that it is about, now or when
+// that one comes.
+func (e *Engine) refer(c *conversation, it *item) {
+	if it.RefID == "" || it.target {
+		return
+	}
+	t := c.target(it, e.cfg.Account)
+	if t == nil || t == it {
+		e.orphan(c, it)
+		return
+	}
+	it.target = true
+	if it.Kind == Text {
+		it.ReplyTo = t.ID
+		e.save(c, it)
+		return
+	}
+	if len(t.refs) >= e.lim.Refs {
+		oldest := slices.MinFunc(t.refs, func(a, b *item) int { return compare(a.Pos, b.Pos) })
+		if compare(it.Pos, oldest.Pos) < 0 {
+			return
+		}
+		t.refs[slices.Index(t.refs, oldest)] = it
+	} else {
+		t.refs = append(t.refs, it)
+	}
+	for n := 0; t.Kind == Correction && n < 16; n++ { // show what it finally is about
+		next := c.target(t, e.cfg.Account)
+		if next == nil {
+			break
+		}
+		t = next
+	}
+	e.touch(c, t.ID)
+}
+
+func compare(a, b int64) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// orphan keeps an entry until what it is about comes.
+func (e *Engine) orphan(c *conversation, it *item) {
+	if c.orphan >= e.lim.Orphans {
+		return
+	}
+	k := c.refersTo(it)
+	if c.rec.Room && k.from.IsZero() {
+		k.from = c.rec.JID
+	}
+	if c.orphans == nil {
+		c.orphans = map[refKey][]*item{}
+	}
+	c.orphans[k] = append(c.orphans[k], it)
+	c.orphan++
+}
+
+// shown is an entry with what was said about it worked in. What counts is the
+// place in the archive, not what came first.
+func (c *conversation) shown(it *item) Entry {
+	en := it.Entry
+	if len(it.refs) == 0 {
+		return en
+	}
+	about := gather(nil, it, 0)
+	slices.SortFunc(about, func(a, b *item) int { return compare(a.Pos, b.Pos) })
+	var reacted []Reacted
+	for _, r := range about {
+		switch r.Kind {
+		case Correction:
+			en.Body, en.Edited = r.Body, true
+		case Retraction:
+			en.Retracted = true
+		case Reaction:
+			from := c.sender(r.From)
+			reacted = slices.DeleteFunc(reacted, func(x Reacted) bool { return x.From == from })
+			if len(r.Emoji) > 0 {
+				reacted = append(reacted, Reacted{from, r.Emoji})
+			}
+		}
+	}
+	en.Reactions = reacted
+	if en.Retracted {
+		en.Body, en.Subject, en.Edited, en.Reactions = "", "", false, nil
+	}
+	return en
+}
+
+// gather collects what is said about an entry: also about its corrections,
+// which some clients name instead of the original.
+func gather(list []*item, it *item, depth int) []*item {
+	for _, r := range it.refs {
+		list = append(list, r)
+		if depth < 16 {
+			list = gather(list, r, depth+1)
+		}
+	}
+	return list
+}
