@@ -258,11 +258,14 @@ func local(domain string) bool {
 // TLSA is a key or certificate that DNS vouches for (RFC 6698 2.1).
 type TLSA = dns.TLSA
 
+// Validates reports whether any answer can count as secure.
+func (r *Resolver) Validates() bool { return slices.ContainsFunc(r.servers, loopback) }
+
 // TLSA are the records for a host's port, in a validated answer; none if there
 // is no such answer. The error tells that it can't be known whether there are
 // any, and then the host isn't to be used (RFC 7673 4.1, RFC 6698 4.1).
 func (r *Resolver) TLSA(ctx context.Context, host string, port uint16) ([]*TLSA, error) {
-	if literal(host) || local(host) || !slices.ContainsFunc(r.servers, loopback) {
+	if literal(host) || local(host) || !r.Validates() {
 		return nil, nil
 	}
 	records, secure, err := r.ask(ctx, fmt.Sprintf("_%d._tcp.%s", port, host), dns.TypeTLSA)
