@@ -235,4 +235,8 @@ type arrive struct {
 	// sender's order that waits for it.
 	ops    []store.Op
 	origin *entry
+	// outbox is the id under which a message that leaves is kept, 0 if it isn't; left:
+	// it has the form that it has outside.
+	outbox uint64
+	left   bool
 }

@@ -104,6 +104,11 @@ const (
 	qSavedBytes = `SELECT bytes FROM resumable WHERE account = ?1 AND key = ?2`
 	qSavedGrow  = `UPDATE resumable SET bytes = ?3 WHERE account = ?1 AND key = ?2`
 
+	qOutboxHas = `SELECT count(*) FROM outbox WHERE id = ?`
+	qOutboxPut = `INSERT INTO outbox (id, at, stanza) VALUES (?, ?, ?)`
+	qOutboxDel = `DELETE FROM outbox WHERE id = ?`
+	qOutboxAll = `SELECT id, at, stanza FROM outbox WHERE id > ?1 ORDER BY id LIMIT ?2`
+
 	qStart  = `UPDATE starts SET n = n + 1`
 	qStarts = `SELECT n FROM starts`
 
