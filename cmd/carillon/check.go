@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"maps"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -286,7 +285,7 @@ func (k *checker) checkCertificates() {
 			k.add(fine, about, fmt.Sprintf("%s for %s, until %s", i.Pair.Cert, domains, until), "")
 		}
 		switch {
-		case i.SelfSigned && publicDomain(i.Domains[0]):
+		case i.SelfSigned && config.Public(i.Domains[0]):
 			k.add(warning, about, "self-signed: clients will ask whether to trust SHA-256 "+i.SHA256, "get one from a certificate authority and set cert and key")
 		case i.SelfSigned:
 			k.add(fine, about, "self-signed: clients will ask whether to trust SHA-256 "+i.SHA256, "")
@@ -389,23 +388,10 @@ func (k *checker) checkFiles() {
 	}
 }
 
-// publicDomain reports whether clients elsewhere may be expected to look a domain up.
-func publicDomain(domain string) bool {
-	if _, err := netip.ParseAddr(strings.Trim(domain, "[]")); err == nil {
-		return false
-	}
-	labels := strings.Split(domain, ".")
-	switch labels[len(labels)-1] { // RFC 6761, RFC 6762
-	case "localhost", "test", "invalid", "local", "internal", "example":
-		return false
-	}
-	return len(labels) > 1
-}
-
 // checkDNS looks for the records by which clients find the server (RFC 6120 3.2.1, XEP-0368).
 func (k *checker) checkDNS() {
 	for _, domain := range k.c.Domains {
-		if !publicDomain(domain) {
+		if !config.Public(domain) {
 			k.add(fine, "dns", domain+" is not looked up in the public DNS", "")
 			continue
 		}
