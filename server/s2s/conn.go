@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"carillon.im/stanza"
@@ -84,9 +85,9 @@ func (e *ending) drains() bool {
 type session struct {
 	id    string
 	pair  pair
-	in    uint32    // stanzas received and handed on
-	until time.Time // when it can't be resumed any more; zero: it is connected. By Server.mu
-	conn  *conn     // that it belongs to; by Server.mu
+	in    atomic.Uint32 // stanzas received and handed on
+	until time.Time     // when it can't be resumed any more; zero: it is connected. By Server.mu
+	conn  *conn         // that it belongs to; by Server.mu
 }
 
 const (
@@ -338,7 +339,7 @@ func (c *conn) finish() {
 		c.deaf = true
 		c.handling.Unlock()
 		if c.srv.cfg.Settle(c.srv.ctx) == nil {
-			b = stream.AppendAck(b, x.in)
+			b = stream.AppendAck(b, x.in.Load())
 		}
 	}
 	c.wmu.Lock()

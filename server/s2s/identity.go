@@ -128,12 +128,16 @@ func otherNames(leaf *x509.Certificate) (srv, xmpp []string) {
 			}
 			var other struct {
 				Type  asn1.ObjectIdentifier
-				Value asn1.RawValue `asn1:"tag:0,explicit"`
+				Value asn1.RawValue // in an explicit tag
 			}
+			var text asn1.RawValue
 			if rest, err := asn1.UnmarshalWithParams(name.FullBytes, &other, "tag:0"); err != nil || len(rest) > 0 {
 				continue
 			}
-			switch value := string(other.Value.Bytes); {
+			if rest, err := asn1.Unmarshal(other.Value.Bytes, &text); err != nil || len(rest) > 0 {
+				continue
+			}
+			switch value := string(text.Bytes); {
 			case other.Type.Equal(srvName):
 				srv = append(srv, value)
 			case other.Type.Equal(xmppAddr):

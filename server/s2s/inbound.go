@@ -418,7 +418,7 @@ func (c *conn) handle(st *stanza.Stanza, malformed error) {
 	c.mu.Lock()
 	c.used = time.Now()
 	if c.session != nil {
-		c.session.in++
+		c.session.in.Add(1)
 	}
 	c.mu.Unlock()
 }
@@ -520,7 +520,7 @@ func (c *conn) resume(el xmltree.Element, h uint32, known bool) {
 	if x == nil || !known || c.srv.cfg.Settle(c.srv.ctx) != nil || !c.resumeBack(x, h) {
 		count := ""
 		if x != nil {
-			count = fmt.Sprintf(" h='%d'", x.in)
+			count = fmt.Sprintf(" h='%d'", x.in.Load())
 			c.srv.mu.Lock()
 			delete(c.srv.sessions, id)
 			c.srv.mu.Unlock()
@@ -533,7 +533,7 @@ func (c *conn) resume(el xmltree.Element, h uint32, known bool) {
 	c.mu.Lock()
 	c.session = x
 	c.mu.Unlock()
-	c.say(fmt.Sprintf("<resumed xmlns='%s' previd='%s' h='%d'/>", sm.NS, xmltree.AppendAttrValue(nil, id), x.in))
+	c.say(fmt.Sprintf("<resumed xmlns='%s' previd='%s' h='%d'/>", sm.NS, xmltree.AppendAttrValue(nil, id), x.in.Load()))
 	c.lend()
 }
 
@@ -576,7 +576,7 @@ func (c *conn) acknowledge() {
 				return
 			}
 			c.ackWant = false
-			h := c.session.in
+			h := c.session.in.Load()
 			c.mu.Unlock()
 			if c.srv.cfg.Settle(c.srv.ctx) == nil {
 				c.say(string(stream.AppendAck(nil, h)))

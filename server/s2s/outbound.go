@@ -388,7 +388,7 @@ func (c *conn) manage(w *way) error {
 
 // resumeOwn asks for a session that broke to go on; done tells that it does.
 func (c *conn) resumeOwn(w *way, x *session) (done bool, err error) {
-	c.say(fmt.Sprintf("<resume xmlns='%s' previd='%s' h='%d'/>", sm.NS, xmltree.AppendAttrValue(nil, x.id), x.in))
+	c.say(fmt.Sprintf("<resume xmlns='%s' previd='%s' h='%d'/>", sm.NS, xmltree.AppendAttrValue(nil, x.id), x.in.Load()))
 	el, err := c.expect()
 	if err != nil {
 		return false, err

@@ -62,7 +62,7 @@ func (s *Server) put(p pair, st *stanza.Stanza, id uint64, at time.Time) *stanza
 	case w.queue.bytes > s.cfg.Limits.QueueBytes:
 		s.Metrics.Full.Add(1)
 		return stanza.NewError(stanza.ResourceConstraint, "too much waits for "+p.remote)
-	case id == 0 && w.link == nil && !w.connecting && now.Before(w.retry):
+	case id == 0 && w.link == nil && !w.connecting && w.failures > 0 && now.Before(w.retry):
 		return w.unreachable()
 	}
 	w.queue.push(newItem(st, id, at))
@@ -70,7 +70,10 @@ func (s *Server) put(p pair, st *stanza.Stanza, id uint64, at time.Time) *stanza
 	switch {
 	case w.link != nil:
 		w.link.wakeUp()
-	case !w.connecting && !now.Before(w.retry):
+	case w.connecting:
+	case now.Before(w.retry):
+		w.later()
+	default:
 		w.start()
 	}
 	return nil
@@ -81,10 +84,7 @@ func (w *way) start() {
 	if w.stopped {
 		return
 	}
-	if w.timer != nil {
-		w.timer.Stop()
-		w.timer = nil
-	}
+	w.calm()
 	w.connecting = true
 	w.srv.running.Go(w.run)
 }
@@ -160,7 +160,9 @@ func (w *way) again() bool {
 // for one that the way made itself.
 func (w *way) attach(c *conn, own bool) {
 	w.mu.Lock()
-	if w.link != nil || w.stopped {
+	// A stream that can be resumed knows what has come; no other one does.
+	waits := !own && !c.resumed && (w.connecting || w.session != nil)
+	if w.link != nil || w.stopped || waits {
 		w.mu.Unlock()
 		if own {
 			c.end(nil)
@@ -172,6 +174,7 @@ func (w *way) attach(c *conn, own bool) {
 		w.session = nil
 	}
 	w.marks = nil
+	w.calm()
 	w.adopt(c)
 	w.link, w.failures, w.lastErr, w.used = c, 0, nil, time.Now()
 	c.mu.Lock()
@@ -219,9 +222,11 @@ func (w *way) detach(c *conn, ended, closed bool, reason error) {
 	if reason != nil {
 		w.lastErr = reason
 	}
-	if now.Sub(c.since) < w.srv.cfg.Limits.RetryMin || w.session != nil && !w.ours {
-		// Something is wrong, or the peer is about to resume the stream.
-		w.retry = now.Add(w.srv.cfg.Limits.RetryMin)
+	switch min := w.srv.cfg.Limits.RetryMin; {
+	case w.session != nil && !w.ours:
+		w.retry = now.Add(3 * min) // the peer is about to resume it
+	case now.Sub(c.since) < min:
+		w.retry = now.Add(min)
 	}
 	if !w.connecting && len(w.queue.list) > 0 {
 		w.later() // it was the peer's stream, and its goroutine isn't ours
@@ -232,19 +237,32 @@ func (w *way) detach(c *conn, ended, closed bool, reason error) {
 	w.srv.giveBack(gone, e)
 }
 
+// calm stops the timer for the next try. mu is held.
+func (w *way) calm() {
+	if w.timer != nil {
+		w.timer.Stop()
+		w.timer = nil
+	}
+}
+
 // later sets the timer for the next try. mu is held.
 func (w *way) later() {
 	if w.stopped || w.timer != nil {
 		return
 	}
-	w.timer = time.AfterFunc(max(time.Until(w.retry), 0), func() {
+	var timer *time.Timer
+	timer = time.AfterFunc(max(time.Until(w.retry), 0), func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
+		if w.timer != timer {
+			return // it was stopped too late
+		}
 		w.timer = nil
 		if w.link == nil && !w.connecting && len(w.queue.list) > 0 {
 			w.start()
 		}
 	})
+	w.timer = timer
 }
 
 // failed notes that no stream could be had. Messages of the outbox wait for the
@@ -381,10 +399,7 @@ func (w *way) stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.stopped = true
-	if w.timer != nil {
-		w.timer.Stop()
-		w.timer = nil
-	}
+	w.calm()
 }
 
 // tick passes time.
