@@ -67,17 +67,10 @@ func (n *names) answer(w dns.ResponseWriter, q *dns.Msg) {
 	n.mu.Lock()
 	port := n.port[strings.TrimPrefix(name, "_xmpp-server._tcp.")]
 	n.mu.Unlock()
-	record := ""
-	switch {
-	case q.Question[0].Qtype == dns.TypeSRV && port != "" && strings.HasPrefix(name, "_xmpp-server."):
-		record = full + " 1 IN SRV 0 0 " + port + " host.fed."
-	case q.Question[0].Qtype == dns.TypeA && name == "host.fed":
-		record = full + " 1 IN A 127.0.0.1"
-	}
 	// Whatever else is asked for exists and has no such record: resolvers ask for the
-	// names above, too.
-	if record != "" {
-		if rr, err := dns.NewRR(record); err == nil {
+	// names above, too. ejabberd has the operating system look up addresses.
+	if q.Question[0].Qtype == dns.TypeSRV && port != "" && strings.HasPrefix(name, "_xmpp-server.") {
+		if rr, err := dns.NewRR(full + " 1 IN SRV 0 0 " + port + " localhost."); err == nil {
 			m.Answer = append(m.Answer, rr)
 		}
 	}
