@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"carillon.im/server/admin"
 	"carillon.im/server/config"
 	"carillon.im/server/s2s"
 	"carillon.im/server/s2s/lookup"
@@ -134,6 +135,42 @@ func (s *Server) replay(ctx context.Context) error {
 	}
 	return nil
 }
+
+// streams lists the streams with other servers for the operator.
+func (s *Server) streams() []admin.Stream {
+	var list []admin.Stream
+	for _, i := range s.federation.Streams() {
+		direction := "out"
+		switch {
+		case i.Both:
+			direction = "both"
+		case i.Incoming:
+			direction = "in"
+		}
+		list = append(list, admin.Stream{Domain: i.Domain, For: i.For, Direction: direction, State: i.State, Security: i.Security, Since: i.Since,
+			Waiting: i.Waiting, Unacked: i.Unacked, Bytes: i.Bytes, Error: i.Error})
+	}
+	return list
+}
+
+// LookAt says what another server would see of a domain, if this configuration is
+// served: one line for each place where it looks.
+func LookAt(ctx context.Context, cfg config.Config, domain string) ([]s2s.Seen, error) {
+	roots, err := authorities(cfg.Federation.Authorities)
+	if err != nil {
+		return nil, err
+	}
+	limits := s2s.DefaultLimits()
+	limits.ConnectTime, limits.Linger = lookTime, time.Second
+	return s2s.Look(ctx, resolver(cfg.Federation.Resolver), roots, s2s.Config{
+		Receive: func(context.Context, *stanza.Stanza) error { return nil }, Settle: func(context.Context) error { return nil }, Forget: func([]uint64) {},
+		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &tls.Certificate{}, nil },
+		Secret:      []byte("of nothing"), Limits: limits, Log: slog.New(slog.DiscardHandler),
+	}, domain)
+}
+
+// lookTime bounds a look at one place.
+const lookTime = 10 * time.Second
 
 // otherServers is what /metrics shows of the streams with other servers.
 type otherServers struct {

@@ -219,6 +219,16 @@ func TestFederation(t *testing.T) {
 	bob.send("<iq type='get' id='d' to='a.example'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>")
 	bob.until("category='server'")
 
+	// The operator sees it.
+	result, err := a.Host().Call(t.Context(), "s2s", nil)
+	if err != nil || !strings.Contains(result.Text, "b.example  a.example  both") && !strings.Contains(result.Text, "b.example  a.example  out") || !strings.Contains(result.Text, "TLS PKIX EXTERNAL") {
+		t.Errorf("%v:\n%s", err, result.Text)
+	}
+	seen, err := LookAt(t.Context(), a.cfg, "b.example")
+	if err != nil || len(seen) != 1 || seen[0].Proof != "PKIX" {
+		t.Errorf("%v: %v", err, seen)
+	}
+
 	// Nobody there.
 	alice.send("<message type='chat' id='x' to='p@nowhere.example'><body>x</body></message>")
 	alice.until("<remote-server-not-found ")

@@ -137,6 +137,9 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 		},
 	})
 	s.host = &admin.Host{Store: s.store, Domains: cfg.Domains, Iterations: cfg.Auth.Iterations, Live: s.hub, Log: log}
+	if s.federation != nil {
+		s.host.Streams = s.streams
+	}
 	// Last, for it may make a self-signed certificate: a start that fails must not leave a new one behind, which people would have to compare again.
 	if s.certs, err = cert.Open(certOptions(cfg, log, opt.Now)); err != nil {
 		return nil, err

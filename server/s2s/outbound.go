@@ -44,18 +44,12 @@ func (s *Server) connect(ctx context.Context, p pair, w *way) (*conn, error) {
 
 // connectTo tries one target.
 func (s *Server) connectTo(ctx context.Context, p pair, t lookup.Target, w *way) (*conn, error) {
-	addrs, err := s.cfg.Resolver.Addresses(ctx, t.Host)
+	c, err := s.reach(ctx, p, t)
 	if err != nil {
 		return nil, err
 	}
-	nc, err := dial(ctx, addrs, t.Port)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", t.Address(), err)
-	}
-	c := newConn(s, nc)
-	c.outgoing, c.local, c.remote, c.direct = true, p.local, p.remote, t.Direct
 	// Whoever waits is not kept waiting by a peer that says nothing.
-	stop := context.AfterFunc(ctx, func() { nc.Close() })
+	stop := context.AfterFunc(ctx, func() { c.raw.Close() })
 	err = c.negotiate(ctx, t, w)
 	if !stop() && err == nil {
 		err = ctx.Err()
@@ -67,9 +61,24 @@ func (s *Server) connectTo(ctx context.Context, p pair, t lookup.Target, w *way)
 			c.end(nil)
 		}
 		c.finish()
-		nc.Close()
+		c.raw.Close()
 		return nil, fmt.Errorf("%s: %w", t.Address(), err)
 	}
+	return c, nil
+}
+
+// reach connects to one target.
+func (s *Server) reach(ctx context.Context, p pair, t lookup.Target) (*conn, error) {
+	addrs, err := s.cfg.Resolver.Addresses(ctx, t.Host)
+	if err != nil {
+		return nil, err
+	}
+	nc, err := dial(ctx, addrs, t.Port)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", t.Address(), err)
+	}
+	c := newConn(s, nc)
+	c.outgoing, c.local, c.remote, c.direct = true, p.local, p.remote, t.Direct
 	return c, nil
 }
 
@@ -142,38 +151,42 @@ func readFeatures(el xmltree.Element) offered {
 	return o
 }
 
-// negotiate does all that is to be done before stanzas are sent.
-func (c *conn) negotiate(ctx context.Context, t lookup.Target, w *way) error {
+// secureStream opens the stream, under TLS whatever the other side offers.
+func (c *conn) secureStream(ctx context.Context) (offered, error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		c.raw.SetReadDeadline(deadline)
 	}
 	if c.direct {
 		if err := c.startTLS(); err != nil {
-			return err
+			return offered{}, err
 		}
 	}
 	o, err := c.begin()
+	if err != nil || c.secure {
+		return o, err
+	}
+	if !o.startTLS {
+		// RFC 7590 3.1: nothing in the clear, whoever took the offer away.
+		return o, errors.New("it doesn't offer TLS")
+	}
+	c.say("<starttls xmlns='" + stream.NSTLS + "'/>")
+	if el, err := c.expect(); err != nil {
+		return o, err
+	} else if !el.Is(stream.NSTLS, "proceed") {
+		return o, errors.New("it offers TLS and refuses it")
+	}
+	if err := c.startTLS(); err != nil {
+		return o, err
+	}
+	c.restart()
+	return c.begin()
+}
+
+// negotiate does all that is to be done before stanzas are sent.
+func (c *conn) negotiate(ctx context.Context, t lookup.Target, w *way) error {
+	o, err := c.secureStream(ctx)
 	if err != nil {
 		return err
-	}
-	if !c.secure {
-		if !o.startTLS {
-			// RFC 7590 3.1: nothing in the clear, whoever took the offer away.
-			return errors.New("it doesn't offer TLS")
-		}
-		c.say("<starttls xmlns='" + stream.NSTLS + "'/>")
-		if el, err := c.expect(); err != nil {
-			return err
-		} else if !el.Is(stream.NSTLS, "proceed") {
-			return errors.New("it offers TLS and refuses it")
-		}
-		if err := c.startTLS(); err != nil {
-			return err
-		}
-		c.restart()
-		if o, err = c.begin(); err != nil {
-			return err
-		}
 	}
 	c.proveServer(ctx, t)
 	if p := c.srv.policy(c.remote); !p.accepts(c.proof) {
