@@ -93,7 +93,8 @@ interop-needs:
 	need '/usr/bin/python3 -c "import slixmpp"' 'slixmpp: apt-get install python3-slixmpp'; \
 	need 'command -v node' 'node: apt-get install nodejs npm'; \
 	need '[ -d test/interop/js/node_modules/@xmpp/client ]' '@xmpp/client: cd test/interop/js && npm ci'; \
-	need 'command -v prosody && [ -e /usr/lib/x86_64-linux-gnu/lua/5.4/lunbound.so -o -n "$$(dpkg -l lua-unbound 2>/dev/null)" ]' 'prosody: apt-get install prosody lua-unbound'; \
+	need 'command -v prosody' 'prosody: apt-get install prosody'; \
+	need 'lua5.4 -e "require[[lunbound]]"' 'lua-unbound, so that Prosody asks our DNS: apt-get install lua-unbound'; \
 	need 'command -v ejabberdctl' 'ejabberd: apt-get install ejabberd'; \
 	exit $$missing
 

@@ -162,11 +162,7 @@ func LookAt(ctx context.Context, cfg config.Config, domain string) ([]s2s.Seen, 
 	}
 	limits := s2s.DefaultLimits()
 	limits.ConnectTime, limits.Linger = lookTime, time.Second
-	return s2s.Look(ctx, resolver(cfg.Federation.Resolver), roots, s2s.Config{
-		Receive: func(context.Context, *stanza.Stanza) error { return nil }, Settle: func(context.Context) error { return nil }, Forget: func([]uint64) {},
-		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &tls.Certificate{}, nil },
-		Secret:      []byte("of nothing"), Limits: limits, Log: slog.New(slog.DiscardHandler),
-	}, domain)
+	return s2s.Look(ctx, s2s.Config{Resolver: resolver(cfg.Federation.Resolver), Roots: roots, Limits: limits, Log: slog.New(slog.DiscardHandler)}, domain)
 }
 
 // lookTime bounds a look at one place.

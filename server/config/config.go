@@ -99,7 +99,8 @@ type Config struct {
 	//	key = "/etc/carillon/example.org.key"
 	Certificates map[string]Certificate `toml:"certificates"`
 
-	// What single domains of other servers must prove, where it is not what federation.policy says. One table for each:
+	// What single domains of other servers must prove, where it is not what federation.policy says. It holds for that very domain and for no subdomain
+	// of it, such as that of its rooms. One table for each:
 	//
 	//	[peers."example.org"]
 	//	policy = "dialback"

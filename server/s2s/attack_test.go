@@ -4,11 +4,14 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
 	"testing"
 	"time"
+
+	"carillon.im/xmltree"
 )
 
 // raw is a peer that says what a test wants.
@@ -380,4 +383,111 @@ func TestMultiplex(t *testing.T) {
 	b.expect("<message from='a.example' to='u@b2.example'>", "<message from='rooms.a.example' to='u@b.example'>")
 	p.write("<db:result from='rooms.a.example' to='b2.example'>x</db:result>")
 	p.until("<resource-constraint ")
+}
+
+// TestPoison: a message that the other server ends its streams for goes back, and
+// what waits behind it comes, once.
+func TestPoison(t *testing.T) {
+	w := newWorld(t)
+	a := w.add("a.example", nil)
+	b := w.add("b.example", nil, func(c *Config) { c.Limits.Stanza = xmltree.Limits{MaxBytes: 20_000} })
+	a.send("p@b.example", "before", 1)
+	b.expect("before")
+	a.send("p@b.example", strings.Repeat("x", 30_000), 2)
+	for i := range 20 {
+		a.send("p@b.example", fmt.Sprint("behind", i, "."), uint64(3+i))
+	}
+	a.expect("<not-acceptable ")
+	waitFor(t, "all", func() bool { return len(a.forgotten()) == 22 })
+	got := b.taken()
+	for i := range 20 {
+		if len(got) != 21 || !strings.Contains(got[i+1], fmt.Sprint("behind", i, ".")) {
+			t.Fatalf("%d came: %v", len(got), got)
+		}
+	}
+}
+
+// bidi is a peer that lends its stream.
+func (r *raw) bidi(from, to string, cert *tls.Certificate) {
+	r.t.Helper()
+	r.secure(from, to, cert)
+	r.write("<bidi xmlns='urn:xmpp:bidi'/><auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>")
+	r.until("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>")
+	r.write(streamHeader(from, to))
+	r.until("</stream:features>")
+}
+
+// TestLent: over a stream that a peer lends goes what is for the domain that it has
+// proved, and it can't acknowledge what was never sent.
+func TestLent(t *testing.T) {
+	w := newWorld(t)
+	b := w.add("b.example", nil)
+	p := b.dial()
+	p.bidi("a.example", "b.example", w.ca.sign(t, nil, "a.example"))
+	p.write("<enable xmlns='urn:xmpp:sm:3'/><message from='u@a.example' to='v@b.example'/>")
+	p.until("<enabled xmlns='urn:xmpp:sm:3'/>")
+	b.expect("<message ")
+	b.send("u@a.example", "lent", 1)
+	p.until("<body>lent</body></message><r xmlns='urn:xmpp:sm:3'/>")
+	p.write("<a xmlns='urn:xmpp:sm:3' h='1'/>")
+	waitFor(t, "acknowledgement", func() bool { return len(b.forgotten()) == 1 })
+	p.write("<a xmlns='urn:xmpp:sm:3' h='5'/>")
+	if got := p.rest(); !strings.Contains(got, "<undefined-condition ") || !strings.Contains(got, "<handled-count-too-high xmlns='urn:xmpp:sm:3' h='5' send-count='1'/>") {
+		t.Errorf("got %q", got)
+	}
+
+	// Who says to be a bank and proves to be somebody else gets nothing of the bank's.
+	w.locate("bank.example", "127.0.0.1:1", false)
+	evil := b.dial()
+	evil.secure("bank.example", "b.example", w.ca.sign(t, nil, "evil.example"))
+	evil.write("<bidi xmlns='urn:xmpp:bidi'/><db:result from='evil.example' to='b.example'>x</db:result>")
+	evil.until("<db:result from='b.example' to='evil.example' type='valid'/>")
+	evil.write("<enable xmlns='urn:xmpp:sm:3'/><message from='u@evil.example' to='v@b.example'/>")
+	evil.until("<enabled xmlns='urn:xmpp:sm:3'/>")
+	waitFor(t, "its message", func() bool { return len(b.taken()) == 2 })
+	b.send("u@bank.example", "for the bank", 2)
+	waitFor(t, "a try", func() bool { return b.Metrics.ConnectErrors.Load() > 0 })
+	evil.write("<r xmlns='urn:xmpp:sm:3'/>")
+	if got := evil.until("<a xmlns='urn:xmpp:sm:3' h='1'/>"); strings.Contains(got, "bank") {
+		t.Errorf("it got %q", got)
+	}
+}
+
+// TestHostileServers: who says nothing, or too much, when it is connected to costs
+// the time for a connection and no more.
+func TestHostileServers(t *testing.T) {
+	w := newWorld(t)
+	a := w.add("a.example", nil, func(c *Config) { c.Limits.ConnectTime = 500 * time.Millisecond })
+	const open = "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' id='x' version='1.0'>"
+	for i, says := range []string{
+		"", open, "<?xml version='1.0'?><stream:stream a='" + strings.Repeat("x", 100_000), open + "<stream:features>" + strings.Repeat("<x/>", 100_000),
+		strings.Replace(open, "version", "v", 1), strings.Replace(open, "jabber:server", "jabber:client", 1), open + "<db:result xmlns:db='jabber:server:dialback'/>",
+		open + "<stream:error><host-unknown xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>", open + "</stream:stream>", "HTTP/1.1 400 Bad Request\r\n",
+		open + "<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:features><proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>",
+	} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			defer nc.Close()
+			io.WriteString(nc, says)
+			io.Copy(io.Discard, nc)
+		}()
+		domain := fmt.Sprintf("h%d.example", i)
+		w.locate(domain, l.Addr().String(), false)
+		a.send("p@"+domain, "x", 0)
+		waitFor(t, says, func() bool { return len(a.taken()) == i+1 })
+		<-ended
+		l.Close()
+		if got := a.taken()[i]; !strings.Contains(got, "<remote-server-timeout ") {
+			t.Errorf("%.100s: %s", says, got)
+		}
+	}
 }

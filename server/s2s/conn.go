@@ -47,6 +47,7 @@ type conn struct {
 	resumed bool                // it continues a session
 	closed  bool                // the peer has closed it in good order
 	reason  error               // why the peer ended it, or it broke
+	refused bool                // the peer ended it for what it was sent
 	early   bool                // counted as unauthenticated; by Server.mu
 
 	done chan struct{} // closed when nothing is read any more

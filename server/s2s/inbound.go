@@ -259,6 +259,7 @@ func (c *conn) unit(el xmltree.Element) {
 	switch {
 	case el.Is(stanza.NSStreams, "error"):
 		c.reason = peerError(el)
+		c.refused = refusal(el)
 		c.log(slog.LevelInfo, "another server ended its stream", slog.Any("error", c.reason))
 	case !c.secure:
 		c.unitInTheClear(el)
@@ -277,6 +278,20 @@ func (c *conn) unit(el xmltree.Element) {
 	default:
 		c.fail(stanza.NewStreamError(stanza.StreamUnsupportedStanzaType, ""))
 	}
+}
+
+// refusal reports whether a stream error can be about a single stanza.
+func refusal(el xmltree.Element) bool {
+	for _, condition := range [...]string{
+		stanza.StreamBadFormat, stanza.StreamBadNamespacePrefix, stanza.StreamImproperAddressing, stanza.StreamInternalServerError, stanza.StreamInvalidNamespace,
+		stanza.StreamInvalidXML, stanza.StreamNotWellFormed, stanza.StreamPolicyViolation, stanza.StreamRestrictedXML, stanza.StreamUndefinedCondition,
+		stanza.StreamUnsupportedStanzaType,
+	} {
+		if !el.Child(stanza.NSStreamErrors, condition).IsZero() {
+			return true
+		}
+	}
+	return false
 }
 
 // unitInTheClear: before TLS nothing but TLS is taken (RFC 7590 3.1).
@@ -505,7 +520,7 @@ func (c *conn) resume(el xmltree.Element, h uint32, known bool) {
 	id := el.Attr("previd")
 	c.srv.mu.Lock()
 	x := c.srv.sessions[id]
-	if x != nil && x.pair != (pair{c.local, c.remote}) {
+	if x != nil && (x.pair != (pair{c.local, c.remote}) || !c.may(x.pair)) {
 		x = nil // another domain's, which isn't told
 	}
 	var old *conn

@@ -339,24 +339,21 @@ func (c *conn) dialbackResult() error {
 	p := pair{c.local, c.remote}
 	b := append([]byte("<db:result"), fromTo(p.local, p.remote)...)
 	c.say(string(b) + ">" + c.srv.dialbackKey(p.local, p.remote, c.id) + "</db:result>")
-	for {
-		el, err := c.expect()
-		if err != nil {
-			return err
-		}
-		if !el.Is(nsDialback, "result") || el.Attr("from") != p.remote || el.Attr("to") != p.local {
-			return stanza.NewStreamError(stanza.StreamPolicyViolation, "a dialback is in progress")
-		}
-		switch el.Attr("type") {
-		case "valid":
-			c.allow(p, "dialback")
-			return nil
-		case "error":
-			return fmt.Errorf("it refuses dialback: %.100s", condition(el))
-		default:
-			return errors.New("it says that our dialback key is wrong: it asked another server for our domain")
-		}
+	el, err := c.expect()
+	if err != nil {
+		return err
 	}
+	if !el.Is(nsDialback, "result") || el.Attr("from") != p.remote || el.Attr("to") != p.local {
+		return stanza.NewStreamError(stanza.StreamPolicyViolation, "a dialback is in progress")
+	}
+	switch el.Attr("type") {
+	case "valid":
+		c.allow(p, "dialback")
+		return nil
+	case "error":
+		return fmt.Errorf("it refuses dialback: %.100s", condition(el))
+	}
+	return errors.New("it says that our dialback key is wrong: it asked another server for our domain")
 }
 
 // condition is the name of the error in an element of dialback.

@@ -3,12 +3,13 @@ package s2s
 import (
 	"cmp"
 	"context"
-	"crypto/x509"
+	"crypto/tls"
 	"slices"
 	"strings"
 	"time"
 
 	"carillon.im/server/s2s/lookup"
+	"carillon.im/stanza"
 )
 
 // StreamInfo is what an operator wants to know of the way to a domain, or of a
@@ -108,15 +109,19 @@ type Seen struct {
 }
 
 // Look looks a domain up and connects to each of its targets, as another server
-// would that asks for a certificate. It says nothing of who looks.
-func Look(ctx context.Context, resolver *lookup.Resolver, roots *x509.CertPool, cfg Config, domain string) ([]Seen, error) {
-	cfg.Resolver, cfg.Roots, cfg.Policy, cfg.Peers, cfg.Domains = resolver, roots, Certificate, nil, nil
-	s, err := New(cfg)
+// would that asks for a certificate. It says nothing of who looks: of the
+// configuration resolver, authorities, limits and log count.
+func Look(ctx context.Context, cfg Config, domain string) ([]Seen, error) {
+	s, err := New(Config{
+		Policy: Certificate, Resolver: cfg.Resolver, Roots: cfg.Roots, Limits: cfg.Limits, Log: cfg.Log, Secret: []byte("of nothing"),
+		Receive: func(context.Context, *stanza.Stanza) error { return nil }, Settle: func(context.Context) error { return nil }, Forget: func([]uint64) {},
+		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &tls.Certificate{}, nil },
+	})
 	if err != nil {
 		return nil, err
 	}
 	defer s.Close(ctx)
-	targets, err := resolver.Targets(ctx, domain)
+	targets, err := s.cfg.Resolver.Targets(ctx, domain)
 	if err != nil {
 		return nil, err
 	}

@@ -1,15 +1,12 @@
 package s2s
 
 import (
-	"context"
-	"crypto/tls"
 	"errors"
 	"log/slog"
 	"strings"
 	"testing"
 
 	"carillon.im/server/s2s/lookup"
-	"carillon.im/stanza"
 )
 
 // TestStreams: what an operator is told of each way and stream.
@@ -45,11 +42,7 @@ func TestLook(t *testing.T) {
 	w.add("b.example", w.ca.sign(t, nil, "other.example"))
 	w.locate("gone.example", "127.0.0.1:1", false)
 	look := func(domain string) ([]Seen, error) {
-		return Look(t.Context(), lookup.New(w.dns), w.ca.pool(), Config{
-			Receive: func(context.Context, *stanza.Stanza) error { return nil }, Settle: func(context.Context) error { return nil }, Forget: func([]uint64) {},
-			Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &tls.Certificate{}, nil },
-			Secret:      []byte("x"), Limits: DefaultLimits(), Log: slog.New(slog.DiscardHandler),
-		}, domain)
+		return Look(t.Context(), Config{Resolver: lookup.New(w.dns), Roots: w.ca.pool(), Limits: DefaultLimits(), Log: slog.New(slog.DiscardHandler)}, domain)
 	}
 	for domain, want := range map[string]string{
 		"a.example":    "proved by PKIX, certificate for a.example until",

@@ -30,6 +30,7 @@ type way struct {
 	lastErr    error
 	timer      *time.Timer // for the next try; nil: none
 	marks      []mark      // without acknowledgements: when what was written
+	strikes    int         // streams in a row that the peer ended with an error while something was unacknowledged
 	used       time.Time
 	stopped    bool
 }
@@ -213,6 +214,7 @@ func (w *way) detach(c *conn, ended, closed bool, reason error) {
 	if ended {
 		w.session = nil // XEP-0198 5: it ended with its stream
 	}
+	poison := w.strike(c)
 	var gone []item
 	if w.session == nil {
 		gone = w.queue.giveUp(func(i *item, sent bool) bool { return sent && i.id == 0 })
@@ -235,6 +237,7 @@ func (w *way) detach(c *conn, ended, closed bool, reason error) {
 	w.mu.Unlock()
 	w.srv.forget(ids)
 	w.srv.giveBack(gone, e)
+	w.srv.giveBack(poison, stanza.NewError(stanza.NotAcceptable, w.pair.remote+" ends its streams for this"))
 }
 
 // calm stops the timer for the next try. mu is held.
@@ -243,6 +246,27 @@ func (w *way) calm() {
 		w.timer.Stop()
 		w.timer = nil
 	}
+}
+
+// careful is after how many streams that the peer ended with an error the way sends
+// one stanza at a time: then it is clear which one the peer can't take.
+const careful = 2
+
+// strike notes that the peer ended a stream with an error, and returns the stanza
+// that it can't take, once that is clear. mu is held.
+func (w *way) strike(c *conn) []item {
+	switch {
+	case !c.refused || w.queue.sent == 0:
+		return nil
+	case w.strikes < careful:
+		w.strikes++
+		return nil
+	}
+	n := 0
+	return w.queue.giveUp(func(*item, bool) bool {
+		n++
+		return n == 1
+	})
 }
 
 // later sets the timer for the next try. mu is held.
@@ -337,9 +361,22 @@ func (w *way) acked(c *conn, h uint32) error {
 		return nil
 	}
 	ids, err := w.queue.ack(h, nil)
+	w.soothe(c)
 	w.mu.Unlock()
 	w.srv.forget(ids)
 	return err
+}
+
+// soothe lets the way go on, and at full speed when what the peer refused streams
+// for is gone. Mu is held.
+func (w *way) soothe(c *conn) {
+	if w.strikes == 0 {
+		return
+	}
+	if len(w.queue.list) == 0 {
+		w.strikes = 0
+	}
+	c.wakeUp()
 }
 
 // counted makes acknowledgements begin: what was sent before counts as delivered.
@@ -423,6 +460,7 @@ func (w *way) tick(now time.Time) {
 		for len(w.marks) > 0 && now.Sub(w.marks[0].at) >= l.LivedOn {
 			ids, _ = w.queue.ack(w.marks[0].upTo, ids)
 			w.marks = w.marks[1:]
+			w.soothe(c)
 		}
 	}
 	quiet := len(w.queue.list) == 0
@@ -468,8 +506,14 @@ func (c *conn) writeBatch(buf *[]byte) bool {
 		return false
 	}
 	w.mu.Lock()
-	b, n := w.queue.take((*buf)[:0], batchSize)
-	more := w.queue.waiting() > 0
+	max := batchSize
+	if w.strikes >= careful {
+		if max = 1; w.queue.sent > 0 {
+			max = 0
+		}
+	}
+	b, n := w.queue.take((*buf)[:0], max)
+	more := w.queue.waiting() > 0 && max == batchSize
 	now := time.Now()
 	if n > 0 && !counts {
 		upTo := w.queue.acked + uint32(w.queue.sent)
