@@ -426,7 +426,7 @@ func (c *conn) handle(st *stanza.Stanza, malformed error) {
 		if r := st.ErrorReply(e); r != nil {
 			c.srv.Send(r)
 		}
-	} else if c.srv.cfg.Receive(c.srv.ctx, st) != nil {
+	} else if !c.srv.answered(st) && c.srv.cfg.Receive(c.srv.ctx, st) != nil {
 		c.deaf = true // the server stops, and says so in a moment
 		return
 	}

@@ -3,6 +3,7 @@ package s2s
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"runtime/debug"
@@ -30,6 +31,9 @@ type way struct {
 	lastErr    error
 	timer      *time.Timer // for the next try; nil: none
 	marks      []mark      // without acknowledgements: when what was written
+	ping       string      // id of the question that is out, to a peer without acknowledgements
+	pingUpTo   uint32      // what its answer says that the peer has read
+	pings      uint64      // asked so far
 	strikes    int         // streams in a row that the peer ended with an error while something was unacknowledged
 	used       time.Time
 	stopped    bool
@@ -174,7 +178,7 @@ func (w *way) attach(c *conn, own bool) {
 		w.queue.rewind(false)
 		w.session = nil
 	}
-	w.marks = nil
+	w.marks, w.ping = nil, ""
 	w.calm()
 	w.adopt(c)
 	w.link, w.failures, w.lastErr, w.used = c, 0, nil, time.Now()
@@ -456,16 +460,21 @@ func (w *way) tick(now time.Time) {
 		return
 	}
 	var ids []uint64
+	question := ""
 	if !c.counts() {
 		for len(w.marks) > 0 && now.Sub(w.marks[0].at) >= l.LivedOn {
 			ids, _ = w.queue.ack(w.marks[0].upTo, ids)
-			w.marks = w.marks[1:]
+			w.marks, w.ping = w.marks[1:], ""
 			w.soothe(c)
 		}
+		question = w.ask()
 	}
 	quiet := len(w.queue.list) == 0
 	w.mu.Unlock()
 	w.srv.forget(ids)
+	if question != "" {
+		w.srv.running.Go(func() { c.say(question) }) // a write may take a while
+	}
 	c.mu.Lock()
 	idle := now.Sub(c.used) > l.Idle
 	silent := !c.asked.IsZero() && now.Sub(c.asked) > l.AckTime
@@ -477,6 +486,45 @@ func (w *way) tick(now time.Time) {
 	case idle && quiet:
 		c.end(nil)
 	}
+}
+
+// ask is a question to a peer without acknowledgements, "" if there is none to be
+// asked: its answer says that all before was read, for a stream is read in order
+// (RFC 6120 10.1). mu is held.
+func (w *way) ask() string {
+	if len(w.marks) == 0 || w.ping != "" {
+		return ""
+	}
+	w.pings++
+	w.ping, w.pingUpTo = fmt.Sprintf("read-%d-%d", w.link.since.UnixNano(), w.pings), w.marks[len(w.marks)-1].upTo
+	return "<iq" + string(fromTo(w.pair.local, w.pair.remote)) + " id='" + w.ping + "' type='get'><ping xmlns='urn:xmpp:ping'/></iq>"
+}
+
+// answered takes the answer to such a question, an error too; false if it is none.
+func (s *Server) answered(st *stanza.Stanza) bool {
+	if st.Kind != stanza.IQ || st.Type != stanza.TypeResult && st.Type != stanza.TypeError || !st.To.IsDomain() || !st.From.IsDomain() {
+		return false
+	}
+	s.mu.Lock()
+	w := s.ways[pair{st.To.Domain(), st.From.Domain()}]
+	s.mu.Unlock()
+	if w == nil {
+		return false
+	}
+	w.mu.Lock()
+	if w.link == nil || w.ping == "" || st.ID != w.ping {
+		w.mu.Unlock()
+		return false
+	}
+	ids, _ := w.queue.ack(w.pingUpTo, nil)
+	for len(w.marks) > 0 && int32(w.marks[0].upTo-w.pingUpTo) <= 0 {
+		w.marks = w.marks[1:]
+	}
+	w.ping = ""
+	w.soothe(w.link)
+	w.mu.Unlock()
+	s.forget(ids)
+	return true
 }
 
 // writeLoop writes what the way gives to its stream, and then the end.

@@ -3,6 +3,7 @@ package interop
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -308,6 +309,36 @@ var federationBinary = sync.OnceValues(func() (string, error) {
 	return binary()
 })
 
+// delivered waits until nothing that carillon sent is unacknowledged.
+func (o *other) delivered() {
+	o.t.Helper()
+	bin, err := federationBinary()
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
+		cmd := exec.Command(bin, "s2s", "--json", "--data", filepath.Join(o.dir, "data"))
+		text, err := output(cmd)
+		if err != nil {
+			o.t.Fatal(err)
+		}
+		var list []struct{ Waiting, Unacked int }
+		if err := json.Unmarshal([]byte(text), &list); err != nil {
+			o.t.Fatalf("%v: %s", err, text)
+		}
+		n := 0
+		for _, s := range list {
+			n += s.Waiting + s.Unacked
+		}
+		if n == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			o.t.Fatalf("%d stanzas are not acknowledged: %s", n, text)
+		}
+	}
+}
+
 func carillonRegister(o *other, user string) {
 	bin, err := federationBinary()
 	if err != nil {
@@ -445,6 +476,7 @@ log_rotate_count: 0
 certfiles: ["@PEM@"]
 ca_file: "@CA@"
 s2s_use_starttls: required
+s2s_max_retry_delay: 1
 listen:
   -
     port: @C2S@
@@ -548,6 +580,10 @@ func converse(t *testing.T, own, theirs *other) {
 		t.Errorf("%d of 4 are in our archive", n)
 	}
 
+	// What ejabberd has read is known once it has answered a question behind it.
+	alice.settled("s0")
+	own.delivered()
+
 	// Their server away, and then ours: nothing is lost, nothing comes twice.
 	theirs.stop()
 	for i := range 5 {
@@ -567,6 +603,17 @@ func converse(t *testing.T, own, theirs *other) {
 	for i := range 5 {
 		if n := bob.count(fmt.Sprintf("while away %d.", i)); n != 1 {
 			t.Errorf("%d came %d times", i, n)
+		}
+	}
+	if n := bob.count("to the bare address") + bob.count("and then for all"); n != 0 {
+		t.Errorf("%d old messages came again", n)
+	}
+	// ejabberd has asked for alice's presence while she was away, and returns everything for a second or so after that.
+	for i, deadline := 0, time.Now().Add(patience); time.Now().Before(deadline); i++ {
+		id := fmt.Sprintf("id='p%d'", i)
+		bob.send("<iq type='get' " + id + " to='" + own.domain + "'><ping xmlns='urn:xmpp:ping'/></iq>")
+		if strings.Contains(bob.until(id, "<iq"), "type='result'") {
+			break
 		}
 	}
 	bob.send("<message type='chat' id='m6' to='" + a + "'><body>good</body></message>")
