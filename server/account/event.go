@@ -240,4 +240,8 @@ type arrive struct {
 	many bool
 	// taken is for a message to a Keeper, which calls it.
 	taken func()
+	// outbox is the id under which a message that leaves is kept, 0 if it isn't; left:
+	// it has the form that it has outside.
+	outbox uint64
+	left   bool
 }

@@ -116,6 +116,10 @@ const (
 		ON CONFLICT DO UPDATE SET affiliation = ?3, nick = ?4, reason = ?5`
 	qRoomMemberDel  = `DELETE FROM room_member WHERE account = ?1 AND jid = ?2`
 	qArchiveReplace = `UPDATE archive SET stanza = ?3, thread = NULL WHERE account = ?1 AND id = ?2`
+	qOutboxHas      = `SELECT count(*) FROM outbox WHERE id = ?`
+	qOutboxPut      = `INSERT INTO outbox (id, at, stanza) VALUES (?, ?, ?)`
+	qOutboxDel      = `DELETE FROM outbox WHERE id = ?`
+	qOutboxAll      = `SELECT id, at, stanza FROM outbox WHERE id > ?1 ORDER BY id LIMIT ?2`
 
 	qStart  = `UPDATE starts SET n = n + 1`
 	qStarts = `SELECT n FROM starts`

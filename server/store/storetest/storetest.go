@@ -34,6 +34,7 @@ func Run(t *testing.T, open Open) {
 		"many clients": manyClients,
 		"tokens":       tokens,
 		"saved":        saved,
+		"outbox":       outbox,
 		"archive":      archive,
 		"filters":      filters,
 		"threads":      threads,
