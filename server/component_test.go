@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,9 +29,11 @@ type device struct {
 	t       *testing.T
 	session *account.Session
 	woken   chan struct{}
+	wakes   atomic.Int64
 }
 
 func (d *device) Wake() {
+	d.wakes.Add(1)
 	select {
 	case d.woken <- struct{}{}:
 	default:

@@ -73,6 +73,7 @@ func TestEnterBigRoom(t *testing.T) {
 		}
 	}
 	d := bindDevice(t, s, "u0@h.example", "d", route.Classic)
+	before := d.wakes.Load()
 	d.send("<presence to='" + room + "/Late'><x xmlns='http://jabber.org/protocol/muc'/></presence>")
 	var all strings.Builder
 	writes := 0
@@ -90,6 +91,10 @@ func TestEnterBigRoom(t *testing.T) {
 	}
 	if got := strings.Count(all.String(), "<presence "); got != occupants {
 		t.Errorf("%d of %d occupants were told of", got, occupants)
+	}
+	// For everybody at once, his own presence, the subject and what counts his stanza.
+	if most := before + 4; d.wakes.Load() > most {
+		t.Errorf("the connection was woken %d times, not %d", d.wakes.Load(), most)
 	}
 	if most := all.Len()/(32<<10) + 8; writes > most {
 		t.Errorf("%d bytes left in %d writes, not %d", all.Len(), writes, most)
