@@ -42,6 +42,8 @@ type session struct {
 	smID      string // "" without stream management
 	window    time.Duration
 	asked     bool   // an <r/> of ours is unanswered
+	vain      uint8  // how often in a row the answer was nothing new
+	pause     uint8  // ticks before the tick asks again
 	askDue    bool   // an <r/> is to be written
 	ackDue    bool   // an <a/> is to be written
 	ackAt     uint64 // the oldest <r/> without an answer came behind this stanza; 0: there is none
