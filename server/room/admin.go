@@ -317,7 +317,7 @@ func (s *State) ownerSet(st *stanza.Stanza, fx *effects) {
 	case form.Type == "cancel":
 		result(st, nil, fx)
 		if s.locked { // XEP-0045 10.1.3: the room isn't made
-			s.destroyNow(nil, xep.MUCDestroy{}, fx)
+			s.destroy(nil, xep.MUCDestroy{}, fx)
 		}
 	case form.Type != "submit":
 		s.refuse(st, stanza.NewError(stanza.BadRequest, "the form is not a submission"), fx)
@@ -326,12 +326,9 @@ func (s *State) ownerSet(st *stanza.Stanza, fx *effects) {
 	}
 }
 
+// destroy removes the room, then tells everybody, and st, if there is one, that it
+// is done (XEP-0045 10.9).
 func (s *State) destroy(st *stanza.Stanza, how xep.MUCDestroy, fx *effects) {
-	s.destroyNow(st, how, fx)
-}
-
-// destroyNow removes the room, then tells everybody (XEP-0045 10.9).
-func (s *State) destroyNow(st *stanza.Stanza, how xep.MUCDestroy, fx *effects) {
 	extra := string(how.Append(nil))
 	s.remove(st, fx, func(fx *effects) {
 		for _, o := range slices.Clone(s.occupants) {

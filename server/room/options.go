@@ -107,16 +107,13 @@ type kind uint8
 
 const (
 	text kind = iota
-	lines
-	secret
 	boolean
 	number
 	oneOf
 	anyOf
-	addresses
 )
 
-var kindNames = [...]string{"text-single", "text-multi", "text-private", "boolean", "text-single", "list-single", "list-multi", "jid-multi"}
+var kindNames = [...]string{"text-single", "boolean", "text-single", "list-single", "list-multi"}
 
 // option is one field of the configuration form.
 type option struct {

@@ -120,8 +120,9 @@ type loaded struct {
 	err  error
 }
 
-// done is the store's answer to the room's change.
+// done is the store's answer to a change.
 type done struct {
+	of     *change
 	answer any
 	err    error
 }
@@ -187,6 +188,8 @@ func (s *State) next(fx *effects) {
 
 func (ev *loaded) apply(s *State, fx *effects) {
 	switch {
+	case s.load != reading: // a bug has put an end to what asked for it
+		return
 	case errors.Is(ev.err, store.ErrNotFound):
 		s.load = missing
 	case ev.err != nil:
@@ -226,12 +229,12 @@ func (s *State) fill(ev *loaded, now time.Time) {
 }
 
 func (ev *done) apply(s *State, fx *effects) {
-	c := s.busy
-	s.busy = nil
-	if c != nil {
-		c.done(fx, ev.answer, ev.err)
-		s.finish(c.taken, fx)
+	if ev.of != s.busy {
+		return // a bug has put an end to what asked for it
 	}
+	s.busy = nil
+	ev.of.done(fx, ev.answer, ev.err)
+	s.finish(ev.of.taken, fx)
 	s.next(fx)
 }
 
@@ -257,8 +260,8 @@ func (s *State) await(st *stanza.Stanza, fx *effects, ask func(h *Hub, tell func
 			s.refuse(st, storeError(err), fx)
 		}
 	}}
-	room := s.jid
-	fx.task(func(h *Hub) { ask(h, func(answer any, err error) { h.post(room, &done{answer, err}) }) })
+	room, c := s.jid, s.busy
+	fx.task(func(h *Hub) { ask(h, func(answer any, err error) { h.post(room, &done{c, answer, err}) }) })
 }
 
 // storeError is what a peer is told of a failing store.
@@ -408,7 +411,7 @@ func result(st *stanza.Stanza, payload []byte, fx *effects) {
 	fx.send = append(fx.send, st.Reply(string(payload)))
 }
 
-// notAcceptable is what somebody hears who isn't in the room.
+// notInRoom is what somebody hears who isn't in the room.
 func notInRoom() *stanza.Error {
 	return stanza.NewError(stanza.NotAcceptable, "you are not in the room")
 }
