@@ -639,3 +639,12 @@ func TestShellQuote(t *testing.T) {
 		}
 	}
 }
+
+// TestEveryCallIsACommand, under the words of its name.
+func TestEveryCallIsACommand(t *testing.T) {
+	for _, call := range admin.Calls() {
+		if got := must(t, "", append(strings.Fields(call.Name), "--help")...); !strings.Contains(got, "carillon "+call.Name+" ") {
+			t.Errorf("%s: its help is\n%s", call.Name, got)
+		}
+	}
+}

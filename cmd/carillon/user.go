@@ -61,7 +61,7 @@ func (p *program) roomCommand() *cobra.Command {
 
 func (p *program) callCommand(call admin.Call) *cobra.Command {
 	var positional, flags []admin.Arg
-	_, use, _ := strings.Cut(call.Name, " ")
+	use := call.Name[strings.LastIndexByte(call.Name, ' ')+1:]
 	for _, a := range call.Args {
 		switch {
 		case a.Secret:
