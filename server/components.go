@@ -56,5 +56,8 @@ func (s *Server) borderTo(domain string) account.Border {
 	if c := s.border.Component(domain); c != nil {
 		return c
 	}
+	if s.files != nil && s.files.Serves(domain) {
+		return s.files
+	}
 	return nil
 }

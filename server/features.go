@@ -57,12 +57,17 @@ func features(cfg config.Config, s *store.Store, known *caps.Cache, accounts reg
 	return append(list, disco.New("carillon", "https://carillon.im", services(cfg), list...))
 }
 
-// services are the components, for who looks for what there is (XEP-0030 4).
+// services are the components and the server's own, for who looks for what there is (XEP-0030 4).
 func services(cfg config.Config) []xep.DiscoItem {
 	var items []xep.DiscoItem
 	for _, domain := range slices.Sorted(maps.Keys(cfg.Components)) {
 		if j, err := jid.New("", domain, ""); err == nil { // Check has seen to that
 			items = append(items, xep.DiscoItem{JID: j})
+		}
+	}
+	for _, item := range uploadItems(cfg) {
+		if _, taken := cfg.Components[item.JID.Domain()]; !taken {
+			items = append(items, item)
 		}
 	}
 	return items

@@ -28,6 +28,7 @@ import (
 	"carillon.im/server/features/caps"
 	"carillon.im/server/features/register"
 	"carillon.im/server/store"
+	"carillon.im/server/upload"
 )
 
 // Server is one carillon server.
@@ -43,7 +44,9 @@ type Server struct {
 	border  *component.Server
 	host    *admin.Host
 	control *admin.Control
-	pages   *http.Server
+	pages   *http.Server    // health, metrics, and what proxies pass on
+	public  *http.Server    // with TLS
+	files   *upload.Service // nil: there is no upload
 	release string
 
 	disguise disguise
@@ -120,6 +123,9 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 	if s.border, err = newComponents(cfg, log, s.receive); err != nil {
 		return nil, err
 	}
+	if s.files, err = s.newUpload(ctx); err != nil {
+		return nil, err
+	}
 	s.hub = account.New(account.Config{
 		Borders: s.borderTo,
 		Domains: cfg.Domains, Store: s.store, Features: s.set, Log: log, Now: opt.Now, Rand: rand.Reader,
@@ -135,8 +141,10 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 	if s.certs, err = cert.Open(certOptions(cfg, log, opt.Now)); err != nil {
 		return nil, err
 	}
-	s.c2s, err = s.newC2S(users, secret)
-	return s, err
+	if s.c2s, err = s.newC2S(users, secret); err != nil {
+		return nil, err
+	}
+	return s, s.newWeb(ctx)
 }
 
 // Bounds that are nobody's business to configure.
@@ -208,14 +216,10 @@ func per(span time.Duration, n int) c2s.Rate {
 // listen opens the listeners, so that an address in use fails the start.
 func (s *Server) listen(ctx context.Context) error {
 	var lc net.ListenConfig
-	for _, l := range []listener{{key: "c2s"}, {key: "c2s_tls", direct: true}, {key: "component"}} {
-		addr := s.cfg.C2S
-		switch {
-		case l.direct:
-			addr = s.cfg.C2STLS
-		case l.key == "component":
-			addr = s.cfg.Component
-		}
+	for _, l := range []listener{
+		{key: "c2s"}, {key: "c2s_tls", direct: true}, {key: "component"}, {key: "http"}, {key: "https"},
+	} {
+		addr := map[string]string{"c2s": s.cfg.C2S, "c2s_tls": s.cfg.C2STLS, "component": s.cfg.Component, "http": s.cfg.HTTP, "https": s.cfg.HTTPS}[l.key]
 		if addr == config.Off {
 			continue
 		}
@@ -225,22 +229,6 @@ func (s *Server) listen(ctx context.Context) error {
 		}
 		s.listeners = append(s.listeners, l)
 	}
-	if s.cfg.HTTP == config.Off {
-		return nil
-	}
-	handler, err := admin.Handler(admin.Pages{
-		Health: s.store.Check, Sources: s.sources(), Log: s.log,
-		Profiling: s.log.Enabled(ctx, slog.LevelDebug),
-	})
-	if err != nil {
-		return err
-	}
-	l, err := lc.Listen(ctx, "tcp", s.cfg.HTTP)
-	if err != nil {
-		return fmt.Errorf("http = %q: %w", s.cfg.HTTP, err)
-	}
-	s.pages = &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
-	s.listeners = append(s.listeners, listener{key: "http", net: l})
 	return nil
 }
 
@@ -299,7 +287,9 @@ func (s *Server) Run(ctx context.Context) error {
 			var err error
 			switch l.key {
 			case "http":
-				err = s.pages.Serve(l.net)
+				err = s.pages.Serve(s.c2s.HTTPListener(l.net, false))
+			case "https":
+				err = s.public.Serve(s.c2s.HTTPListener(l.net, true))
 			case "component":
 				err = s.border.Serve(l.net)
 			default:
@@ -336,8 +326,13 @@ func (s *Server) close(ctx context.Context) {
 			s.log.Warn("control socket", "error", err)
 		}
 	}
-	if s.pages != nil {
-		s.pages.Close()
+	for _, h := range []*http.Server{s.pages, s.public} {
+		if h != nil {
+			h.Close()
+		}
+	}
+	if s.files != nil {
+		s.files.Close()
 	}
 	for _, l := range s.listeners {
 		l.net.Close()
@@ -380,6 +375,7 @@ func (s *Server) maintain(ctx context.Context) {
 			memory.round()
 			if round%purgeRounds == 0 {
 				s.purge(ctx)
+				s.cleanUploads(ctx)
 				if err := s.disguise.refresh(ctx, s.store); err != nil && ctx.Err() == nil {
 					s.log.Warn("passwords could not be counted", "error", err)
 				}

@@ -25,6 +25,8 @@ func (c *Config) Check() error {
 	c.checkAddresses(p)
 	c.checkCertificates(p)
 	c.checkComponents(p)
+	c.checkWeb(p)
+	c.checkServices(p)
 	p.oneOf("log_level", c.LogLevel, "error", "warn", "info", "debug", "trace")
 	p.oneOf("log_format", c.LogFormat, "text", "json")
 	p.oneOf("archive.default", c.Archive.Default, "always", "roster", "never")
@@ -173,6 +175,7 @@ func (c *Config) Listeners() []Listener {
 		{"c2s", c.C2S, "clients, STARTTLS"},
 		{"c2s_tls", c.C2STLS, "clients, direct TLS"},
 		{"http", c.HTTP, "health and metrics, http"},
+		{"https", c.HTTPS, "browsers and files, https"},
 		{"component", c.Component, "components"},
 	}
 }
