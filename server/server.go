@@ -114,6 +114,9 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 	if err = s.disguise.refresh(ctx, s.store); err != nil {
 		return nil, err
 	}
+	if cfg.Services, err = serviceSecrets(cfg.Services); err != nil {
+		return nil, err
+	}
 	users := &accounts{server: s}
 	s.caps = caps.New(caps.Options{})
 	declared := features(cfg, s.store, s.caps, users, &devices{s}, opt.Release, opt.Now)

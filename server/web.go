@@ -30,7 +30,7 @@ func (s *Server) newWeb(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	o := web.Options{Domains: s.cfg.Domains, URL: s.cfg.Web.URL, Proxies: proxies, WebSocket: s.c2s.ServeWebSocket, Private: private}
+	o := web.Options{Domains: s.cfg.Domains, URL: s.cfg.Web.URL, Proxies: proxies, WebSocket: s.c2s.ServeWebSocket, BOSH: s.c2s.ServeBOSH, Private: private}
 	if s.files != nil {
 		o.Upload = s.files
 	}

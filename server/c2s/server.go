@@ -35,6 +35,7 @@ type Server struct {
 	tlsDirect  *tls.Config
 
 	guard *guard
+	bosh  bodies
 
 	ctx    context.Context // ends with the last connection
 	cancel context.CancelFunc
