@@ -59,6 +59,9 @@ func (s *Server) borderTo(domain string) account.Border {
 	if c := s.border.Component(domain); c != nil {
 		return c
 	}
+	if s.files != nil && s.files.Serves(domain) {
+		return s.files
+	}
 	if s.federation != nil {
 		return s.federation
 	}

@@ -12,9 +12,11 @@ import (
 	"carillon.im/server/features/cam"
 	"carillon.im/server/features/caps"
 	"carillon.im/server/features/carbons"
+	"carillon.im/server/features/contact"
 	"carillon.im/server/features/csi"
 	"carillon.im/server/features/disco"
 	"carillon.im/server/features/entitytime"
+	"carillon.im/server/features/external"
 	"carillon.im/server/features/imng"
 	"carillon.im/server/features/lastactivity"
 	"carillon.im/server/features/mam"
@@ -53,6 +55,9 @@ func features(cfg config.Config, s *store.Store, known *caps.Cache, accounts reg
 		register.New(accounts),
 		cam.New(clients, now),
 		known.Feature(),
+		external.New(externalServices(cfg.Services), now),
+		contact.New(cfg.Contact.Lists()),
+		onTheWeb(),
 	}
 	if cfg.Rooms.Enabled {
 		list = append(list, inRooms())
@@ -60,7 +65,7 @@ func features(cfg config.Config, s *store.Store, known *caps.Cache, accounts reg
 	return append(list, disco.New("carillon", "https://carillon.im", services(cfg), list...))
 }
 
-// services are the rooms and the components, for who looks for what there is (XEP-0030 4).
+// services are the rooms, the components and the server's other own, for who looks for what there is (XEP-0030 4).
 func services(cfg config.Config) []xep.DiscoItem {
 	var items []xep.DiscoItem
 	for _, domain := range append(cfg.RoomDomains(), slices.Sorted(maps.Keys(cfg.Components))...) {
@@ -68,7 +73,25 @@ func services(cfg config.Config) []xep.DiscoItem {
 			items = append(items, xep.DiscoItem{JID: j})
 		}
 	}
+	for _, item := range uploadItems(cfg) {
+		if _, taken := cfg.Components[item.JID.Domain()]; !taken {
+			items = append(items, item)
+		}
+	}
 	return items
+}
+
+// onTheWeb declares what is done outside of streams.
+func onTheWeb() feature.Feature {
+	return feature.Feature{
+		Name: "web",
+		Specs: []feature.Spec{
+			{XEP: "0124", Version: "1.11.2", Note: "one request held, no pauses"},
+			{XEP: "0156", Version: "1.4.0", Note: "host-meta in XML and JSON"},
+			{XEP: "0206", Version: "1.4"},
+			{XEP: "0363", Version: "1.2.0"},
+		},
+	}
 }
 
 // mine declares XEP-0259 (MINE-6), which is routing's: the account's owner asks and

@@ -30,6 +30,7 @@ import (
 	"carillon.im/server/room"
 	"carillon.im/server/s2s"
 	"carillon.im/server/store"
+	"carillon.im/server/upload"
 	"carillon.im/stanza"
 )
 
@@ -47,7 +48,9 @@ type Server struct {
 	rooms   *room.Hub // nil: there are none
 	host    *admin.Host
 	control *admin.Control
-	pages   *http.Server
+	pages   *http.Server    // health, metrics, and what proxies pass on
+	public  *http.Server    // with TLS
+	files   *upload.Service // nil: there is no upload
 	release string
 	// federation is the border to other servers, nil where it is off.
 	federation *s2s.Server
@@ -117,6 +120,9 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 	if err = s.disguise.refresh(ctx, s.store); err != nil {
 		return nil, err
 	}
+	if cfg.Services, err = serviceSecrets(cfg.Services); err != nil {
+		return nil, err
+	}
 	users := &accounts{server: s}
 	s.caps = caps.New(caps.Options{})
 	declared := features(cfg, s.store, s.caps, users, &devices{s}, opt.Release, opt.Now)
@@ -130,6 +136,9 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 		return nil, err
 	}
 	if s.federation, err = s.newFederation(ctx); err != nil {
+		return nil, err
+	}
+	if s.files, err = s.newUpload(ctx); err != nil {
 		return nil, err
 	}
 	s.hub = account.New(account.Config{
@@ -151,6 +160,9 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 		return nil, err
 	}
 	if s.c2s, err = s.newC2S(users, secret); err != nil {
+		return nil, err
+	}
+	if err = s.newWeb(ctx); err != nil {
 		return nil, err
 	}
 	return s, s.replay(ctx)
@@ -229,8 +241,11 @@ func per(span time.Duration, n int) c2s.Rate {
 // listen opens the listeners, so that an address in use fails the start.
 func (s *Server) listen(ctx context.Context) error {
 	var lc net.ListenConfig
-	for _, l := range []listener{{key: "c2s"}, {key: "c2s_tls", direct: true}, {key: "s2s"}, {key: "s2s_tls", direct: true}, {key: "component"}} {
-		addr := map[string]string{"c2s": s.cfg.C2S, "c2s_tls": s.cfg.C2STLS, "s2s": s.cfg.S2S, "s2s_tls": s.cfg.S2STLS, "component": s.cfg.Component}[l.key]
+	for _, l := range []listener{
+		{key: "c2s"}, {key: "c2s_tls", direct: true}, {key: "s2s"}, {key: "s2s_tls", direct: true}, {key: "component"}, {key: "http"}, {key: "https"},
+	} {
+		addr := map[string]string{"c2s": s.cfg.C2S, "c2s_tls": s.cfg.C2STLS, "s2s": s.cfg.S2S, "s2s_tls": s.cfg.S2STLS, "component": s.cfg.Component,
+			"http": s.cfg.HTTP, "https": s.cfg.HTTPS}[l.key]
 		if addr == config.Off || addr == config.Auto {
 			continue
 		}
@@ -240,22 +255,6 @@ func (s *Server) listen(ctx context.Context) error {
 		}
 		s.listeners = append(s.listeners, l)
 	}
-	if s.cfg.HTTP == config.Off {
-		return nil
-	}
-	handler, err := admin.Handler(admin.Pages{
-		Health: s.store.Check, Sources: s.sources(), Log: s.log,
-		Profiling: s.log.Enabled(ctx, slog.LevelDebug),
-	})
-	if err != nil {
-		return err
-	}
-	l, err := lc.Listen(ctx, "tcp", s.cfg.HTTP)
-	if err != nil {
-		return fmt.Errorf("http = %q: %w", s.cfg.HTTP, err)
-	}
-	s.pages = &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
-	s.listeners = append(s.listeners, listener{key: "http", net: l})
 	return nil
 }
 
@@ -316,7 +315,9 @@ func (s *Server) Run(ctx context.Context) error {
 			var err error
 			switch l.key {
 			case "http":
-				err = s.pages.Serve(l.net)
+				err = s.pages.Serve(s.c2s.HTTPListener(l.net, false))
+			case "https":
+				err = s.public.Serve(s.c2s.HTTPListener(l.net, true))
 			case "component":
 				err = s.border.Serve(l.net)
 			case "s2s", "s2s_tls":
@@ -355,8 +356,13 @@ func (s *Server) close(ctx context.Context) {
 			s.log.Warn("control socket", "error", err)
 		}
 	}
-	if s.pages != nil {
-		s.pages.Close()
+	for _, h := range []*http.Server{s.pages, s.public} {
+		if h != nil {
+			h.Close()
+		}
+	}
+	if s.files != nil {
+		s.files.Close()
 	}
 	for _, l := range s.listeners {
 		l.net.Close()
@@ -412,6 +418,7 @@ func (s *Server) maintain(ctx context.Context) {
 			memory.round()
 			if round%purgeRounds == 0 {
 				s.purge(ctx)
+				s.cleanUploads(ctx)
 				if err := s.disguise.refresh(ctx, s.store); err != nil && ctx.Err() == nil {
 					s.log.Warn("passwords could not be counted", "error", err)
 				}

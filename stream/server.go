@@ -161,7 +161,7 @@ func (s *Server) Next(in, out []byte) (Event, int, []byte) {
 		case xmltree.None:
 			continue
 		case xmltree.StreamStart:
-			ev, out = s.open(tok, out)
+			ev, out = s.open(tok.Element, wrongStream(tok), out)
 		case xmltree.StreamEnd:
 			ev = Event{Kind: Closed}
 		case xmltree.Unit:
@@ -252,9 +252,22 @@ func (s *Server) iq(st *stanza.Stanza) *stanza.Stanza {
 	return nil
 }
 
-// open checks the client's header and answers it (RFC 6120 4.7, 4.8).
-func (s *Server) open(tok xmltree.Token, out []byte) (Event, []byte) {
-	el := tok.Element
+// wrongStream says why a root element can't open a client's stream, nil if it can.
+func wrongStream(tok xmltree.Token) *stanza.StreamError {
+	switch el := tok.Element; {
+	case el.Is(stanza.NSStreams, "stream") && tok.DefaultSpace == stanza.NSClient:
+		return nil
+	case el.Is(stanza.NSStreams, "stream"):
+		return stanza.NewStreamError(stanza.StreamInvalidNamespace, "this port is for "+stanza.NSClient)
+	case el.Space() == stanza.NSStreams:
+		return stanza.NewStreamError(stanza.StreamBadFormat, "not a stream")
+	}
+	return stanza.NewStreamError(stanza.StreamInvalidNamespace, "not a stream")
+}
+
+// open checks the client's header, which is wrong for what the caller has seen of
+// it, nil for nothing, and answers it (RFC 6120 4.7, 4.8).
+func (s *Server) open(el xmltree.Element, wrong *stanza.StreamError, out []byte) (Event, []byte) {
 	s.opened = true
 	domain, known := s.cfg.Domain(el.Attr("to"))
 	if s.state == stateAuthed && domain != s.full.DomainJID() {
@@ -273,13 +286,8 @@ func (s *Server) open(tok xmltree.Token, out []byte) (Event, []byte) {
 	version, current := parseVersion(el.Attr("version"))
 	out = s.appendHeader(out, version)
 	switch {
-	case !el.Is(stanza.NSStreams, "stream"):
-		if el.Space() == stanza.NSStreams {
-			return failed(stanza.StreamBadFormat, "not a stream"), out
-		}
-		return failed(stanza.StreamInvalidNamespace, "not a stream"), out
-	case tok.DefaultSpace != stanza.NSClient:
-		return failed(stanza.StreamInvalidNamespace, "this port is for "+stanza.NSClient), out
+	case wrong != nil:
+		return Event{Kind: Failed, Err: wrong}, out
 	case !current:
 		return failed(stanza.StreamUnsupportedVersion, ""), out
 	case !known:

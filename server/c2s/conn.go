@@ -35,6 +35,9 @@ type conn struct {
 	dropped int   // bytes read behind the end
 	paid    int64 // BytesPerSecond: when what was read is paid for
 	direct  bool
+	secure  bool      // as it is: the client was told elsewhere how it is protected
+	web     *messages // of a WebSocket, else nil
+	first   []byte    // of it: what was read behind the HTTP request
 
 	mechanism string  // of the login
 	client    *Client // that has logged in and has no session yet; nil if it isn't to be noted
@@ -96,6 +99,11 @@ func (c *conn) log(level slog.Level, msg string, attrs ...slog.Attr) {
 func (c *conn) start() {
 	defer c.guard()
 	c.rw = c.sock
+	if c.web != nil && c.tls != nil {
+		c.rw = &messageWriter{c.tls}
+	} else if c.web != nil {
+		c.rw = &messageWriter{c.sock}
+	}
 	if t := c.srv.cfg.Limits.EarlyTime; t > 0 {
 		c.sock.SetDeadline(time.Now().Add(t))
 	}
@@ -103,15 +111,9 @@ func (c *conn) start() {
 		c.sock.SetReadDeadline(time.Unix(1, 0))
 	}
 	c.mach = stream.NewServer(&c.srv.stream)
-	if c.direct {
-		err := c.handshake()
-		if err == nil {
-			err = c.drain() // what came with the end of the handshake
-		}
-		if err != nil {
-			c.gone(err)
-			return
-		}
+	if err := c.begin(); err != nil {
+		c.gone(err)
+		return
 	}
 	for !c.bound.Load() {
 		if err := c.step(); err != nil {
@@ -120,6 +122,28 @@ func (c *conn) start() {
 		}
 	}
 	go c.run()
+}
+
+// begin does what comes before the first byte of the stream.
+func (c *conn) begin() error {
+	switch {
+	case c.web != nil:
+		c.secured()
+		first := c.first
+		c.first = nil
+		if err := c.feed(first); err != nil {
+			return err
+		}
+	case c.secure:
+		c.secured()
+	case c.direct:
+		if err := c.handshake(); err != nil {
+			return err
+		}
+	default:
+		return nil
+	}
+	return c.drain() // what came with the end of the handshake
 }
 
 // run reads a bound client until its end.
@@ -252,7 +276,16 @@ func (c *conn) feed(in []byte) error {
 	for len(in) > 0 && !c.told {
 		var ev stream.Event
 		var n int
-		ev, n, out = c.mach.Next(in, out)
+		if c.web != nil {
+			if ev, n, out = c.message(in, out); ev.Kind == stream.NeedMore {
+				if in = in[n:]; c.web.over {
+					return io.EOF
+				}
+				continue
+			}
+		} else {
+			ev, n, out = c.mach.Next(in, out)
+		}
 		in = in[n:]
 		c.trace(&ev)
 		if c.bound.Load() {

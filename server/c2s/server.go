@@ -35,6 +35,7 @@ type Server struct {
 	tlsDirect  *tls.Config
 
 	guard *guard
+	bosh  bodies
 
 	ctx    context.Context // ends with the last connection
 	cancel context.CancelFunc
@@ -182,12 +183,21 @@ func (s *Server) ServeConn(nc net.Conn, direct bool) {
 		c.addr = a.AddrPort()
 	}
 	if tcp, ok := nc.(*net.TCPConn); ok && s.cfg.Limits.KeepAlive > 0 {
-		tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: s.cfg.Limits.KeepAlive, Interval: 30 * time.Second, Count: 4})
+		tcp.SetKeepAliveConfig(keepAlive(s.cfg.Limits.KeepAlive))
 	}
+	s.take(c)
+}
+
+func keepAlive(idle time.Duration) net.KeepAliveConfig {
+	return net.KeepAliveConfig{Enable: true, Idle: idle, Interval: 30 * time.Second, Count: 4}
+}
+
+// take begins with a connection if there is room for it, and closes it if not.
+func (s *Server) take(c *conn) {
 	if !s.admit(c) {
 		s.Metrics.Refused.Add(1)
 		c.log(slog.LevelDebug, "connection refused: too many")
-		nc.Close()
+		c.sock.Conn.Close()
 		return
 	}
 	s.Metrics.Accepted.Add(1)

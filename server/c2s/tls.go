@@ -74,6 +74,13 @@ func (c *conn) handshake() error {
 	}
 	c.srv.Metrics.Handshakes.Add(1)
 	c.tls, c.rw = t, t
+	c.secured()
+	return nil
+}
+
+// secured tells the stream what can be offered to a client that is protected as well
+// as it is going to be.
+func (c *conn) secured() {
 	c.login = c.srv.newLogin(c)
 	c.sock.leaf, c.sock.name = nil, ""
 	cfg := &c.login.cfg
@@ -83,12 +90,15 @@ func (c *conn) handshake() error {
 		offer.Tokens = sasl.TokenMechanisms(cfg.Bindings)
 	}
 	c.mach.Secured(offer)
-	return nil
 }
 
-// channelBindings are what the TLS connection can be named by, strongest first.
+// channelBindings are what the TLS connection can be named by, strongest first; none
+// where TLS, if there is any, ends elsewhere.
 func channelBindings(t *tls.Conn, leaf *x509.Certificate) []sasl.ChannelBinding {
 	var list []sasl.ChannelBinding
+	if t == nil {
+		return nil
+	}
 	cs := t.ConnectionState()
 	if b, err := sasl.ExporterBinding(&cs); err == nil {
 		list = append(list, b)

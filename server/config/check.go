@@ -27,6 +27,8 @@ func (c *Config) Check() error {
 	c.checkAddresses(p)
 	c.checkCertificates(p)
 	c.checkComponents(p)
+	c.checkWeb(p)
+	c.checkServices(p)
 	p.oneOf("log_level", c.LogLevel, "error", "warn", "info", "debug", "trace")
 	p.oneOf("log_format", c.LogFormat, "text", "json")
 	p.oneOf("archive.default", c.Archive.Default, "always", "roster", "never")
@@ -283,6 +285,7 @@ func (c *Config) Listeners() []Listener {
 		{"s2s", c.S2S, "other servers, STARTTLS"},
 		{"s2s_tls", c.S2STLS, "other servers, direct TLS"},
 		{"http", c.HTTP, "health and metrics, http"},
+		{"https", c.HTTPS, "browsers and files, https"},
 		{"component", c.Component, "components"},
 	}
 }

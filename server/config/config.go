@@ -49,8 +49,13 @@ type Config struct {
 	// Where other servers connect with TLS from the first byte (XEP-0368). "auto" is ":5270" where s2s is on, and "off" where it is off.
 	S2STLS string `toml:"s2s_tls"`
 
-	// Where health (/healthz) and metrics (/metrics) are served, without encryption or login; so by default to this machine alone.
+	// Where health (/healthz) and metrics (/metrics) are served, without encryption or login; so by default to this machine alone. A web server on this
+	// machine may pass on to it what "https" serves (see [web]); what it passes on never reaches health and metrics.
 	HTTP string `toml:"http"`
+
+	// Where browsers connect with the server's certificate, as in ":5443": WebSocket (/xmpp-websocket), BOSH (/http-bind), uploaded files (/upload/) and the addresses of
+	// these (/.well-known/host-meta). Without it, and without a web server in front ([web]), users can't upload files.
+	HTTPS string `toml:"https"`
 
 	// Where external components connect (XEP-0114), which are programs with a domain of their own such as gateways. There is no encryption, so choose an
 	// address that only they can reach, as in "127.0.0.1:5347". Each needs a table [components."its.domain"].
@@ -91,6 +96,14 @@ type Config struct {
 
 	// Rooms, for conversations of many (XEP-0045).
 	Rooms Rooms `toml:"rooms"`
+	// What is served to browsers, and how they find it.
+	Web Web `toml:"web"`
+
+	// Files that users send each other (XEP-0363). They are kept on this machine; whoever has a file's address gets it.
+	Upload Upload `toml:"upload"`
+
+	// Whom people may write to about this server (XEP-0157), as lists of addresses such as "xmpp:admin@example.org" or "mailto:abuse@example.org".
+	Contact Contact `toml:"contact"`
 
 	// How the database works. 0 leaves a value to the server, which has it from measurements and suits nearly everybody.
 	Storage Storage `toml:"storage"`
@@ -116,6 +129,70 @@ type Config struct {
 	//	secret_file = "/etc/carillon/irc.secret"
 	//	bytes_per_second = 0
 	Components map[string]Component `toml:"components"`
+
+	// Services beside XMPP that clients are told of (XEP-0215), above all STUN and TURN for calls. With a secret, which the service knows too, each user
+	// gets credentials of his own that are good for so many hours, as coturn checks them with use-auth-secret; or all get the same username and
+	// password. One table for each:
+	//
+	//	[[services]]
+	//	type = "turn"
+	//	host = "turn.example.org"
+	//	port = 3478
+	//	transport = "udp"
+	//	secret_file = "/etc/carillon/turn.secret"
+	//	hours = 12
+	Services []Service `toml:"services"`
+}
+
+// Web is the table [web].
+type Web struct {
+	// Where browsers find the server, as in "https://chat.example.org". Empty: at the domain, on the port of "https", which is also what /.well-known/host-meta
+	// says to who asks it at another name. Give it if a web server in front passes on the paths that "https" lists.
+	URL string `toml:"url"`
+
+	// The addresses and networks of web servers that may use "http" for more than health and metrics, and whose word about where a request comes from
+	// (X-Forwarded-For, X-Forwarded-Proto) is believed. They have to do the encryption.
+	Proxies []string `toml:"proxies"`
+}
+
+// Upload is the table [upload].
+type Upload struct {
+	// The largest file, in bytes. 0: there is no upload.
+	FileBytes int `toml:"file_bytes"`
+
+	// How many bytes one account may upload in a day.
+	DayBytes int `toml:"day_bytes"`
+
+	// How many bytes of one account are kept.
+	AccountBytes int `toml:"account_bytes"`
+
+	// After how many days a file is deleted.
+	KeepDays int `toml:"keep_days"`
+
+	// The types of files that are taken, as in ["image/*", "audio/ogg"]. Empty: all. What isn't picture, sound, film or plain text is only ever saved by
+	// browsers, not shown, whatever its type.
+	Types []string `toml:"types"`
+
+	// The folder that holds the files. Empty: "upload" in the data folder.
+	Folder string `toml:"folder"`
+}
+
+// Contact is the table [contact].
+type Contact struct {
+	// Where to write about users of this server who misbehave.
+	Abuse []string `toml:"abuse"`
+	// Who runs it.
+	Admin []string `toml:"admin"`
+	// Where to say what one thinks of it.
+	Feedback []string `toml:"feedback"`
+	// Where to buy something.
+	Sales []string `toml:"sales"`
+	// Where to report a security problem.
+	Security []string `toml:"security"`
+	// Where to see whether it works.
+	Status []string `toml:"status"`
+	// Where users get help.
+	Support []string `toml:"support"`
 }
 
 // Auth is the table [auth].
@@ -313,6 +390,19 @@ type Component struct {
 	BytesPerSecond int    `toml:"bytes_per_second"`
 }
 
+// Service is a table of [[services]].
+type Service struct {
+	Type       string `toml:"type"`
+	Host       string `toml:"host"`
+	Port       int    `toml:"port"`
+	Transport  string `toml:"transport"`
+	Secret     string `toml:"secret"`
+	SecretFile string `toml:"secret_file"`
+	Hours      int    `toml:"hours"`
+	Username   string `toml:"username"`
+	Password   string `toml:"password"`
+}
+
 // Default returns the configuration of a server that was told nothing.
 func Default() Config {
 	return Config{
@@ -323,6 +413,7 @@ func Default() Config {
 		S2S:       Auto,
 		S2STLS:    Auto,
 		HTTP:      "127.0.0.1:5280",
+		HTTPS:     Off,
 		Component: Off,
 		LogLevel:  "info",
 		LogFormat: "text",
@@ -361,5 +452,8 @@ func Default() Config {
 		Archive: Archive{Default: "always"},
 		Rooms: Rooms{Enabled: true, Subdomain: "rooms", Create: "local", Max: 100_000, PerUser: 200, Occupants: 1000, Affiliations: 10_000, History: 20,
 			UserPerSecond: 20, RoomPerSecond: 200},
+		Web:     Web{Proxies: []string{"127.0.0.0/8", "::1"}},
+		Upload:  Upload{FileBytes: 100 << 20, DayBytes: 500 << 20, AccountBytes: 2 << 30, KeepDays: 30, Types: []string{}},
+		Contact: Contact{Abuse: []string{}, Admin: []string{}, Feedback: []string{}, Sales: []string{}, Security: []string{}, Status: []string{}, Support: []string{}},
 	}
 }

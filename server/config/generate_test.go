@@ -49,6 +49,7 @@ type table struct {
 	doc  string
 	keys []keyDoc
 	open bool // its keys are the user's
+	many bool // there may be any number of it
 }
 
 type keyDoc struct {
@@ -90,6 +91,10 @@ func describe(t *testing.T) []table {
 			tables = append(tables, describeTable(t, docs, name, doc, defaults.FieldByIndex(f.Index)))
 		case reflect.Map:
 			tables = append(tables, table{name: name, doc: doc, open: true})
+		case reflect.Slice:
+			if f.Type.Elem().Kind() == reflect.Struct {
+				tables = append(tables, table{name: name, doc: doc, open: true, many: true})
+			}
 		}
 	}
 	return tables
@@ -137,7 +142,9 @@ func writeDefault(tables []table) []byte {
 		if t.name != "" {
 			b.WriteString("\n")
 			comment(&b, t.doc)
-			fmt.Fprintf(&b, "[%s]\n", t.name)
+			if !t.many {
+				fmt.Fprintf(&b, "[%s]\n", t.name)
+			}
 		}
 		for i, k := range t.keys {
 			if k.doc != "" {

@@ -89,6 +89,10 @@ func wanted(key []string) string {
 		case reflect.Map:
 			t = t.Elem()
 			continue
+		case reflect.Slice:
+			if t = t.Elem(); t.Kind() != reflect.Struct {
+				return ""
+			}
 		case reflect.Struct:
 		default:
 			return ""
@@ -113,6 +117,9 @@ func wanted(key []string) string {
 	case reflect.Int:
 		return "a whole number, without quotes"
 	case reflect.Slice:
+		if t.Elem().Kind() == reflect.Struct {
+			return "tables, each beginning with [[" + name + "]]"
+		}
 		return "a list of strings, as in " + name + ` = ["…", "…"]`
 	}
 	// The library names the outermost key also where a value inside of { } is at fault.
@@ -130,6 +137,10 @@ func keys() map[string]reflect.Kind {
 			case reflect.Struct:
 				walk(f.Type, name+".")
 			case reflect.Map: // its keys are the user's
+			case reflect.Slice:
+				if f.Type.Elem().Kind() != reflect.Struct { // tables have no value of their own
+					all[name] = f.Type.Kind()
+				}
 			default:
 				all[name] = f.Type.Kind()
 			}

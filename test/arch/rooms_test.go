@@ -45,6 +45,8 @@ func rooms() []room {
 		{"server/room", with("server/route", "server/store"), false},
 		{"server/c2s", append(slices.Clone(wire), "stream", "server/account"), false},
 		{"server/component", append(slices.Clone(protocol), "stream"), false},
+		{"server/upload", with("server/store"), false},
+		{"server/web", []string{"xmltree"}, false},
 		{"server/s2s", append(slices.Clone(wire), "stream", "server/account"), false},
 		{"server/cluster", []string{"jid", "stanza"}, false},
 		{"server/admin", with("sasl", "server/feature", "server/route", "server/store", "server/trail"), false},

@@ -1,0 +1,16 @@
+package contact
+
+import "testing"
+
+func TestContact(t *testing.T) {
+	f := New(map[string][]string{"security": {"xmpp:security@shakespeare.lit"}, "abuse": {"mailto:abuse@shakespeare.lit", "https://shakespeare.lit/?a&b"}, "sales": nil})
+	const want = "<x xmlns='jabber:x:data' type='result'><field var='FORM_TYPE' type='hidden'><value>http://jabber.org/network/serverinfo</value></field>" +
+		"<field var='abuse-addresses' type='list-multi'><value>mailto:abuse@shakespeare.lit</value><value>https://shakespeare.lit/?a&amp;b</value></field>" +
+		"<field var='security-addresses' type='list-multi'><value>xmpp:security@shakespeare.lit</value></field></x>"
+	if len(f.Disco) != 1 || f.Disco[0].Forms[0] != want {
+		t.Errorf("%+v", f.Disco)
+	}
+	if none := New(map[string][]string{"abuse": {}}); len(none.Disco) != 0 {
+		t.Errorf("%+v", none.Disco)
+	}
+}
