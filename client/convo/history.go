@@ -49,6 +49,7 @@ type conversation struct {
 	wanted  *Page  // asked for again when the store has answered
 	paging  string // the query that pages back; "" for none
 	begun   int64  // position of the last entry when the session began; 1 for none
+	met     bool   // the catch-up began with something that was known
 	chain   *item  // the last result of the catch-up that is under way
 
 	lock     lock

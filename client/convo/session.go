@@ -93,9 +93,13 @@ func (e *Engine) resendLost(told bool) {
 	e.claimAgain()
 	for _, c := range e.inOrder() {
 		for _, it := range slices.Clone(c.pending) {
+			if !told && it.stream != 0 && !it.Doubt {
+				it.Doubt = true
+				e.save(c, it)
+			}
 			switch {
 			case it.stream == 0 || it.stream == e.stream || it.Delivery == Failed:
-			case it.Delivery == Pending && told:
+			case it.Delivery == Pending && !it.Doubt:
 				e.transmit(c, it)
 			case it.Delivery == Pending:
 				it.Delivery, it.Error = Failed, ""
