@@ -141,6 +141,12 @@ func (a *Account) sync() *xep.Sync {
 	return &xep.Sync{Max: recent}
 }
 
+// Devices lists the programs with access to the account (XEP-0494 3.1).
+func (a *Account) Devices(ctx context.Context) ([]xep.Client, error) { return a.client.Devices(ctx) }
+
+// EndDevice takes a program's access away (XEP-0494 3.2).
+func (a *Account) EndDevice(ctx context.Context, id string) error { return a.client.EndDevice(ctx, id) }
+
 // Client is the connection, for what is no conversation: devices, roster, blocking. Next and Close are not the caller's.
 func (a *Account) Client() *client.Client { return a.client }
 
