@@ -92,6 +92,7 @@ type Account struct {
 	order   []jid.JID // keys of changes
 	count   int       // entries in changes
 	outbox  []convo.Send
+	settled chan struct{} // closed when the first attempt to connect has ended
 	signal  chan struct{} // something is in changes
 	taken   chan struct{} // changes were taken
 	mail    chan struct{} // something is in outbox
@@ -107,7 +108,7 @@ func Start(ctx context.Context, cfg Config) (*Account, error) {
 		return nil, fmt.Errorf("account: history: %w", errors.Join(err, cfg.Store.Close()))
 	}
 	a := &Account{cfg: cfg, store: cfg.Store, calls: make(chan func()), events: make(chan client.Event), handled: make(chan struct{}),
-		changes: map[jid.JID]*convo.Changed{}, signal: make(chan struct{}, 1), taken: make(chan struct{}, 1), mail: make(chan struct{}, 1)}
+		changes: map[jid.JID]*convo.Changed{}, settled: make(chan struct{}), signal: make(chan struct{}, 1), taken: make(chan struct{}, 1), mail: make(chan struct{}, 1)}
 	a.engine = convo.New(convo.Config{Account: cfg.Client.Account, NewID: newID, Silent: cfg.Silent, UnlockAfter: cfg.UnlockAfter, RefreshAfter: cfg.RefreshAfter}, snap)
 	a.note()
 	c := cfg.Client
@@ -181,6 +182,9 @@ func (a *Account) Status() Status {
 	return a.status
 }
 
+// Settled is closed when the first attempt to connect has ended; Status says how.
+func (a *Account) Settled() <-chan struct{} { return a.settled }
+
 // Changes waits until something is another than at the last call, and says what. Why the account has ended is its error.
 func (a *Account) Changes(ctx context.Context) (Changes, error) {
 	select {
@@ -231,6 +235,13 @@ func (a *Account) setStatus(f func(*Status)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	f(&a.status)
+	if a.status.Online || a.status.Err != nil {
+		select {
+		case <-a.settled:
+		default:
+			close(a.settled)
+		}
+	}
 	wake(a.signal)
 }
 

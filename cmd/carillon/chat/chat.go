@@ -34,9 +34,10 @@ type Config struct {
 	Context context.Context // ends what the screen waits for; required
 	Device  Device
 	Account jid.JID
-	Name    string    // of the device, as the person calls it; may be ""
-	Contact jid.JID   // whose conversation is opened first; zero: none
-	Now     time.Time // for tests, whose clock stands still; zero: the system's, in the local zone
+	Name    string         // of the device, as the person calls it; may be ""
+	Status  account.Status // how the connection is at the start
+	Contact jid.JID        // whose conversation is opened first; zero: none
+	Now     time.Time      // for tests, whose clock stands still; zero: the system's, in the local zone
 }
 
 // snapshot is a picture of the engine: the list, and one conversation.

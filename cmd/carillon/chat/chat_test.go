@@ -25,7 +25,8 @@ func TestConversation(t *testing.T) {
 	s.has("delivered")
 	s.keys("ctrl+n", "'Lunch tomorrow?", "enter")
 	s.reflect()
-	s.gets("bob@wonder.example/pc", "b3", "t2", body("A question from elsewhere: who takes the dog out tonight?")+whose)
+	lunch := s.m.snap.view.Current
+	s.gets("bob@wonder.example/pc", "b3", lunch, body("A question from elsewhere: who takes the dog out tonight?")+whose)
 	s.shows("06-threads")
 	s.keys("up", "up", "r")
 	s.shows("07-reply")
@@ -34,7 +35,7 @@ func TestConversation(t *testing.T) {
 	s.keys("up", "up", "b", "'And where?", "enter")
 	s.reflect()
 	s.shows("08-branch")
-	s.gets("alice@wonder.example/phone~x9", "p1", "t2", "<mine xmlns='urn:xmpp:tmp:mine:0'><id>w1</id></mine>")
+	s.gets("alice@wonder.example/phone~x9", "p1", lunch, "<mine xmlns='urn:xmpp:tmp:mine:0'><id>w1</id></mine>")
 	s.shows("09-taken-on-phone")
 	s.keys("up", "up", "e")
 	s.keys("' sharp", "enter")

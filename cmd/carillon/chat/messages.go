@@ -182,7 +182,7 @@ func (m *Model) notes(e convo.Entry) string {
 	case convo.Elsewhere:
 		notes = append(notes, "taken on "+deviceName(e.OwnerRes))
 	}
-	if e.Own {
+	if e.Own && !e.Retracted {
 		if r := e.From.Resource(); r != "" && !m.status.JID.IsZero() && e.From != m.status.JID && deviceName(r) != deviceName(m.status.JID.Resource()) {
 			notes = append(notes, "from "+deviceName(r))
 		}

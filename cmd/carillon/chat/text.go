@@ -88,7 +88,9 @@ func sides(left, right string, n int) string {
 	if right == "" {
 		return fit(left, n)
 	}
-	right = cut(right, n)
+	if width(right) > n {
+		right = fit(right, n)
+	}
 	return fit(left, n-width(right)-1) + " " + right
 }
 

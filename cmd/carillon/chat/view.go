@@ -77,7 +77,11 @@ func (m *Model) screen() (string, *tea.Cursor) {
 		if w := m.listWidth(); w > 0 {
 			rows = append(rows, m.style.faint(strings.Repeat("─", w)+"┬"+strings.Repeat("─", m.mainWidth())))
 			for i, left := range m.lists(w, len(body)) {
-				body[i] = left + m.style.faint("│") + body[i]
+				joint := "│"
+				if i == 1 || i == 2+m.room() { // the rules below the title and above the text
+					joint = "├"
+				}
+				body[i] = left + m.style.faint(joint) + body[i]
 			}
 			if cursor != nil {
 				cursor.X += w + 1
@@ -285,7 +289,7 @@ func (m *Model) conversation() ([]string, *tea.Cursor) {
 	}
 	for i, text := range strings.Split(m.text.View(), "\n") {
 		prompt := "   "
-		if i == 0 {
+		if i == 0 && (!m.open.IsZero() || m.mode == address) {
 			prompt = " > "
 		}
 		rows = append(rows, prompt+fit(text, w-3))
@@ -410,6 +414,8 @@ func (m *Model) hint() string {
 		text = "esc back"
 	case m.overlay == devicesOverlay:
 		text = "↑↓ choose  d end this device  esc back"
+	case m.listWidth() == 0 && m.focus == onText && m.mode == say:
+		text = "enter send  ↑ choose  tab list  F1 keys"
 	case m.focus == onList:
 		text = "↑↓ choose  enter open  n somebody new  F1 keys  q quit"
 	case m.focus == onThreads:
