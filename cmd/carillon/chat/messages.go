@@ -11,12 +11,11 @@ import (
 	"carillon.im/client/convo"
 )
 
-// What a message's lines begin with: thread label, bar, mark, time, name.
+// What a message's lines begin with: thread label, bar, mark, time, name. Where there is little width, time and name have a line of their own.
 const (
 	labelWidth = 3
 	timeWidth  = 5
 	nameWidth  = 7
-	prefix     = labelWidth + 1 + 1 + timeWidth + 1 + nameWidth + 1
 	foldAt     = 8 // lines of a message that are shown unless it is unfolded
 	maxLines   = 400
 )
@@ -46,40 +45,49 @@ func (m *Model) lines(i int) []line {
 		add(m.style.faint(fit("    ┄ messages are missing here, and asked for ┄", w)))
 	}
 	label, paint := m.gutter(i)
-	bar := paint("│")
 	mark := " "
 	if e.ID == m.sel && m.sel != 0 {
 		mark = m.style.strong("▸")
 	}
-	head := at.Format("15:04") + " " + m.name(e)
-	blank := strings.Repeat(" ", timeWidth+1+nameWidth+1)
-	notes := m.notes(e)
-	room := max(w-prefix, 8)
-	body, folded := m.body(e, room)
-	if quoted := m.quote(e, room); quoted != "" {
-		body = slices.Insert(body, 0, m.style.faint(quoted))
+	head, notes := at.Format("15:04")+" "+m.name(e)+" ", m.notes(e)
+	indent := strings.Repeat(" ", timeWidth+1+nameWidth+1)
+	if m.listWidth() == 0 { // a line for who and when is worth the width that it saves
+		indent = ""
 	}
-	if last := len(body) - 1; width(body[last])+2+width(notes) <= room {
+	room := max(w-labelWidth-2-len(indent), 8)
+	body := m.content(e, room)
+	if indent == "" {
+		rest := cut(notes, max(0, room-width(head)))
+		body = slices.Insert(body, 0, m.style.head(e.Own, fit(head, room-width(rest)))+m.style.faint(rest))
+	} else if last := len(body) - 1; width(body[last])+2+width(notes) <= room {
 		body[last] = fit(body[last], room-width(notes)) + m.style.faint(notes)
 	} else if notes != "" {
 		body = append(body, m.style.faint(fit("", room-width(notes))+cut(notes, room)))
 	}
-	if folded > 0 {
-		body = append(body, m.style.faint(fit("… "+plural(folded, "more line")+": choose it and press enter", room)))
-	}
-	if r := m.reacted(e); r != "" {
-		body = append(body, fit(r, room))
-	}
 	for n, text := range body {
-		before := blank
-		if n == 0 {
-			before = head + " "
-		} else {
-			label, mark = strings.Repeat(" ", labelWidth), " "
+		before := indent
+		if n == 0 && indent != "" {
+			before = m.style.head(e.Own, head)
 		}
-		add(paint(label) + bar + mark + m.style.head(e.Own, before) + fit(text, room))
+		add(paint(label) + paint("│") + mark + before + fit(text, room))
+		label, mark = strings.Repeat(" ", labelWidth), " "
 	}
 	return out
+}
+
+// content is all that an entry says, in lines: what it replies to, its text, its reactions.
+func (m *Model) content(e convo.Entry, room int) []string {
+	body, folded := m.body(e, room)
+	if quoted := m.quote(e, room); quoted != "" {
+		body = slices.Insert(body, 0, m.style.faint(quoted))
+	}
+	if folded > 0 {
+		body = append(body, m.style.faint(cut("… "+plural(folded, "more line")+": choose it and press enter", room)))
+	}
+	if r := m.reacted(e); r != "" {
+		body = append(body, cut(r, room))
+	}
+	return body
 }
 
 func sameDay(a, b time.Time) bool {
@@ -94,7 +102,7 @@ func (m *Model) body(e convo.Entry, room int) (lines []string, folded int) {
 	case e.Owner == convo.Elsewhere && e.Body == "":
 		return []string{m.style.faint("(for another device)")}, 0
 	}
-	text := clean(e.Body)
+	text := Clean(e.Body)
 	if e.Subject != "" {
 		text = "[" + oneLine(e.Subject) + "] " + text
 	}

@@ -16,9 +16,9 @@ const (
 	tabWidth = 4
 )
 
-// clean makes text harmless for a terminal: no control character, no direction override and no letter under a heap of marks gets through. Line breaks
+// Clean makes text harmless for a terminal: no control character, no direction override and no letter under a heap of marks gets through. Line breaks
 // stay; oneLine takes them out too. Controls become their pictures, so that one sees that something was there.
-func clean(s string) string {
+func Clean(s string) string {
 	if len(s) > maxText {
 		cut := maxText
 		for cut > 0 && !utf8.RuneStart(s[cut]) {
@@ -62,8 +62,8 @@ func clean(s string) string {
 	return b.String()
 }
 
-// oneLine is clean for a place that has one line.
-func oneLine(s string) string { return strings.Join(strings.Fields(clean(s)), " ") }
+// oneLine is Clean for a place that has one line.
+func oneLine(s string) string { return strings.Join(strings.Fields(Clean(s)), " ") }
 
 // width is how many cells text takes.
 func width(s string) int { return ansi.StringWidth(s) }
@@ -94,7 +94,7 @@ func sides(left, right string, n int) string {
 	return fit(left, n-width(right)-1) + " " + right
 }
 
-// wrap breaks clean text into lines of at most n cells.
+// wrap breaks text into lines of at most n cells.
 func wrap(s string, n int) []string {
 	lines := strings.Split(ansi.Wrap(strings.TrimRight(s, "\n "), max(n, 1), ""), "\n")
 	for i := range lines {
