@@ -19,6 +19,7 @@ import (
 	"carillon.im/client"
 	"carillon.im/client/convo"
 	"carillon.im/jid"
+	"carillon.im/stanza"
 	"carillon.im/xep"
 )
 
@@ -27,13 +28,12 @@ var ErrClosed = errors.New("account: closed")
 
 // Bounds of an Account.
 const (
-	maxChanges = 4096             // changed entries that nobody has taken; at the bound no events are taken from the connection
-	maxOutbox  = 4096             // stanzas on their way to the client; at the bound those that are no messages are dropped
-	tail       = 200              // entries of each conversation that are read at the start
-	recent     = 200              // messages that a device without history asks for
-	tickEvery  = 5 * time.Second  // convo.Tick
-	factsWait  = 3 * time.Second  // for service discovery, before the session's facts are guessed
-	askWait    = 30 * time.Second // for an archive's page
+	maxOutbox = 4096             // stanzas on their way to the client; at the bound those that are no messages are dropped
+	tail      = 200              // entries of each conversation that are read at the start
+	recent    = 200              // messages that a device without history asks for
+	tickEvery = 5 * time.Second  // convo.Tick
+	factsWait = 3 * time.Second  // for service discovery, before the session's facts are guessed
+	askWait   = 30 * time.Second // for an archive's page
 )
 
 // Config says how an account is run.
@@ -46,6 +46,8 @@ type Config struct {
 	Live bool
 	// Silent sends no receipts, markers and chat states (convo.Config.Silent).
 	Silent bool
+	// MaxChanges bounds the changed entries that the program has not taken with Changes; at the bound nothing is taken from the connection. Default 4096.
+	MaxChanges int
 	// UnlockAfter and RefreshAfter are those of convo.Config.
 	UnlockAfter, RefreshAfter time.Duration
 }
@@ -86,16 +88,20 @@ type Account struct {
 	cancel  context.CancelCauseFunc
 	wg      sync.WaitGroup
 
-	mu      sync.Mutex // held for a moment, never over a wait
-	status  Status
-	changes map[jid.JID]*convo.Changed
-	order   []jid.JID // keys of changes
-	count   int       // entries in changes
-	outbox  []convo.Send
-	settled chan struct{} // closed when the first attempt to connect has ended
-	signal  chan struct{} // something is in changes
-	taken   chan struct{} // changes were taken
-	mail    chan struct{} // something is in outbox
+	dry chan struct{} // closed when no more events come
+
+	mu        sync.Mutex // held for a moment, never over a wait
+	waiting   []chan struct{}
+	interrupt context.CancelFunc // ends the pump's wait for an event
+	status    Status
+	changes   map[jid.JID]*convo.Changed
+	order     []jid.JID // keys of changes
+	count     int       // entries in changes
+	outbox    []convo.Send
+	settled   chan struct{} // closed when the first attempt to connect has ended
+	signal    chan struct{} // something is in changes
+	taken     chan struct{} // changes were taken
+	mail      chan struct{} // something is in outbox
 }
 
 // Start runs an account. It returns when the store is read; connecting goes on behind it and shows in Status. ctx bounds the reading alone.
@@ -103,11 +109,14 @@ func Start(ctx context.Context, cfg Config) (*Account, error) {
 	if cfg.Store == nil {
 		cfg.Store = convo.NewMemory()
 	}
+	if cfg.MaxChanges <= 0 {
+		cfg.MaxChanges = 4096
+	}
 	snap, err := cfg.Store.Load(tail)
 	if err != nil {
 		return nil, fmt.Errorf("account: history: %w", errors.Join(err, cfg.Store.Close()))
 	}
-	a := &Account{cfg: cfg, store: cfg.Store, calls: make(chan func()), events: make(chan client.Event), handled: make(chan struct{}),
+	a := &Account{cfg: cfg, store: cfg.Store, calls: make(chan func()), events: make(chan client.Event), handled: make(chan struct{}), dry: make(chan struct{}),
 		changes: map[jid.JID]*convo.Changed{}, settled: make(chan struct{}), signal: make(chan struct{}, 1), taken: make(chan struct{}, 1), mail: make(chan struct{}, 1)}
 	a.engine = convo.New(convo.Config{Account: cfg.Client.Account, NewID: newID, Silent: cfg.Silent, UnlockAfter: cfg.UnlockAfter, RefreshAfter: cfg.RefreshAfter}, snap)
 	a.note()
@@ -185,6 +194,31 @@ func (a *Account) Status() Status {
 // Settled is closed when the first attempt to connect has ended; Status says how.
 func (a *Account) Settled() <-chan struct{} { return a.settled }
 
+// Settle waits until somebody, the zero JID for the own server, has had what was sent before, and all that came of it is in the engine: a refusal is known
+// then, for stanzas between two are handled in their order (RFC 6120 10.1).
+func (a *Account) Settle(ctx context.Context, with jid.JID) error {
+	if _, err := a.client.Ping(ctx, with); err != nil {
+		if _, answered := errors.AsType[*stanza.Error](err); !answered {
+			return err
+		}
+	}
+	done := make(chan struct{})
+	a.mu.Lock()
+	a.waiting = append(a.waiting, done)
+	if a.interrupt != nil {
+		a.interrupt()
+	}
+	a.mu.Unlock()
+	select {
+	case <-done:
+		return nil
+	case <-a.dry:
+		return client.ErrSessionLost
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // Changes waits until something is another than at the last call, and says what. Why the account has ended is its error.
 func (a *Account) Changes(ctx context.Context) (Changes, error) {
 	select {
@@ -227,7 +261,7 @@ func (a *Account) changed(c convo.Changed) {
 func (a *Account) full() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.count >= maxChanges
+	return a.count >= a.cfg.MaxChanges
 }
 
 // setStatus changes the status.

@@ -52,8 +52,28 @@ func (a *Account) own() {
 
 // pump brings the connection's events to the owner. Asking for the next one says that the one before is handled, so it waits until it is.
 func (a *Account) pump() {
+	defer close(a.dry)
+	atOnce, stop := context.WithCancel(a.ctx)
+	stop()
 	for {
-		ev, err := a.client.Next(a.ctx)
+		waiting := a.drained()
+		ev, err := a.client.Next(atOnce)
+		if err == context.Canceled { // none is there: all that came is handled
+			for _, done := range waiting {
+				close(done)
+			}
+			ctx, idle := a.idle()
+			if !idle {
+				continue
+			}
+			if ev, err = a.client.Next(ctx); err != nil && ctx.Err() != nil && a.ctx.Err() == nil {
+				continue // for somebody who waits in Settle
+			}
+		} else {
+			a.mu.Lock()
+			a.waiting = append(a.waiting, waiting...)
+			a.mu.Unlock()
+		}
 		if err != nil {
 			return // the owner knows by a final Disconnected
 		}
@@ -71,6 +91,30 @@ func (a *Account) pump() {
 			return
 		}
 	}
+}
+
+// drained takes those who wait until all events are handled.
+func (a *Account) drained() []chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	waiting := a.waiting
+	a.waiting = nil
+	return waiting
+}
+
+// idle gives a context for waiting for the next event, which Settle ends. Where somebody waits in it already, it isn't idle.
+func (a *Account) idle() (context.Context, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.waiting) > 0 {
+		return nil, false
+	}
+	if a.interrupt != nil {
+		a.interrupt() // the last one is of no use any more
+	}
+	ctx, cancel := context.WithCancel(a.ctx)
+	a.interrupt = cancel
+	return ctx, true
 }
 
 // learn asks, once, what the server can do. No event is taken meanwhile, for what they mean depends on it.

@@ -112,8 +112,8 @@ func (p *program) send(ctx context.Context, l *login, to jid.JID, text string, t
 			}
 			// A refusal is behind the acknowledgement, and before the answer to what is asked after it.
 			asked = true
-			if _, err := a.Client().Ping(ctx, jid.JID{}); err != nil && ctx.Err() != nil {
-				return nil
+			if err := settle(ctx, a, to); err != nil {
+				return nil // the own server has it, and more isn't promised
 			}
 			continue
 		}
@@ -121,6 +121,16 @@ func (p *program) send(ctx context.Context, l *login, to jid.JID, text string, t
 			return unsent(l, err)
 		}
 	}
+}
+
+// settleWait bounds waiting for a refusal by the recipient's server.
+const settleWait = 5 * time.Second
+
+// settle waits until a refusal would be known.
+func settle(ctx context.Context, a *account.Account, to jid.JID) error {
+	ctx, cancel := context.WithTimeout(ctx, settleWait)
+	defer cancel()
+	return a.Settle(ctx, to.Bare())
 }
 
 // newestOwn is the message that was sent.
