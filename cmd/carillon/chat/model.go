@@ -107,7 +107,7 @@ func New(cfg Config) *Model {
 	m := &Model{cfg: cfg, style: newStyles(), status: cfg.Status, limit: pageEntries, asked: map[place]bool{}, full: map[convo.EntryID]bool{}, drafts: map[jid.JID]string{}}
 	m.text = textarea.New()
 	m.text.Prompt, m.text.ShowLineNumbers, m.text.CharLimit, m.text.EndOfBufferCharacter = "", false, maxTyped, ' '
-	m.text.MaxHeight, m.text.MaxContentHeight, m.text.DynamicHeight = 4, 500, true
+	m.text.MaxHeight, m.text.MaxContentHeight, m.text.DynamicHeight = maxTextLines, 500, true
 	m.text.KeyMap.InsertNewline = key.NewBinding(key.WithKeys("alt+enter", "shift+enter", "ctrl+j"))
 	m.text.KeyMap.Paste.SetEnabled(false) // the terminal pastes
 	m.text.SetVirtualCursor(false)

@@ -98,12 +98,13 @@ func (d *fake) EndDevice(_ context.Context, id string) error {
 // screen is a Model under test with its device.
 type screen struct {
 	*fake
-	m *Model
+	m          *Model
+	unanswered bool // the archive takes its time
 }
 
 func newScreen(t *testing.T, w, h int) *screen {
 	d := newFake(t)
-	s := &screen{d, New(Config{Context: t.Context(), Device: d, Account: alice, Name: "desk", Now: d.now})}
+	s := &screen{fake: d, m: New(Config{Context: t.Context(), Device: d, Account: alice, Name: "desk", Now: d.now})}
 	s.run(s.m.Init())
 	s.tell(tea.WindowSizeMsg{Width: w, Height: h})
 	return s
@@ -146,7 +147,9 @@ func (s *screen) run(cmd tea.Cmd) {
 	case changedMsg: // Changes' end; refresh stands for it
 	case actedMsg:
 		s.tell(msg)
-		s.answer()
+		if !s.unanswered {
+			s.answer()
+		}
 		s.refresh()
 	default:
 		if strings.HasPrefix(reflect.TypeOf(msg).PkgPath(), "carillon.im") {

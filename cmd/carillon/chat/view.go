@@ -17,11 +17,13 @@ import (
 const (
 	minWidth, minHeight = 34, 10
 	wideFrom            = 62
+	maxTextLines        = 4 // of the text that is being written
 )
 
 // resize takes a new size of the terminal.
 func (m *Model) resize(w, h int) {
 	m.width, m.height = w, h
+	m.text.MaxHeight = min(max(1, h-7), maxTextLines)
 	m.text.SetWidth(max(8, m.mainWidth()-4))
 }
 
