@@ -151,6 +151,9 @@ func New(cfg Config, snap Snapshot) *Engine {
 		e.restore(s)
 	}
 	// The store has them; nothing is to be told.
+	for _, c := range e.dirty {
+		c.changed, c.changedAll, c.isDirty, c.recordDirty = nil, false, false, false
+	}
 	e.effects, e.writes, e.dirty, e.record = nil, nil, nil, false
 	return e
 }
