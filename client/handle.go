@@ -133,7 +133,7 @@ func (c *Client) message(st *stanza.Stanza) Event {
 			if !ok || s.Room.IsZero() && !c.own(st) || !s.Room.IsZero() && st.From != s.Room {
 				return nil
 			}
-			return &Synced{s}
+			return &Synced{s, st}
 		}
 	}
 	return &Received{st}
@@ -152,16 +152,16 @@ func (c *Client) archived(st *stanza.Stanza, el xmltree.Element) Event {
 		if archive != c.cfg.Account || !c.catchesUp() {
 			return nil
 		}
-		m, ok := parseArchived(archive, el)
+		m, ok := parseArchived(archive, st, el)
 		if !ok {
 			return nil
 		}
-		return &Archived{ArchivedMessage: m, Stanza: st}
+		return &Archived{m}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if p := c.queries[callKey{archive, id}]; p != nil {
-		p.add(archive, el)
+		p.add(archive, st, el)
 	}
 	return nil
 }
@@ -212,7 +212,8 @@ func (c *Client) opening(r *Connected) {
 	}
 }
 
-// sessionRequest is what a new session of XMPP 2.0 is asked for.
+// sessionRequest is what a new session of XMPP 2.0 is asked for: from where to
+// catch up (X2-34, X2-35) and the first presence (X2-36).
 func (c *Client) sessionRequest() *xep.SessionRequest {
 	sync := &xep.Sync{}
 	if c.cfg.Sync != nil {

@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -76,7 +77,8 @@ func TestProfiles(t *testing.T) {
 	}
 }
 
-// TestPresence is a quiet device that shows itself later, and says what it can.
+// TestPresence is a quiet device that shows itself later, and says what it can
+// (MINE-8, MINE-9).
 func TestPresence(t *testing.T) {
 	w := newWorld(t, "alice", "bob")
 	alice := dial(t, w.config("alice"))
@@ -119,11 +121,7 @@ func TestPresence(t *testing.T) {
 			}
 		}
 	}()
-	st, err := alice.IQ(alice.ctx, stanza.Build(stanza.IQ, stanza.TypeGet, "", jid.JID{}, bob.JID(), string(xep.AppendDiscoInfo(nil, caps.Query(), xep.DiscoInfo{}))))
-	if err != nil {
-		t.Fatal(err)
-	}
-	info, err := xep.ParseDiscoInfo(st.Payload())
+	info, err := alice.Disco(alice.ctx, bob.JID(), caps.Query())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -271,4 +269,119 @@ func TestClose(t *testing.T) {
 		t.Errorf("delivery: %v, %v", state, err)
 	}
 	settled(t, before)
+}
+
+// TestDeliveries: what becomes of messages, as events, and no more of them than
+// there is room for.
+func TestDeliveries(t *testing.T) {
+	w := newWorld(t, "alice", "bob")
+	cfg := w.config("alice")
+	cfg.Deliveries, cfg.MaxEvents, cfg.Quiet, cfg.Profile = true, 4, true, client.ProfileClassic
+	alice := dial(t, cfg)
+	expect[*client.Connected](alice, nil)
+	var ids []string
+	for ctx, cancel := context.WithTimeout(alice.ctx, 100*time.Millisecond); ; {
+		defer cancel()
+		r, err := alice.Send(ctx, chat("bob@localhost", "x"))
+		if err != nil {
+			break // the events wait to be taken
+		}
+		ids = append(ids, r.ID())
+		r.Wait(alice.ctx)
+	}
+	if len(ids) < 2 || len(ids) > 8 {
+		t.Errorf("%d messages", len(ids))
+	}
+	for _, id := range ids {
+		if got := expect[*client.Delivered](alice, nil); got.ID != id || got.State != client.Acknowledged {
+			t.Errorf("delivered: %+v", got)
+		}
+	}
+}
+
+// TestArchivePage asks as an engine does that keeps its own count.
+func TestArchivePage(t *testing.T) {
+	w := newWorld(t, "alice")
+	alice := dial(t, w.config("alice"))
+	alice.acknowledged(alice.send(chat("bob@elsewhere.example", "x")))
+	page, fin, err := alice.ArchivePage(alice.ctx, alice.Account(), xep.MAMQuery{ID: "mine", Page: xep.RSM{Max: 10, Last: true}})
+	if err != nil || len(page) != 1 || !fin.Complete || fin.Last != page[0].ID {
+		t.Fatalf("%+v, %+v, %v", page, fin, err)
+	}
+	if page[0].Stanza.Child(xep.NSMAM, "result").Attr("queryid") != "mine" {
+		t.Errorf("as it came: %s", page[0].Stanza.AppendTo(nil))
+	}
+	if _, _, err := alice.ArchivePage(alice.ctx, jid.JID{}, xep.MAMQuery{ID: xep.SyncQueryID}); err == nil {
+		t.Error("the catch-up's id was taken")
+	}
+	info, err := alice.Disco(alice.ctx, jid.JID{}, "")
+	if err != nil || !slices.Contains(info.Features, xep.NSMAM) {
+		t.Errorf("account: %+v, %v", info, err)
+	}
+}
+
+// TestSync catches up from where the program says: behind an id, or so far back
+// (X2-34, X2-35).
+func TestSync(t *testing.T) {
+	w := newWorld(t, "alice", "bob")
+	alice := dial(t, w.config("alice"))
+	for _, body := range []string{"one", "two", "three"} {
+		alice.acknowledged(alice.send(chat("bob@localhost", body)))
+	}
+	cfg := w.config("bob")
+	var after string
+	for _, c := range []struct {
+		sync  *xep.Sync
+		count int
+	}{{&xep.Sync{Last: time.Hour}, 3}, {&xep.Sync{Last: time.Hour, Max: 1}, 1}, {nil, 2}} {
+		cfg.Sync = func() *xep.Sync {
+			if c.sync != nil {
+				return c.sync
+			}
+			return &xep.Sync{After: after}
+		}
+		bob := dial(t, cfg)
+		first := expect[*client.Archived](bob, nil)
+		if c.count == 3 {
+			after = first.ID
+		}
+		if s := expect[*client.Synced](bob, nil); s.Count != c.count || s.Stanza == nil {
+			t.Errorf("%+v: %+v", c.sync, s)
+		}
+		bob.Close(bob.ctx)
+	}
+}
+
+// TestResumeUntaken: what the program has not taken when the connection is lost
+// comes again, once, and in order.
+func TestResumeUntaken(t *testing.T) {
+	w := newWorld(t, "alice", "bob")
+	alice, bob := dial(t, w.config("alice")), dial(t, w.config("bob"))
+	expect[*client.Synced](bob, nil)
+	bob.Handled()
+	for round := range 5 {
+		want := []string{fmt.Sprint(round, " one"), fmt.Sprint(round, " two"), fmt.Sprint(round, " three")}
+		for _, body := range want {
+			alice.acknowledged(alice.send(chat("bob@localhost", body)))
+		}
+		if round > 0 { // all of it is here: the answer came behind it
+			if _, err := bob.Ping(bob.ctx, jid.JID{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if round > 2 { // and some of it is in hand
+			expect(bob, bodyIs(want[0]))
+			want = want[1:]
+		}
+		w.cut()
+		for _, body := range want {
+			got := expect(bob, func(r *client.Received) bool { return r.Stanza.Type == stanza.TypeChat })
+			if text := got.Stanza.Child(stanza.NSClient, "body").Text(); text != body {
+				t.Fatalf("%q instead of %q", text, body)
+			}
+		}
+	}
+	if _, err := bob.Ping(bob.ctx, jid.JID{}); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -38,7 +38,7 @@ const (
 
 // Config says how an account is run.
 type Config struct {
-	// Client is the connection's configuration; Account is required. Sync is set by Start.
+	// Client is the connection's configuration; Account is required. Sync and Deliveries are set by Start.
 	Client client.Config
 	// Store keeps the history; it is the Account's from Start on, and closed by Close. nil keeps nothing.
 	Store convo.Store
@@ -121,7 +121,7 @@ func Start(ctx context.Context, cfg Config) (*Account, error) {
 	a.engine = convo.New(convo.Config{Account: cfg.Client.Account, NewID: newID, Silent: cfg.Silent, UnlockAfter: cfg.UnlockAfter, RefreshAfter: cfg.RefreshAfter}, snap)
 	a.note()
 	c := cfg.Client
-	c.Sync = a.sync
+	c.Sync, c.Deliveries = a.sync, true
 	if cfg.Live {
 		c.Profile = max(c.Profile, client.ProfileIMNG) // the best one brings what was said before
 	}

@@ -12,7 +12,6 @@ import (
 	"carillon.im/jid"
 	"carillon.im/stanza"
 	"carillon.im/xep"
-	"carillon.im/xmltree"
 )
 
 // now is the time of an event.
@@ -177,12 +176,11 @@ func (a *Account) take(ev client.Event) {
 	case *client.Archived:
 		a.apply(convo.Received{Stanza: ev.Stanza})
 	case *client.Synced:
-		me := a.cfg.Client.Account
-		from := me
-		if !ev.Room.IsZero() {
-			from = ev.Room
+		a.apply(convo.Received{Stanza: ev.Stanza})
+	case *client.Delivered:
+		if ev.State != client.Lost { // what was lost is the engine's to send again, when it knows what the archive has
+			a.apply(convo.Acked{ID: ev.ID})
 		}
-		a.apply(convo.Received{Stanza: stanza.Build(stanza.Message, stanza.TypeNormal, "", from, me, string(xep.AppendSynced(nil, ev.Synced)))})
 	case *client.RosterChanged:
 		if ev.Item != nil {
 			a.contacts([]xep.RosterItem{*ev.Item})
@@ -283,8 +281,6 @@ func (a *Account) send(s convo.Send) {
 
 // post takes stanzas from the outbox to the client, in their order.
 func (a *Account) post() {
-	receipts := make(chan *client.Receipt, maxOutbox)
-	a.wg.Go(func() { a.acknowledged(receipts) })
 	for {
 		a.mu.Lock()
 		batch := a.outbox
@@ -295,16 +291,8 @@ func (a *Account) post() {
 				a.wg.Go(func() { _, _ = a.client.IQ(a.ctx, s.Stanza) }) // a position displayed: a later one takes its place
 				continue
 			}
-			receipt, err := a.client.Send(a.ctx, s.Stanza)
-			if err != nil {
+			if _, err := a.client.Send(a.ctx, s.Stanza); err != nil {
 				return // it is over
-			}
-			if s.Entry != 0 {
-				select {
-				case receipts <- receipt:
-				case <-a.ctx.Done():
-					return
-				}
 			}
 		}
 		select {
@@ -315,66 +303,27 @@ func (a *Account) post() {
 	}
 }
 
-// acknowledged waits for what becomes of messages, the oldest first: that is the order of acknowledgements.
-func (a *Account) acknowledged(receipts <-chan *client.Receipt) {
-	for {
-		select {
-		case r := <-receipts:
-			if d, _ := r.Wait(a.ctx); d == client.Acknowledged || d == client.Written {
-				_ = a.Do(a.ctx, convo.Acked{ID: r.ID()})
-			}
-		case <-a.ctx.Done():
-			return
-		}
-	}
-}
-
 // query asks an archive for one page and gives the engine the results.
 func (a *Account) query(q convo.Query) {
 	ctx, cancel := context.WithTimeout(a.ctx, askWait)
 	defer cancel()
-	ask := client.ArchiveQuery{With: q.With, After: q.After, Before: q.Before, Newest: q.Last, PageSize: q.Max}
-	if q.By != a.cfg.Client.Account {
-		ask.Archive = q.By
+	archive := q.By
+	if archive == a.cfg.Client.Account {
+		archive = jid.JID{}
 	}
-	var page []client.ArchivedMessage
-	done := convo.QueryDone{Query: q.ID, Complete: true}
-	for m, err := range a.client.Archive(ctx, ask) {
-		if err != nil {
-			stanzaError, ok := errors.AsType[*stanza.Error](err)
-			_ = a.Do(a.ctx, convo.QueryDone{Query: q.ID, Failed: true, Unknown: ok && stanzaError.Condition == stanza.ItemNotFound})
-			return
-		}
-		if page = append(page, m); len(page) == q.Max {
-			done.Complete = false // there may be more: the next page says
-			break
-		}
-	}
-	if q.Last {
-		slices.Reverse(page)
+	ask := xep.MAMQuery{ID: q.ID, With: q.With, Page: xep.RSM{Max: q.Max, After: q.After, Before: q.Before, Last: q.Last}}
+	page, fin, err := a.client.ArchivePage(ctx, archive, ask)
+	done := convo.QueryDone{Query: q.ID, First: fin.First, Last: fin.Last, Complete: fin.Complete}
+	if err != nil {
+		refused, ok := errors.AsType[*stanza.Error](err)
+		done = convo.QueryDone{Query: q.ID, Failed: true, Unknown: ok && refused.Condition == stanza.ItemNotFound}
 	}
 	_ = a.call(a.ctx, func() {
 		for _, m := range page {
-			a.apply(convo.Received{Stanza: result(q, a.cfg.Client.Account, m)})
-		}
-		if len(page) > 0 {
-			done.First, done.Last = page[0].ID, page[len(page)-1].ID
+			a.apply(convo.Received{Stanza: m.Stanza})
 		}
 		a.apply(done)
 		catching := a.engine.CatchingUp()
 		a.setStatus(func(s *Status) { s.CatchingUp = catching })
 	})
-}
-
-// result is a message of an archive, wrapped as the archive sends it: the engine judges wrappers itself.
-func result(q convo.Query, me jid.JID, m client.ArchivedMessage) *stanza.Stanza {
-	payload := append([]byte(nil), "<result xmlns='"+xep.NSMAM+"' queryid='"...)
-	payload = xmltree.AppendAttrValue(payload, q.ID)
-	payload = append(payload, "' id='"...)
-	payload = xmltree.AppendAttrValue(payload, m.ID)
-	payload = append(payload, "'><forwarded xmlns='"+xep.NSForward+"'><delay xmlns='"+xep.NSDelay+"' stamp='"...)
-	payload = xep.AppendDateTime(payload, m.Stamp)
-	payload = xep.AppendStanza(append(payload, "'/>"...), m.Message.AppendTo(nil))
-	payload = append(payload, "</forwarded></result>"...)
-	return stanza.Build(stanza.Message, stanza.TypeNormal, "", q.By, me, string(payload))
 }

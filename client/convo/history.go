@@ -22,9 +22,10 @@ type item struct {
 	Entry
 	refs []*item // corrections, retractions, reactions, in no order
 	// stream is the session that an own entry was handed over to; 0: none yet.
-	stream int
-	live   int  // the session in which it came as it was sent
-	target bool // an entry about another: it has found it
+	stream  int
+	live    int  // the session in which it came as it was sent
+	counted bool // in its thread
+	target  bool // an entry about another: it has found it
 }
 
 // refKey names a message as others do: by its sender and an id. The zero JID
@@ -46,7 +47,7 @@ type conversation struct {
 	threads map[string]*thread
 	more    bool // the store has older entries
 	loading bool
-	wanted  *Page  // asked for again when the store has answered
+	wanted  *Page  // asked for again when the store has answered, or the catch-up is over
 	paging  string // the query that pages back; "" for none
 	begun   int64  // position of the last entry when the session began; 1 for none
 	met     bool   // the catch-up began with something that was known
@@ -75,13 +76,17 @@ func (e *Engine) conversation(j jid.JID, room bool) *conversation {
 		e.forgetConversation()
 	}
 	c := e.newConversation(Record{JID: detach(j), Room: room})
-	c.more = e.forgot
+	if c.more = e.forgot; c.more {
+		// What the store has is older than all that comes; it was there to be read.
+		c.rec.Read = firstPos + int64(e.account.LastEntry)*farStep
+	}
 	if contact, ok := e.contacts[j]; ok {
 		c.rec.Name, c.rec.Trusted = contact.Name, contact.Trusted
 	}
 	if e.catchup != nil {
 		c.rec.Base, c.rec.Caught, c.begun = 1, 1, 1 // all of it is behind what was known
 	}
+	e.saveRecord(c)
 	return c
 }
 
