@@ -12,7 +12,6 @@ type Pair struct {
 	panes  [2]*Model
 	active int
 	width  int
-	quit   bool
 }
 
 // NewPair makes the screen of two devices.
