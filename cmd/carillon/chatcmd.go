@@ -71,7 +71,7 @@ func (p *program) chat(cmd *cobra.Command, o *loginOptions, args []string) (err 
 	defer func() { err = errors.Join(err, a.Close(context.WithoutCancel(cmd.Context()))) }()
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel() // before the account is closed: the screen no longer waits for it
-	return p.show(ctx, chat.New(chat.Config{Context: ctx, Device: a, Account: l.account, Name: o.Device, Status: a.Status(), Contact: contact}))
+	return p.show(ctx, chat.New(chat.Config{Context: ctx, Device: a, Account: l.account, Name: o.Device, Status: a.Status(), NoColor: noColor(), Contact: contact}))
 }
 
 // show runs a screen until the person quits.
@@ -91,3 +91,6 @@ func (p *program) show(ctx context.Context, screen tea.Model) error {
 	}
 	return err
 }
+
+// noColor reports whether the person wants none.
+func noColor() bool { return os.Getenv("NO_COLOR") != "" }

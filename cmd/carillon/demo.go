@@ -65,7 +65,7 @@ func (p *program) demo(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		screens = append(screens, chat.New(chat.Config{Context: ctx, Device: a, Account: jid.MustParse(demoPerson), Name: name, Status: a.Status(),
+		screens = append(screens, chat.New(chat.Config{Context: ctx, Device: a, Account: jid.MustParse(demoPerson), Name: name, Status: a.Status(), NoColor: noColor(),
 			Contact: jid.MustParse(demoContact)}))
 	}
 	contact, err := d.start(ctx, demoContact, "balcony")

@@ -37,6 +37,7 @@ type Config struct {
 	Name    string         // of the device, as the person calls it; may be ""
 	Status  account.Status // how the connection is at the start
 	Contact jid.JID        // whose conversation is opened first; zero: none
+	NoColor bool           // use none (NO_COLOR)
 	Now     time.Time      // for tests, whose clock stands still; zero: the system's, in the local zone
 }
 

@@ -95,6 +95,34 @@ func TestHarmless(t *testing.T) {
 	}
 }
 
+// TestNoColor: with NO_COLOR there is none, and without it there is.
+func TestNoColor(t *testing.T) {
+	colour := regexp.MustCompile("\x1b\\[(3|4|9)[0-9]|\x1b\\[(38|48)")
+	for _, without := range []bool{false, true} {
+		s := newScreen(t, 80, 24)
+		s.m.style = newStyles(without)
+		s.online()
+		s.gets("bob@wonder.example/pc", "b1", "t1", body("hello"))
+		s.keys("enter", "up", "x")
+		content, _ := s.m.screen()
+		if colour.MatchString(content) == without {
+			t.Errorf("without colour: %v, and the screen is %q", without, content)
+		}
+	}
+}
+
+// TestNarrow: a terminal of 40 columns has one thing at a time.
+func TestNarrow(t *testing.T) {
+	s := newScreen(t, 40, 20)
+	s.online()
+	s.gets("bob@wonder.example/pc", "b1", "t1", body("Wherefore art thou? Answer me, and be it from the balcony."))
+	s.gets("alice@wonder.example/phone~x", "p1", "t1", body("Here."))
+	s.gets("carol@wonder.example/pc", "c1", "t1", body("Tea?"))
+	s.shows("23-narrow-list")
+	s.keys("down", "enter")
+	s.shows("24-narrow")
+}
+
 // FuzzClean: whatever a text is, what is left of it can't be obeyed, and cleaning it again changes nothing.
 func FuzzClean(f *testing.F) {
 	for _, seed := range []string{"", "plain", "\x1b[2J\x1b]0;title\a", "\u009b1m", "\u202e", "h\u0300\u0301\u0302\u0303\u0304\u0305", "\xff\xfe", "\u2028", "👨‍👩‍👧"} {

@@ -104,7 +104,7 @@ type Model struct {
 
 // New makes the screen of a device.
 func New(cfg Config) *Model {
-	m := &Model{cfg: cfg, style: newStyles(), status: cfg.Status, limit: pageEntries, asked: map[place]bool{}, full: map[convo.EntryID]bool{}, drafts: map[jid.JID]string{}}
+	m := &Model{cfg: cfg, style: newStyles(cfg.NoColor), status: cfg.Status, limit: pageEntries, asked: map[place]bool{}, full: map[convo.EntryID]bool{}, drafts: map[jid.JID]string{}}
 	m.text = textarea.New()
 	m.text.Prompt, m.text.ShowLineNumbers, m.text.CharLimit, m.text.EndOfBufferCharacter = "", false, maxTyped, ' '
 	m.text.MaxHeight, m.text.MaxContentHeight, m.text.DynamicHeight = maxTextLines, 500, true
