@@ -31,6 +31,12 @@ type tty struct {
 // openTTY starts the program with arguments.
 func openTTY(t *testing.T, home string, args ...string) *tty {
 	t.Helper()
+	return openPiped(t, home, "", args...)
+}
+
+// openPiped is openTTY with something on standard input in place of the keys.
+func openPiped(t *testing.T, home, input string, args ...string) *tty {
+	t.Helper()
 	if _, err := exec.LookPath("tmux"); err != nil {
 		t.Skip("no tmux: apt-get install tmux")
 	}
@@ -44,6 +50,9 @@ func openTTY(t *testing.T, home string, args ...string) *tty {
 		t.Fatal(err)
 	}
 	command := "exec " + shellQuote(self)
+	if input != "" {
+		command = "printf %s " + shellQuote(input) + " | " + shellQuote(self)
+	}
 	for _, a := range args {
 		command += " " + shellQuote(a)
 	}
@@ -221,6 +230,13 @@ func TestTerminals(t *testing.T) {
 	juliet.has("I was gone for a moment.")
 	desk.has("from phone")
 	phone.shows("terminal-3-phone-again")
+
+	// The password can come from a pipe, and the keys from the terminal all the same.
+	piped := openPiped(t, home, "secret", append([]string{"chat", "juliet@localhost", "romeo@localhost", "--device", "garden", "--password-stdin"}, w.flags...)...)
+	piped.has("● connected", "I was gone for a moment.")
+	piped.types("From the garden.")
+	piped.keys("Enter")
+	desk.has("From the garden.")
 
 	// The same device twice is refused, with what to do.
 	twice := openTTY(t, home, append([]string{"chat", "romeo@localhost", "--device", "phone"}, w.flags...)...)

@@ -78,12 +78,13 @@ func (p *program) chat(cmd *cobra.Command, o *loginOptions, args []string) (err 
 func (p *program) show(ctx context.Context, screen tea.Model) error {
 	in := p.stdin
 	if !term.IsTerminal(int(in.Fd())) { // the password came from there
-		tty, _, err := tea.OpenTTY()
+		keys, other, err := tea.OpenTTY()
 		if err != nil {
 			return fmt.Errorf("no terminal to read keys from: %w", err)
 		}
-		defer tty.Close()
-		in = tty
+		defer keys.Close()
+		defer other.Close()
+		in = keys
 	}
 	_, err := tea.NewProgram(screen, tea.WithContext(ctx), tea.WithInput(in), tea.WithOutput(p.stdout)).Run()
 	if errors.Is(err, tea.ErrInterrupted) { // a signal is as good a way to quit as a key

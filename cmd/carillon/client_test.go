@@ -107,7 +107,7 @@ func TestSendAndListen(t *testing.T) {
 		t.Errorf("line: %v", m)
 	}
 	stop()
-	for _, file := range []string{"romeo@localhost/send/romeo@localhost.json", "juliet@localhost/listen/history.db", "juliet@localhost/listen/server.pem"} {
+	for _, file := range []string{"romeo@localhost/send/romeo@localhost.json", "juliet@localhost/listen/history.db", "juliet@localhost/server.pem"} {
 		if i, err := os.Stat(filepath.Join(w.flags[5], file)); err != nil || i.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v", file, i, err)
 		}

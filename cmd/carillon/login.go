@@ -50,7 +50,7 @@ func addLogin(cmd *cobra.Command, device string) *loginOptions {
 	f.SortFlags = false
 	f.StringVar(&o.Account, "account", "", "`JID` to log in as; else $CARILLON_ACCOUNT")
 	f.StringVar(&o.Server, "server", "", "`HOST:PORT` of the server, tls://HOST:PORT for TLS from the first byte; else $CARILLON_SERVER, else what DNS says")
-	f.StringVar(&o.Trust, "trust", "", "`SHA256` fingerprint of the server's certificate, the only one that is accepted; remembered; else $CARILLON_TRUST")
+	f.StringVar(&o.Trust, "trust", "", "`SHA256` fingerprint of the server's certificate, the only one that is accepted; remembered for the account; else $CARILLON_TRUST")
 	f.StringVar(&o.Device, "device", device, "`NAME` of this device: each has its own login and history, and one program at a time")
 	f.BoolVar(&o.passwordStdin, "password-stdin", false, "read the password from standard input; needed once, then a token is kept")
 	f.StringVar(&o.Data, "data", "", "`DIR` for logins and history; default $XDG_DATA_HOME/carillon or ~/.local/share/carillon")
@@ -126,8 +126,10 @@ type login struct {
 	cfg     client.Config
 }
 
-// certificateFile is where a device keeps the certificate that it was told to trust.
+// certificateFile is where an account's devices keep the certificate that one was told to trust.
 const certificateFile = "server.pem"
+
+func (l *login) certificate() string { return filepath.Join(filepath.Dir(l.folder), certificateFile) }
 
 // newLogin checks what was asked for.
 func (p *program) newLogin(o *loginOptions) (*login, error) {
@@ -180,7 +182,7 @@ func (l *login) trust() error {
 		l.pin = pin
 		l.cfg.RootCAs = x509.NewCertPool()
 	}
-	document, err := os.ReadFile(filepath.Join(l.folder, certificateFile))
+	document, err := os.ReadFile(l.certificate())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -189,7 +191,7 @@ func (l *login) trust() error {
 	}
 	block, _ := pem.Decode(document)
 	if block == nil {
-		return fmt.Errorf("%s is damaged: remove it and use --trust again", filepath.Join(l.folder, certificateFile))
+		return fmt.Errorf("%s is damaged: remove it and use --trust again", l.certificate())
 	}
 	sum := sha256.Sum256(block.Bytes)
 	if l.pin == nil {
@@ -245,7 +247,7 @@ func (l *login) certificateFailed(cert *x509.Certificate, cause error) error {
 	case l.known(cert):
 		return fmt.Errorf("the certificate with this fingerprint is no good for %s: %w", l.account.Domain(), rootCause(cause))
 	}
-	if err := os.WriteFile(filepath.Join(l.folder, certificateFile), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}), 0o600); err != nil {
+	if err := os.WriteFile(l.certificate(), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}), 0o600); err != nil {
 		return fmt.Errorf("remembering the certificate: %w", err)
 	}
 	return l.accept(cert.Raw)

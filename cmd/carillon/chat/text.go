@@ -53,7 +53,7 @@ func Clean(s string) string {
 			b.WriteRune(0x2400 + r)
 		case r == 0x7f:
 			b.WriteRune(0x2421)
-		case r >= 0x80 && r < 0xa0, unicode.Is(unicode.Bidi_Control, r), r == 0xfeff, r == 0x00ad, r >= 0xe0000 && r < 0xe1000, r >= 0xfff0 && r < 0xfffd:
+		case r >= 0x80 && r < 0xa0, unicode.Is(unicode.Cf, r) && r != 0x200c && r != 0x200d: // the joiners are part of scripts and emoji
 			b.WriteRune(utf8.RuneError)
 		default:
 			b.WriteRune(r)
@@ -73,11 +73,16 @@ func fit(s string, n int) string {
 	if n <= 0 {
 		return ""
 	}
-	if w := width(s); w <= n {
-		return s + strings.Repeat(" ", n-w)
+	w := width(s)
+	if w > n {
+		s = ansi.Truncate(s, n, "…")
+		w = width(s)
 	}
-	s = ansi.Truncate(s, n, "…")
-	return s + strings.Repeat(" ", max(0, n-width(s)))
+	s += strings.Repeat(" ", max(0, n-w))
+	for ; w < n && width(s) < n; w++ { // a last letter that takes the space behind it to itself
+		s += " "
+	}
+	return s
 }
 
 // cut makes text at most n cells wide.
@@ -94,11 +99,16 @@ func sides(left, right string, n int) string {
 	return fit(left, n-width(right)-1) + " " + right
 }
 
-// wrap breaks text into lines of at most n cells.
+// wrap breaks text into lines of at most n cells, between words where that can be.
 func wrap(s string, n int) []string {
-	lines := strings.Split(ansi.Wrap(strings.TrimRight(s, "\n "), max(n, 1), ""), "\n")
-	for i := range lines {
-		lines[i] = strings.TrimRight(lines[i], " ")
+	n = max(n, 2) // of what is wider than a line, nothing would be left
+	var lines []string
+	for l := range strings.SplitSeq(ansi.Wrap(strings.TrimRight(s, "\n "), n, ""), "\n") {
+		if width(l) > n { // a space and a word as wide as the line
+			lines = append(lines, strings.Split(ansi.Hardwrap(l, n, true), "\n")...)
+			continue
+		}
+		lines = append(lines, strings.TrimRight(l, " "))
 	}
 	return lines
 }
