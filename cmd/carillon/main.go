@@ -32,14 +32,15 @@ type reported struct{}
 
 func (reported) Error() string { return "reported" }
 
-// run carries out a command line and returns the exit code: 0 done, 1 failed, as said on stderr; codeInterrupted if a signal ended it.
+// run carries out a command line and returns the exit code: 0 done, 1 failed, as said on stderr; codeInterrupted if a signal ended it,
+// codeTemporary if the account's server couldn't be reached.
 func (p *program) run(ctx context.Context, args []string) int {
 	root := &cobra.Command{
 		Use:   "carillon",
 		Short: "XMPP server that keeps all devices of its users in step",
-		Long: "carillon is an XMPP server that keeps all devices of its users in step.\n\n" +
+		Long: "carillon is an XMPP server that keeps all devices of its users in step, and a client that shows it.\n\n" +
 			"\"carillon serve\" needs nothing else: it serves the domain localhost from ./carillon-data, with a certificate that it makes itself.",
-		Example: "  carillon serve\n  carillon user add romeo@localhost\n  carillon check --config carillon.toml",
+		Example: "  carillon serve\n  carillon user add romeo@localhost\n  carillon chat --demo\n  carillon check --config carillon.toml",
 		Version: version(),
 		// Errors are printed here, once; the usage would hide them.
 		SilenceErrors: true,
@@ -52,13 +53,17 @@ func (p *program) run(ctx context.Context, args []string) int {
 	root.SetIn(p.stdin)
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
-	root.AddCommand(p.serveCommand(), p.userCommand(), p.roomCommand(), p.explainCommand(), p.traceCommand(), p.callCommand(callOf("s2s")), p.checkCommand(), p.configCommand(), p.versionCommand())
+	root.AddCommand(p.serveCommand(), p.chatCommand(), p.sendCommand(), p.listenCommand(), p.userCommand(), p.roomCommand(), p.explainCommand(),
+		p.traceCommand(), p.callCommand(callOf("s2s")), p.checkCommand(), p.configCommand(), p.versionCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		if _, said := err.(reported); !said {
 			fmt.Fprintf(p.stderr, "carillon: %v\n", err)
 		}
-		if errors.Is(err, errInterrupted) {
+		switch _, later := errors.AsType[unreachable](err); {
+		case errors.Is(err, errInterrupted):
 			return codeInterrupted
+		case later:
+			return codeTemporary
 		}
 		return 1
 	}
