@@ -32,6 +32,7 @@ func rooms() []room {
 		{"client", append(slices.Clone(wire), "stream"), false},
 		{"client/convo", protocol, true},
 		{"client/convo/sqlstore", with("client/convo"), false},
+		{"client/account", append(slices.Clone(wire), "stream", "client", "client/convo"), false},
 		{"server/config", []string{"jid"}, true},
 		{"server/cert", nil, false},
 		{"server/route", protocol, true},

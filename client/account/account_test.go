@@ -1,0 +1,331 @@
+package account_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"carillon.im/client"
+	"carillon.im/client/account"
+	"carillon.im/client/convo"
+	"carillon.im/client/convo/sqlstore"
+	"carillon.im/jid"
+	"carillon.im/server"
+	"carillon.im/test/inprocess"
+)
+
+// patience bounds every wait for what must happen.
+const patience = 20 * time.Second
+
+var identity *inprocess.Identity
+
+func TestMain(m *testing.M) {
+	var err error
+	if identity, err = inprocess.NewIdentity(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	for deadline := time.Now().Add(5 * time.Second); code == 0 && runtime.NumGoroutine() > 1; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			stacks := make([]byte, 1<<20)
+			fmt.Fprintf(os.Stderr, "goroutines left behind:\n%s\n", stacks[:runtime.Stack(stacks, true)])
+			code = 1
+		}
+	}
+	if err := identity.Remove(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	os.Exit(code)
+}
+
+// world is a server in this process, as a Dialer.
+type world struct {
+	srv *inprocess.Server
+}
+
+func newWorld(t *testing.T, names ...string) *world {
+	t.Helper()
+	log := &inprocess.Log{}
+	cfg := identity.Config()
+	cfg.Limits.BytesPerSecond = 1 << 30
+	srv, err := inprocess.Start(cfg, server.Options{Path: ":memory:"}, log.Logger(slog.LevelDebug))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(srv.Stop(), log.Check()); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, name := range names {
+		if _, err := srv.AddAccount(t.Context(), identity, jid.MustParse(name+"@localhost")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return &world{srv: srv}
+}
+
+func (w *world) DialContext(context.Context, string, string) (net.Conn, error) {
+	return w.srv.Pipe(true), nil
+}
+
+func (w *world) config(name, device string) account.Config {
+	return account.Config{Client: client.Config{
+		Account: jid.MustParse(name + "@localhost"), Password: inprocess.Password, Resource: device, RootCAs: identity.TLS.RootCAs, Dialer: w,
+		Addresses: []client.Address{{Host: "localhost:5223", TLS: true}}, RetryMin: 5 * time.Millisecond, RetryMax: 20 * time.Millisecond,
+	}}
+}
+
+// device is an account under test.
+type device struct {
+	*account.Account
+	t   *testing.T
+	ctx context.Context
+}
+
+func start(t *testing.T, cfg account.Config) *device {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	a, err := account.Start(ctx, cfg)
+	if err != nil {
+		cancel()
+		t.Fatal(err)
+	}
+	d := &device{a, t, ctx}
+	t.Cleanup(func() {
+		cancel()
+		if err := d.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+// until takes changes until the conversation with somebody is as wanted.
+func (d *device) until(with jid.JID, what string, ok func(convo.View) bool) convo.View {
+	d.t.Helper()
+	for {
+		var v convo.View
+		if err := d.Look(d.ctx, func(e *convo.Engine) { v, _ = e.Conversation(with, 0) }); err != nil {
+			d.t.Fatalf("%s: %v", what, err)
+		}
+		if ok(v) {
+			return v
+		}
+		if _, err := d.Changes(d.ctx); err != nil {
+			d.t.Fatalf("%s: %v; it has %s", what, err, bodies(v))
+		}
+	}
+}
+
+func (d *device) online() {
+	d.t.Helper()
+	for {
+		if s := d.Status(); s.Online && !s.CatchingUp {
+			return
+		}
+		if _, err := d.Changes(d.ctx); err != nil {
+			d.t.Fatalf("online: %v, %+v", err, d.Status())
+		}
+	}
+}
+
+func (d *device) do(ev convo.Event) {
+	d.t.Helper()
+	if err := d.Do(d.ctx, ev); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+func bodies(v convo.View) string {
+	var list []string
+	for _, e := range v.Entries {
+		list = append(list, e.Body)
+	}
+	return strings.Join(list, "|")
+}
+
+func has(text string) func(convo.View) bool {
+	return func(v convo.View) bool { return bodies(v) == text }
+}
+
+var alice, bob = jid.MustParse("alice@localhost"), jid.MustParse("bob@localhost")
+
+// TestDevicesInStep: what one device says, its account's other device shows, in the same order and thread; the first claim owns a message on both.
+func TestDevicesInStep(t *testing.T) {
+	w := newWorld(t, "alice", "bob")
+	desk, phone, b := start(t, w.config("alice", "desk")), start(t, w.config("alice", "phone")), start(t, w.config("bob", "pc"))
+	for _, d := range []*device{desk, phone, b} {
+		d.online()
+	}
+	desk.do(convo.SendText{Conversation: bob, Body: "hello"})
+	desk.until(bob, "archived", func(v convo.View) bool { return len(v.Entries) == 1 && v.Entries[0].Delivery == convo.Archived })
+	b.until(alice, "arrival", has("hello"))
+	at := phone.until(bob, "reflection", has("hello"))
+	b.do(convo.SendText{Conversation: alice, Body: "who is there?"})
+	asked := phone.until(bob, "question", has("hello|who is there?"))
+	question := asked.Entries[1]
+	if question.Thread != at.Entries[0].Thread || question.Owner != convo.Unclaimed {
+		t.Errorf("question: thread %q, owner %v", question.Thread, question.Owner)
+	}
+	phone.do(convo.Attention{Conversation: bob, Act: convo.Accepted, Entries: []convo.EntryID{question.ID}})
+	phone.until(bob, "ownership", func(v convo.View) bool { return v.Entries[1].Owner == convo.Mine })
+	v := desk.until(bob, "taken elsewhere", func(v convo.View) bool { return len(v.Entries) == 2 && v.Entries[1].Owner == convo.Elsewhere })
+	if !strings.HasPrefix(v.Entries[1].OwnerRes, "phone") {
+		t.Errorf("taken by %q", v.Entries[1].OwnerRes)
+	}
+}
+
+// TestRestart: a device that was away has its history from its store, what it wrote without a connection is sent, and what it missed comes once.
+func TestRestart(t *testing.T) {
+	w := newWorld(t, "alice", "bob")
+	file := filepath.Join(t.TempDir(), "history.db")
+	open := func(cfg account.Config) *device {
+		store, err := sqlstore.Open(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.Store = store
+		return start(t, cfg)
+	}
+	first := open(w.config("alice", "desk"))
+	first.online()
+	first.do(convo.SendText{Conversation: bob, Body: "one"})
+	first.until(bob, "archived", func(v convo.View) bool { return len(v.Entries) == 1 && v.Entries[0].Delivery == convo.Archived })
+	if err := first.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Do(t.Context(), convo.Tick{}); !errors.Is(err, account.ErrClosed) {
+		t.Errorf("after the end: %v", err)
+	}
+	b := start(t, w.config("bob", "pc"))
+	b.until(alice, "message of before", has("one"))
+	b.do(convo.SendText{Conversation: alice, Body: "two"})
+	b.until(alice, "archived", func(v convo.View) bool { return len(v.Entries) == 2 && v.Entries[1].Delivery == convo.Archived })
+
+	nowhere := w.config("alice", "desk")
+	nowhere.Client.Dialer = unreachable{}
+	offline := open(nowhere)
+	offline.until(bob, "history", has("one"))
+	offline.do(convo.SendText{Conversation: bob, Body: "three"})
+	if err := offline.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	again := open(w.config("alice", "desk"))
+	again.until(bob, "everything", func(v convo.View) bool {
+		return bodies(v) == "one|two|three" && v.Entries[2].Delivery == convo.Archived
+	})
+	b.until(alice, "three", has("one|two|three"))
+}
+
+type unreachable struct{}
+
+func (unreachable) DialContext(context.Context, string, string) (net.Conn, error) {
+	return nil, errors.New("unreachable")
+}
+
+// TestPages: a new device gets the newest messages, and older ones when it asks, each once.
+func TestPages(t *testing.T) {
+	w := newWorld(t, "alice", "bob")
+	desk := start(t, w.config("alice", "desk"))
+	desk.online()
+	const total = 320
+	var all []string
+	for n := range total {
+		all = append(all, fmt.Sprint("m", n))
+		desk.do(convo.SendText{Conversation: bob, Body: all[n]})
+	}
+	desk.until(bob, "all archived", func(v convo.View) bool {
+		return len(v.Entries) == total && v.Entries[total-1].Delivery == convo.Archived
+	})
+	for _, profile := range []client.Profile{client.ProfileBest, client.ProfileIMNG, client.ProfileCarbons} {
+		cfg := w.config("alice", "new")
+		cfg.Client.Profile = profile
+		phone := start(t, cfg)
+		phone.until(bob, "everything", func(v convo.View) bool {
+			if v.More && !v.Paging && phone.Status().Online && !phone.Status().CatchingUp {
+				phone.do(convo.Page{Conversation: bob})
+			}
+			return bodies(v) == strings.Join(all, "|")
+		})
+	}
+}
+
+// TestSlowProgram: changes that nobody takes are merged and bounded, and nothing is lost for it.
+func TestSlowProgram(t *testing.T) {
+	w := newWorld(t, "alice", "bob")
+	cfg := w.config("bob", "pc")
+	cfg.Live = true
+	b, desk := start(t, cfg), start(t, w.config("alice", "desk"))
+	b.online()
+	desk.online()
+	const total = 5000 // more than the bound
+	for n := range total {
+		desk.do(convo.SendText{Conversation: bob, Body: fmt.Sprint(n)})
+		if n%500 == 499 { // the engine lets a thousand wait
+			desk.until(bob, "archived", func(v convo.View) bool { return v.Entries[len(v.Entries)-1].Delivery == convo.Archived })
+		}
+	}
+	seen := map[convo.EntryID]bool{}
+	for len(seen) < total {
+		c, err := b.Changes(b.ctx)
+		if err != nil {
+			t.Fatalf("%v after %d", err, len(seen))
+		}
+		for _, conversation := range c.Conversations {
+			for _, id := range conversation.Entries {
+				seen[id] = true
+			}
+		}
+	}
+}
+
+// TestRefused: a wrong password ends the attempts and says why.
+func TestRefused(t *testing.T) {
+	w := newWorld(t, "alice")
+	cfg := w.config("alice", "desk")
+	cfg.Client.Password = "wrong"
+	d := start(t, cfg)
+	for !d.Status().Final {
+		if _, err := d.Changes(d.ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, ok := errors.AsType[*client.AuthError](d.Status().Err); !ok {
+		t.Errorf("status: %+v", d.Status())
+	}
+	d.do(convo.SendText{Conversation: bob, Body: "kept"}) // acts go on being taken
+	d.until(bob, "kept", has("kept"))
+}
+
+// failing is a store whose disk is full.
+type failing struct{ *convo.Memory }
+
+func (failing) Write([]convo.Write) error { return errors.New("disk full") }
+
+// TestDiskFull: what can't be kept isn't sent; the account ends and says so.
+func TestDiskFull(t *testing.T) {
+	w := newWorld(t, "alice", "bob")
+	cfg := w.config("alice", "desk")
+	cfg.Store = failing{convo.NewMemory()}
+	d := start(t, cfg)
+	_ = d.Do(d.ctx, convo.SendText{Conversation: bob, Body: "lost"}) // ends it, or finds it ended
+	for {
+		if _, err := d.Changes(d.ctx); err != nil {
+			if !strings.Contains(err.Error(), "disk full") {
+				t.Error(err)
+			}
+			return
+		}
+	}
+}

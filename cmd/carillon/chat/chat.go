@@ -1,0 +1,247 @@
+// Package chat is the terminal client: it shows an account's conversations on a screen and takes a person's keys.
+//
+// The model: a Model is the screen of one Device, as Bubble Tea wants it: a state, Update for what happened, View for what is to be seen. It holds no
+// conversation of its own, only the last picture that it took of the engine (snapshot) and what the person is doing: which part of the screen has the
+// keys (focus), what the text that is being written is for (mode), which message is chosen. What others wrote is cleaned of everything that a terminal
+// obeys before it is laid out (text.go), and only the lines that fit are laid out. A Pair shows two devices of one account side by side.
+package chat
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+
+	"carillon.im/client/account"
+	"carillon.im/client/convo"
+	"carillon.im/jid"
+	"carillon.im/xep"
+)
+
+// Device is what the screen shows. *account.Account is one.
+type Device interface {
+	Do(context.Context, convo.Event) error
+	Look(context.Context, func(*convo.Engine)) error
+	Changes(context.Context) (account.Changes, error)
+	Devices(context.Context) ([]xep.Client, error)
+	EndDevice(ctx context.Context, id string) error
+}
+
+// Config says what is shown.
+type Config struct {
+	Context context.Context // ends what the screen waits for; required
+	Device  Device
+	Account jid.JID
+	Name    string         // of the device, as the person calls it; may be ""
+	Status  account.Status // how the connection is at the start
+	Contact jid.JID        // whose conversation is opened first; zero: none
+	Now     time.Time      // for tests, whose clock stands still; zero: the system's, in the local zone
+}
+
+// snapshot is a picture of the engine: the list, and one conversation.
+type snapshot struct {
+	of    jid.JID // the conversation
+	list  []convo.Summary
+	view  convo.View
+	ok    bool
+	limit int
+}
+
+// What Update is told.
+type (
+	changedMsg struct { // the device is another, or over
+		status account.Status
+		err    error
+	}
+	lookedMsg struct {
+		snapshot
+		err error
+	}
+	actedMsg   struct{ err error }
+	devicesMsg struct {
+		list []xep.Client
+		err  error
+	}
+)
+
+// wait waits for the next change.
+func (m *Model) wait() tea.Cmd {
+	ctx, device := m.cfg.Context, m.cfg.Device
+	return func() tea.Msg {
+		c, err := device.Changes(ctx)
+		return changedMsg{c.Status, err}
+	}
+}
+
+// look takes a new picture, one at a time.
+func (m *Model) look() tea.Cmd {
+	if m.looking {
+		m.stale = true
+		return nil
+	}
+	m.looking, m.stale = true, false
+	ctx, device := m.cfg.Context, m.cfg.Device
+	s := snapshot{of: m.open, limit: m.limit}
+	return func() tea.Msg {
+		err := device.Look(ctx, func(e *convo.Engine) {
+			s.list = e.Conversations()
+			if !s.of.IsZero() {
+				s.view, s.ok = e.Conversation(s.of, s.limit)
+			}
+		})
+		return lookedMsg{s, err}
+	}
+}
+
+// act has the engine take what the person did.
+func (m *Model) act(events ...convo.Event) tea.Cmd {
+	ctx, device := m.cfg.Context, m.cfg.Device
+	return func() tea.Msg {
+		for _, ev := range events {
+			if err := device.Do(ctx, ev); err != nil {
+				return actedMsg{err}
+			}
+		}
+		return actedMsg{}
+	}
+}
+
+// devicesWait bounds asking the server about devices.
+const devicesWait = 15 * time.Second
+
+// askDevices asks for the programs with access to the account, and ends one first if id isn't "".
+func (m *Model) askDevices(id string) tea.Cmd {
+	base, device := m.cfg.Context, m.cfg.Device
+	return func() tea.Msg {
+		ctx, cancel := context.WithTimeout(base, devicesWait)
+		defer cancel()
+		if id != "" {
+			if err := device.EndDevice(ctx, id); err != nil {
+				return devicesMsg{err: err}
+			}
+		}
+		list, err := device.Devices(ctx)
+		return devicesMsg{list, err}
+	}
+}
+
+// changed takes a change of the device.
+func (m *Model) changed(msg changedMsg) tea.Cmd {
+	if msg.err != nil {
+		if !errors.Is(msg.err, context.Canceled) {
+			m.ended = msg.err
+		}
+		return nil
+	}
+	if msg.status.Online != m.status.Online {
+		m.asked = map[place]bool{}
+	}
+	m.status = msg.status
+	return tea.Batch(m.look(), m.wait())
+}
+
+// looked takes a new picture: what is seen is read, and what is missing on the screen is asked for.
+func (m *Model) looked(msg lookedMsg) tea.Cmd {
+	m.looking = false
+	if msg.err != nil {
+		return nil // changed says why
+	}
+	if m.stale || msg.of != m.open || msg.limit != m.limit {
+		return m.look()
+	}
+	m.snap = msg.snapshot
+	m.index = threadIndex(m.snap.view.Threads)
+	if m.sel != 0 && m.entryAt(m.sel) < 0 {
+		m.sel = 0
+	}
+	if m.anchor != 0 && m.entryAt(m.anchor) < 0 {
+		m.anchor, m.skip = 0, 0
+	}
+	m.cursor = min(m.cursor, max(0, len(m.snap.list)-1))
+	return m.attend()
+}
+
+// attend says that what is on the screen was seen, and asks for what is missing there.
+func (m *Model) attend() tea.Cmd {
+	v := m.snap.view
+	if !m.snap.ok || m.open.IsZero() {
+		return nil
+	}
+	var events []convo.Event
+	if v.Unread > 0 && !m.away && m.anchor == 0 && m.overlay == noOverlay {
+		events = append(events, convo.Attention{Conversation: m.open, Act: convo.Seen})
+	}
+	if ask, ok := m.missing(); ok {
+		events = append(events, ask)
+	}
+	if len(events) == 0 {
+		return nil
+	}
+	return m.act(events...)
+}
+
+// place is where something is missing: at the end, before an entry, or before the oldest.
+type place struct {
+	end    bool
+	before convo.EntryID
+	oldest bool
+}
+
+// missing is the question for what is missing in what the screen shows, asked once for each place and connection.
+func (m *Model) missing() (convo.Event, bool) {
+	v := m.snap.view
+	if v.Paging || !m.status.Online || m.status.CatchingUp {
+		return nil, false
+	}
+	at, found := place{}, false
+	first, last := m.visible()
+	for i := first; i <= last && i < len(v.Entries) && !found; i++ {
+		if e := v.Entries[i]; e.Gap {
+			at, found = place{before: e.ID}, true
+		}
+	}
+	switch {
+	case v.GapAtEnd && m.anchor == 0:
+		at, found = place{end: true}, true
+	case !found && first == 0 && v.More && len(v.Entries) < m.limit:
+		at, found = place{oldest: true}, true
+		if len(v.Entries) > 0 {
+			at.before = v.Entries[0].ID
+		}
+	}
+	if !found || m.asked[at] {
+		return nil, false
+	}
+	m.asked[at] = true
+	if at.oldest {
+		return convo.Page{Conversation: m.open}, true
+	}
+	return convo.Page{Conversation: m.open, Before: at.before, Newest: at.end}, true
+}
+
+// thread is a line of the index, with what it is called.
+type thread struct {
+	convo.ThreadView
+	label string // its number, and its place below its parents: 2, 2.1
+	root  int    // which number it is below, from 0: its colour
+}
+
+// threadIndex numbers threads: roots 1, 2, 3, their children 1.1, 1.2.
+func threadIndex(views []convo.ThreadView) []thread {
+	list := make([]thread, 0, len(views))
+	var counts []int
+	for _, v := range views {
+		depth := min(v.Depth, len(counts)) // a child is behind its parent
+		counts = append(slices.Clone(counts[:min(depth+1, len(counts))]), make([]int, max(0, depth+1-len(counts)))...)
+		counts[depth]++
+		list = append(list, thread{v, numbered(counts), counts[0] - 1})
+	}
+	return list
+}
+
+// threadOf finds a thread in the index, -1 where it isn't.
+func (m *Model) threadOf(id string) int {
+	return slices.IndexFunc(m.index, func(t thread) bool { return t.ID == id })
+}

@@ -1,0 +1,295 @@
+package chat
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+	"github.com/charmbracelet/x/ansi"
+
+	"carillon.im/client"
+	"carillon.im/client/account"
+	"carillon.im/client/convo"
+	"carillon.im/jid"
+	"carillon.im/stanza"
+	"carillon.im/xep"
+	"carillon.im/xmltree"
+)
+
+var update = flag.Bool("update", false, "write the screens anew")
+
+var (
+	alice = jid.MustParse("alice@wonder.example")
+	desk  = jid.MustParse("alice@wonder.example/desk~k3")
+	bob   = jid.MustParse("bob@wonder.example")
+)
+
+// fake is a device whose engine gets what a script says, and whose clock stands still until it is told.
+type fake struct {
+	t       *testing.T
+	e       *convo.Engine
+	now     time.Time
+	sent    []*stanza.Stanza
+	queries []convo.Query
+	store   *convo.Memory
+	ids     int
+	status  account.Status
+	clients []xep.Client
+	err     error
+}
+
+func newFake(t *testing.T) *fake {
+	d := &fake{t: t, now: time.Date(2026, 11, 20, 14, 3, 0, 0, time.UTC), store: convo.NewMemory()}
+	d.e = convo.New(convo.Config{Account: alice, NewID: func() string { d.ids++; return fmt.Sprint("id", d.ids) }}, convo.Snapshot{})
+	return d
+}
+
+func (d *fake) apply(ev convo.Event) {
+	for todo := []convo.Event{ev}; len(todo) > 0; todo = todo[1:] {
+		for _, ef := range d.e.Apply(d.now, todo[0]) {
+			switch ef := ef.(type) {
+			case convo.Send:
+				d.sent = append(d.sent, ef.Stanza)
+			case convo.Query:
+				d.queries = append(d.queries, ef)
+			case convo.Persist:
+				if err := d.store.Write(ef.Writes); err != nil {
+					d.t.Fatal(err)
+				}
+			case convo.LoadHistory:
+				entries, more, err := d.store.History(ef.Conversation, ef.Before, ef.Max)
+				if err != nil {
+					d.t.Fatal(err)
+				}
+				todo = append(todo, convo.HistoryLoaded{Conversation: ef.Conversation, Entries: entries, More: more})
+			}
+		}
+	}
+}
+
+func (d *fake) Do(_ context.Context, ev convo.Event) error { d.apply(ev); return d.err }
+
+func (d *fake) Look(_ context.Context, f func(*convo.Engine)) error { f(d.e); return nil }
+
+// Changes has nothing by itself: the script says when the screen hears of changes.
+func (d *fake) Changes(context.Context) (account.Changes, error) {
+	return account.Changes{}, context.Canceled
+}
+
+func (d *fake) Devices(context.Context) ([]xep.Client, error) { return d.clients, d.err }
+
+func (d *fake) EndDevice(_ context.Context, id string) error {
+	for i, c := range d.clients {
+		if c.ID == id {
+			d.clients = append(d.clients[:i:i], d.clients[i+1:]...)
+			return nil
+		}
+	}
+	return stanza.NewError(stanza.ItemNotFound, "")
+}
+
+// screen is a Model under test with its device.
+type screen struct {
+	*fake
+	m *Model
+}
+
+func newScreen(t *testing.T, w, h int) *screen {
+	d := newFake(t)
+	s := &screen{d, New(Config{Context: t.Context(), Device: d, Account: alice, Name: "desk", Now: d.now})}
+	s.run(s.m.Init())
+	s.tell(tea.WindowSizeMsg{Width: w, Height: h})
+	return s
+}
+
+// online connects the device, with nothing to catch up.
+func (s *screen) online() {
+	s.apply(convo.Connected{JID: desk, Profile: convo.NG, Facts: convo.Facts{Archive: true, Mine: true}})
+	s.status = account.Status{Online: true, JID: desk, Profile: client.ProfileIMNG}
+	s.answer()
+	s.refresh()
+}
+
+// answer ends all archive queries: there is nothing.
+func (s *screen) answer() {
+	for len(s.queries) > 0 {
+		q := s.queries[0]
+		s.queries = s.queries[1:]
+		s.apply(convo.QueryDone{Query: q.ID, Complete: true})
+	}
+}
+
+// tell gives the model a message, and all that comes of it.
+func (s *screen) tell(msg tea.Msg) {
+	s.m.cfg.Now = s.now
+	_, cmd := s.m.Update(msg)
+	s.run(cmd)
+}
+
+func (s *screen) run(cmd tea.Cmd) {
+	if cmd == nil {
+		return
+	}
+	switch msg := cmd().(type) {
+	case nil:
+	case tea.BatchMsg:
+		for _, c := range msg {
+			s.run(c)
+		}
+	case changedMsg: // Changes' end; refresh stands for it
+	case actedMsg:
+		s.tell(msg)
+		s.answer()
+		s.refresh()
+	default:
+		if strings.HasPrefix(reflect.TypeOf(msg).PkgPath(), "carillon.im") {
+			s.tell(msg)
+		}
+	}
+}
+
+// refresh lets the screen hear of what has changed.
+func (s *screen) refresh() { s.tell(changedMsg{status: s.status}) }
+
+// keys presses keys: names of Bubble Tea's, or text with a ' before it.
+func (s *screen) keys(names ...string) {
+	for _, name := range names {
+		if text, ok := strings.CutPrefix(name, "'"); ok {
+			for _, r := range text {
+				s.tell(tea.KeyPressMsg{Code: r, Text: string(r)})
+			}
+			continue
+		}
+		s.tell(keyNamed(name))
+	}
+}
+
+func keyNamed(name string) tea.KeyPressMsg {
+	mod := tea.KeyMod(0)
+	for prefix, m := range map[string]tea.KeyMod{"ctrl+": tea.ModCtrl, "alt+": tea.ModAlt} {
+		if rest, ok := strings.CutPrefix(name, prefix); ok {
+			name, mod = rest, mod|m
+		}
+	}
+	code, special := map[string]rune{"enter": tea.KeyEnter, "up": tea.KeyUp, "down": tea.KeyDown, "esc": tea.KeyEscape, "tab": tea.KeyTab, "f1": tea.KeyF1,
+		"f2": tea.KeyF2, "pgup": tea.KeyPgUp, "pgdown": tea.KeyPgDown}[name]
+	if special {
+		return tea.KeyPressMsg{Code: code, Mod: mod}
+	}
+	k := tea.KeyPressMsg{Code: rune(name[0]), Mod: mod}
+	if mod == 0 {
+		k.Text = name
+	}
+	return k
+}
+
+// gets has the device receive a message, a minute after the last. from is who wrote it: bob, bob's device, or an own device.
+func (s *screen) gets(from, id, thread, payload string) {
+	s.now = s.now.Add(time.Minute)
+	f := jid.MustParse(from)
+	to := alice
+	if f.Bare() == alice && !strings.Contains(payload, "tmp:mine") {
+		to = bob
+	}
+	if thread != "" {
+		payload = "<thread>" + thread + "</thread>" + payload
+	}
+	payload += "<stanza-id xmlns='urn:xmpp:sid:0' by='alice@wonder.example' id='a" + id + "'/>"
+	st := stanza.Build(stanza.Message, stanza.TypeChat, id, f, to, payload)
+	s.apply(convo.Received{Stanza: st})
+	s.refresh()
+}
+
+func body(text string) string {
+	return "<body>" + string(xmltree.AppendText(nil, text)) + "</body>"
+}
+
+// reflect gives what this device sent back with its place in the archive, as IM-NG does.
+func (s *screen) reflect() {
+	sent := s.sent
+	s.sent = nil
+	for _, st := range sent {
+		if st.Child(stanza.NSClient, "body").IsZero() && st.Child(xep.NSMine, "mine").IsZero() && st.Child("urn:xmpp:message-correct:0", "replace").IsZero() &&
+			st.Child("urn:xmpp:message-retract:1", "retract").IsZero() && st.Child("urn:xmpp:reactions:0", "reactions").IsZero() {
+			continue
+		}
+		back := *st
+		back.From = desk
+		if back.To.IsZero() {
+			back.To = alice
+		}
+		inner := back.Inner() + "<stanza-id xmlns='urn:xmpp:sid:0' by='alice@wonder.example' id='r" + st.ID + "'/>"
+		s.apply(convo.Received{Stanza: stanza.Build(back.Kind, back.Type, back.ID, back.From, back.To, inner)})
+	}
+	s.refresh()
+}
+
+// text is the screen as a person sees it without colour, and holds it to its size.
+func (s *screen) text() string {
+	s.t.Helper()
+	s.m.cfg.Now = s.now
+	content, _ := s.m.screen()
+	plain := ansi.Strip(content)
+	lines := strings.Split(plain, "\n")
+	for i, l := range lines {
+		if w := width(l); w > s.m.width {
+			s.t.Errorf("line %d is %d cells wide: %q", i, w, l)
+		}
+	}
+	if len(lines) > s.m.height {
+		s.t.Errorf("%d lines on a screen of %d", len(lines), s.m.height)
+	}
+	return plain + "\n"
+}
+
+// shows compares the screen with a golden file.
+func (s *screen) shows(name string) {
+	s.t.Helper()
+	var b strings.Builder
+	for l := range strings.Lines(s.text()) {
+		b.WriteString(strings.TrimRight(l, " \n") + "\n")
+	}
+	file := filepath.Join("testdata", name+".txt")
+	if *update {
+		if err := os.WriteFile(file, []byte(b.String()), 0o600); err != nil {
+			s.t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if b.String() != string(want) {
+		s.t.Errorf("%s: the screen is\n%s\nand was\n%s", file, b.String(), want)
+	}
+}
+
+// has fails unless the screen has all of the texts.
+func (s *screen) has(texts ...string) {
+	s.t.Helper()
+	got := s.text()
+	for _, text := range texts {
+		if !strings.Contains(got, text) {
+			s.t.Errorf("no %q on the screen:\n%s", text, got)
+		}
+	}
+}
+
+// hasNot fails if the screen has one of the texts.
+func (s *screen) hasNot(texts ...string) {
+	s.t.Helper()
+	got := s.text()
+	for _, text := range texts {
+		if strings.Contains(got, text) {
+			s.t.Errorf("%q on the screen:\n%s", text, got)
+		}
+	}
+}
