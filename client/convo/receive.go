@@ -193,10 +193,17 @@ func (e *Engine) message(m message) {
 	}
 	m.c = e.convs[key]
 	if m.c == nil {
-		if _, ok := kindOf(st); !ok {
-			return // a stranger's chat state begins nothing
+		_, ok := kindOf(st)
+		// What an archive has of the account's own receipts and markers says that there
+		// is a conversation, of which more is to be had; a stranger's begin nothing.
+		trace := !ok && m.way == archive && (m.own || !e.contacts[key].JID.IsZero()) && st.Type == stanza.TypeChat && key != e.cfg.Account
+		if !ok && !trace {
+			return
 		}
 		m.c = e.conversation(key, room)
+		if trace {
+			e.shownAt(m.c, m.at)
+		}
 	}
 	if m.live {
 		e.lively(m)
