@@ -233,6 +233,35 @@ func TestEndDevice(t *testing.T) {
 	}
 }
 
+// TestRooms: the rooms to enter go with the login, each is answered by its name, and there are at most MaxRooms (X2-37).
+func TestRooms(t *testing.T) {
+	w := newWorld(t, "alice")
+	cfg := w.config("alice")
+	var rooms []client.Room
+	for i := range client.MaxRooms + 5 {
+		rooms = append(rooms, client.Room{JID: jid.MustParse(fmt.Sprint("room", i, "@rooms.localhost")), Nick: "it's me", Sync: &xep.Sync{Last: time.Hour}})
+	}
+	cfg.Rooms = func() []client.Room { return rooms }
+	on := expect[*client.Connected](dial(t, cfg), nil)
+	joined := 0
+	for _, r := range on.Session {
+		if r.Part != xep.SessionJoin {
+			continue
+		}
+		if r.Room != rooms[joined].JID.String() {
+			t.Errorf("answer %d is about %q", joined, r.Room)
+		}
+		joined++
+	}
+	if joined != client.MaxRooms {
+		t.Errorf("%d rooms: %+v", joined, on.Session)
+	}
+	cfg.Rooms = func() []client.Room { return nil }
+	if on := expect[*client.Connected](dial(t, cfg), nil); len(on.Session) != 3 {
+		t.Errorf("without rooms: %+v", on.Session)
+	}
+}
+
 // TestOffline begins without a server, and goes on when there is one.
 func TestOffline(t *testing.T) {
 	w := newWorld(t, "alice", "bob")

@@ -212,7 +212,7 @@ func (e *Engine) message(m message) {
 }
 
 // exclusive reports whether a message is for this device alone. Conversation
-// content in it is not shown: no other device has it (IMNG-23). A 2.0 session
+// content in it is not shown: no other device has it, and perhaps no archive (IMNG-23, IMNG-25). A 2.0 session
 // gets what the rules of 1.0 send to a full address as a conversation too, with
 // a tag or a place in the archive; what has neither is for this device alone
 // (X2-3).
