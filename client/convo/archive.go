@@ -216,6 +216,8 @@ func (e *Engine) queryDone(done QueryDone) {
 		e.endCatchup(begins)
 	case q.Last || done.Complete || done.Last == "":
 		e.endCatchup(whole)
+	case done.Last == q.After:
+		e.endCatchup(stops) // it gives the same again, and would for ever
 	default:
 		e.catchup.pages++
 		e.nextPage()

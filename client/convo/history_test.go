@@ -256,6 +256,26 @@ func TestRepeatable(t *testing.T) {
 	}
 }
 
+// TestCatchupWithoutEnd: an archive that gives the same page again doesn't keep the engine asking, and what may be missing is marked.
+func TestCatchupWithoutEnd(t *testing.T) {
+	r := newRun(t, NG)
+	r.in(fromBob("one", "a1", ""))
+	r.do(Disconnected{})
+	r.do(Connected{JID: phone, Profile: NG, Facts: all})
+	for n := 0; r.e.CatchingUp(); n++ {
+		if n > 2 {
+			t.Fatal("it asks on and on")
+		}
+		q := r.asked[len(r.asked)-1]
+		r.in(result(q.ID, "a2", fromBob("two", "", "")))
+		r.do(QueryDone{Query: q.ID, First: "a2", Last: "a2"})
+	}
+	r.want(bob, "one two")
+	if !r.view(bob).GapAtEnd {
+		t.Error("what may be missing isn't marked")
+	}
+}
+
 // TestPagesOfNothing: pages of an archive that have nothing to show, receipts for example, don't end the way back, nor does a device that is new to the
 // account take them for all that there was.
 func TestPagesOfNothing(t *testing.T) {
