@@ -52,6 +52,10 @@ type Config struct {
 	// device stopped, by the server's cursor. It is called by the client's own
 	// goroutine, without a lock.
 	Sync func() *xep.Sync
+	// Rooms says which rooms to enter at the start of each new session on a server
+	// with XMPP 2.0, with the login and at most MaxRooms; Connected.Session says what
+	// became of each (X2-37). It is called as Sync is.
+	Rooms func() []Room
 	// Presence is the first one, of type available and without addresses; nil is
 	// an empty one. SetPresence replaces it.
 	Presence *stanza.Stanza
@@ -100,6 +104,16 @@ type Config struct {
 	Log   *slog.Logger // nil: nothing is logged
 	Clock Clock        // nil: the system's
 	Rand  io.Reader    // nil: crypto/rand's Reader
+}
+
+// MaxRooms bounds the rooms that a session begins with.
+const MaxRooms = 50
+
+// Room is a room to enter.
+type Room struct {
+	JID  jid.JID   // bare
+	Nick string    // prepared (RFC 7622 3.4)
+	Sync *xep.Sync // from where to catch up; nil: nothing
 }
 
 // Address is where a server is reached. With URL, a wss: one, it is reached by

@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"carillon.im/jid"
 	"carillon.im/stanza"
@@ -18,8 +20,16 @@ func (c *Client) Devices(ctx context.Context) ([]xep.Client, error) {
 	return xep.ParseClients(st.Child(xep.NSCAM, "clients")), nil
 }
 
+// ErrPasswordKnown: the program knows the account's password. It can't be kept out
+// before that is changed (XEP-0494 3.2).
+var ErrPasswordKnown = errors.New("client: the password has to be changed first")
+
 // EndDevice takes a program's access away (XEP-0494 3.2); id is that of Devices.
+// ErrPasswordKnown comes with the server's *stanza.Error.
 func (c *Client) EndDevice(ctx context.Context, id string) error {
 	_, err := c.ask(ctx, stanza.TypeSet, jid.JID{}, "<revoke xmlns='"+xep.NSCAM+"' id='"+string(xmltree.AppendAttrValue(nil, id))+"'/>")
+	if e, ok := errors.AsType[*stanza.Error](err); ok && e.App == xep.PasswordResetRequired {
+		return fmt.Errorf("%w: %w", ErrPasswordKnown, err)
+	}
 	return err
 }

@@ -188,6 +188,7 @@ func (p *peer) drain() {
 			return
 		}
 		p.got.Write(buf[:n])
+		p.f.note(buf[:n])
 	}
 }
 

@@ -221,6 +221,11 @@ func (c *Client) sessionRequest() *xep.SessionRequest {
 			sync = s
 		}
 	}
+	var rooms []Room
+	if c.cfg.Rooms != nil {
+		rooms = c.cfg.Rooms()
+		rooms = rooms[:min(len(rooms), MaxRooms)]
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := &xep.SessionRequest{Parts: []xep.SessionAsk{{Part: xep.SessionSync, Sync: sync}}}
@@ -231,6 +236,9 @@ func (c *Client) sessionRequest() *xep.SessionRequest {
 	if c.begun = nil; c.show && c.presence.Type == stanza.TypeAvailable {
 		c.begun = c.presence
 		r.Parts = append(r.Parts, xep.SessionAsk{Part: xep.SessionPresence, Presence: c.dressed(c.begun)})
+	}
+	for _, room := range rooms { // X2-37
+		r.Parts = append(r.Parts, xep.SessionAsk{Part: xep.SessionJoin, Room: room.JID, Nick: room.Nick, Sync: room.Sync})
 	}
 	return r
 }

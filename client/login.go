@@ -24,8 +24,8 @@ var (
 	ErrWeaker = errors.New("client: the server offers weaker ways to log in than before")
 	// ErrNoCredentials: there is neither a password nor a usable token.
 	ErrNoCredentials = errors.New("client: no password, and no token that the server takes")
-	// ErrTasks: the server wants more for a login than this library can do
-	// (XEP-0388 2.6.3).
+	// ErrTasks: the server wants more for a login than was asked for, or than this
+	// library can do (XEP-0388 2.6.3).
 	ErrTasks = errors.New("client: the server asks for steps of login that are not supported")
 )
 
@@ -50,13 +50,14 @@ type login struct {
 	state *State
 	old   *session // to be resumed; nil: none
 
-	offer    stream.Offered
-	bindings []sasl.ChannelBinding
-	cfg      *sasl.ClientConfig // of the exchange, if it is SCRAM's or PLAIN's
-	x        sasl.Client
-	proved   bool // x has nothing left to check
-	token    bool // the exchange is with the token
-	asked    ask
+	offer         stream.Offered
+	bindings      []sasl.ChannelBinding
+	cfg           *sasl.ClientConfig // of the exchange, if it is SCRAM's or PLAIN's
+	x             sasl.Client
+	proved        bool // x has nothing left to check
+	token         bool // the exchange is with the token
+	refusedHashes int  // of scramHashes, how many the server has no keys for
+	asked         ask
 
 	events int
 	result *Connected
@@ -73,6 +74,8 @@ type ask struct {
 	resume  bool
 	bind    *xep.Bind2
 	profile Profile
+	// upgrades are the tasks that were asked for and not done yet (XEP-0480).
+	upgrades []string
 }
 
 // run logs in. What the server says behind the login stays in the link.
@@ -198,7 +201,9 @@ func (g *login) scram(mechanisms []string, extensible bool) (string, error) {
 		// the list away is found out by XEP-0474, or by what was offered before.
 		g.cfg.Bindings = nil
 	}
-	mechanism, err := g.cfg.Choose()
+	choice := *g.cfg
+	choice.Advertised.Mechanisms = g.left(mechanisms)
+	mechanism, err := choice.Choose()
 	if err != nil {
 		return "", err
 	}
@@ -255,6 +260,10 @@ func (g *login) succeed(data []byte) error {
 	}
 	if err != nil {
 		return err
+	}
+	g.proved = true
+	if i := hashOf(g.result.Mechanism); !g.token && i >= 0 {
+		g.state.Scram = scramHashes[i].mechanism
 	}
 	if s := strengthOf(g.result.Mechanism); !g.token && s > g.state.Strength {
 		g.state.Strength = s

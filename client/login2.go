@@ -38,6 +38,10 @@ func (g *login) begin(version string) ([]byte, error) {
 	}
 	l.TokenFor = g.wantsToken()
 	g.asked = ask{resume: g.old != nil && g.offer.Resume}
+	if !g.token {
+		g.asked.upgrades = g.upgrades(mechanism)
+		l.Upgrades = slices.Clone(g.asked.upgrades)
+	}
 	if g.asked.resume {
 		l.Resume = &stream.Resume{ID: g.old.id, H: g.c.handled()}
 	}
@@ -97,7 +101,9 @@ func (g *login) extensible() error {
 			}
 			return g.welcome(ev.Welcome)
 		case stream.AuthContinue:
-			return ErrTasks
+			if err := g.task(ev); err != nil {
+				return err
+			}
 		case stream.AuthFailure:
 			if err := g.refused(ev); err != nil {
 				return err
@@ -133,6 +139,10 @@ func (g *login) refused(ev stream.Event) error {
 		if g.c.cfg.Password != "" {
 			return nil
 		}
+	}
+	if g.weaker(ev) {
+		g.result.Pipelined = false
+		return nil
 	}
 	return &AuthError{Condition: sasl.Condition(ev.Name), Text: clip(ev.Text)}
 }

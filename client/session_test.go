@@ -13,6 +13,7 @@ import (
 
 	"carillon.im/client"
 	"carillon.im/jid"
+	"carillon.im/sasl"
 	"carillon.im/stanza"
 	"carillon.im/xep"
 )
@@ -173,6 +174,91 @@ func TestDevices(t *testing.T) {
 	}
 	if err := d.EndDevice(d.ctx, list[0].ID); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestEndDevice ends a program of the account at carillon: who knows the password can't be kept out without changing it; then the session ends, and neither
+// the password nor the token that was kept lets it in again (XEP-0494 3.2).
+func TestEndDevice(t *testing.T) {
+	w := newWorld(t, "alice")
+	named := func(name string, kept client.Store) client.Config {
+		cfg := w.config("alice")
+		cfg.Agent, cfg.Store = xep.UserAgent{Software: "carillon", Device: name}, kept
+		return cfg
+	}
+	kept := &client.MemoryStore{}
+	desk, phone := dial(t, named("desk", nil)), dial(t, named("phone", kept))
+	expect[*client.Connected](phone, nil)
+	find := func(name string) (one xep.Client, all int) {
+		t.Helper()
+		list, err := desk.Devices(desk.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range list {
+			if c.Device == name {
+				one = c
+			}
+		}
+		return one, len(list)
+	}
+	one, all := find("phone")
+	if all != 2 || one.ID == "" || !one.Connected || !one.Fast || !one.Password || one.Software != "carillon" || one.FirstSeen.IsZero() {
+		t.Fatalf("%d devices, phone: %+v", all, one)
+	}
+	var refused *stanza.Error
+	if err := desk.EndDevice(desk.ctx, one.ID); !errors.Is(err, client.ErrPasswordKnown) || !errors.As(err, &refused) {
+		t.Fatalf("who knows the password: %v", err)
+	}
+	change := stanza.Build(stanza.IQ, stanza.TypeSet, "", jid.JID{}, jid.JID{}, "<query xmlns='jabber:iq:register'><username>alice</username><password>changed</password></query>")
+	if _, err := desk.IQ(desk.ctx, change); err != nil {
+		t.Fatal(err)
+	}
+	if err := desk.EndDevice(desk.ctx, one.ID); err != nil {
+		t.Fatal(err)
+	}
+	end := expect(phone, func(d *client.Disconnected) bool { return d.Final })
+	var auth *client.AuthError
+	if !errors.As(end.Err, &auth) || auth.Condition != sasl.NotAuthorized {
+		t.Errorf("its end: %v", end.Err)
+	}
+	if state, _ := kept.Load(t.Context(), phone.Account()); state.Token != "" {
+		t.Error("the token is kept")
+	}
+	if one, all := find("phone"); all != 1 {
+		t.Errorf("%d devices, phone: %+v", all, one)
+	}
+	if err := desk.EndDevice(desk.ctx, one.ID); !errors.As(err, &refused) || refused.Condition != stanza.ItemNotFound {
+		t.Errorf("twice: %v", err)
+	}
+}
+
+// TestRooms: the rooms to enter go with the login, each is answered by its name, and there are at most MaxRooms (X2-37).
+func TestRooms(t *testing.T) {
+	w := newWorld(t, "alice")
+	cfg := w.config("alice")
+	var rooms []client.Room
+	for i := range client.MaxRooms + 5 {
+		rooms = append(rooms, client.Room{JID: jid.MustParse(fmt.Sprint("room", i, "@rooms.localhost")), Nick: "it's me", Sync: &xep.Sync{Last: time.Hour}})
+	}
+	cfg.Rooms = func() []client.Room { return rooms }
+	on := expect[*client.Connected](dial(t, cfg), nil)
+	joined := 0
+	for _, r := range on.Session {
+		if r.Part != xep.SessionJoin {
+			continue
+		}
+		if r.Room != rooms[joined].JID.String() {
+			t.Errorf("answer %d is about %q", joined, r.Room)
+		}
+		joined++
+	}
+	if joined != client.MaxRooms {
+		t.Errorf("%d rooms: %+v", joined, on.Session)
+	}
+	cfg.Rooms = func() []client.Room { return nil }
+	if on := expect[*client.Connected](dial(t, cfg), nil); len(on.Session) != 3 {
+		t.Errorf("without rooms: %+v", on.Session)
 	}
 }
 

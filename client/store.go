@@ -30,6 +30,9 @@ type State struct {
 	// Strength is the strongest kind of login that the server has offered; a
 	// weaker one is refused.
 	Strength Strength
+	// Scram is the mechanism, without channel binding, of the last login with a
+	// password: the server has keys for it.
+	Scram string
 
 	Token          string // XEP-0484
 	TokenMechanism string

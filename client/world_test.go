@@ -137,7 +137,10 @@ func (l *logged) String() string {
 }
 
 // startServer is newWorld for examples, which have no *testing.T.
-func startServer(names ...string) (*world, error) {
+func startServer(names ...string) (*world, error) { return startServerOn(":memory:", names...) }
+
+// startServerOn is startServer with a store of its own.
+func startServerOn(path string, names ...string) (*world, error) {
 	sh, err := common()
 	if err != nil {
 		return nil, err
@@ -150,7 +153,7 @@ func startServer(names ...string) (*world, error) {
 	w := &world{done: make(chan error, 1)}
 	ctx, stop := context.WithCancel(context.Background())
 	log := slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug - 4}))
-	if w.srv, err = server.NewWith(ctx, cfg, log, server.Options{Path: ":memory:", Release: "test"}); err != nil {
+	if w.srv, err = server.NewWith(ctx, cfg, log, server.Options{Path: path, Release: "test"}); err != nil {
 		stop()
 		return nil, err
 	}
@@ -172,7 +175,12 @@ func (w *world) end() error {
 
 func newWorld(t *testing.T, names ...string) *world {
 	t.Helper()
-	w, err := startServer(names...)
+	return newWorldOn(t, ":memory:", names...)
+}
+
+func newWorldOn(t *testing.T, path string, names ...string) *world {
+	t.Helper()
+	w, err := startServerOn(path, names...)
 	if err != nil {
 		t.Fatal(err)
 	}

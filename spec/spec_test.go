@@ -110,14 +110,28 @@ func TestRegister(t *testing.T) {
 	}
 }
 
-// TestCitations: what is done is cited by code or test, and nothing that is
-// cited doesn't exist.
+// TestCitations: what is done is cited by code or test, on the client's side by
+// both, and nothing that is cited doesn't exist.
 func TestCitations(t *testing.T) {
 	cited, all := citations(t, requirementID), map[string]bool{}
 	for _, r := range register(t) {
 		all[r.ID] = true
 		if r.Server() && (r.Status == Done || r.Status == Decided) && len(cited[r.ID]) == 0 {
 			t.Errorf("%s (%s) is %s by %s, and neither code nor test cites it", r.ID, r.What, r.Status, r.How)
+		}
+	}
+	for _, r := range register(t) {
+		if r.Status != Done || r.Binds != "client" && r.Binds != "sender" {
+			continue
+		}
+		tests := 0
+		for _, file := range cited[r.ID] {
+			if strings.HasSuffix(file, "_test.go") || strings.HasSuffix(file, ".txt") {
+				tests++
+			}
+		}
+		if tests == 0 || tests == len(cited[r.ID]) {
+			t.Errorf("%s (%s) is done by %s, and not cited by both code and test: %v", r.ID, r.What, r.How, cited[r.ID])
 		}
 	}
 	for id, files := range cited {

@@ -160,7 +160,9 @@ func (a *Account) take(ev client.Event) {
 	switch ev := ev.(type) {
 	case *client.Connected:
 		a.apply(convo.Connected{JID: ev.JID, Profile: profile(ev.Profile), Resumed: ev.Resumed, Facts: *a.facts, Catchup: ev.CatchUp})
-		a.setStatus(func(s *Status) { *s = Status{Online: true, JID: ev.JID, Profile: ev.Profile, Resumed: ev.Resumed} })
+		a.setStatus(func(s *Status) {
+			*s = Status{Online: true, CatchingUp: a.engine.CatchingUp(), JID: ev.JID, Profile: ev.Profile, Resumed: ev.Resumed}
+		})
 	case *client.Disconnected:
 		a.apply(convo.Disconnected{})
 		a.setStatus(func(s *Status) {

@@ -17,7 +17,7 @@ type lock struct {
 
 // address says to whom the next message of a conversation goes. In a session
 // with IM-NG or 2.0 that is always the person, who has devices and no resources
-// that matter (IMNG-22, X2-9, X2-26, X2-27). Elsewhere it is the bare address (LOCK-1,
+// that matter (IMNG-1, IMNG-2, IMNG-8, IMNG-22, X2-9, X2-26, X2-27). Elsewhere it is the bare address (LOCK-1,
 // LOCK-5) until the contact has answered from somewhere (LOCK-2, LOCK-7).
 func (e *Engine) address(c *conversation, typ string) jid.JID {
 	if !c.lock.to.IsZero() && typ == stanza.TypeChat && e.session.Profile < NG {
@@ -70,7 +70,7 @@ func ChooseProfile(v2, imng, carbons bool) Profile {
 
 // ForDevice gives the payload to add to a message to a full address that is for
 // that device alone: nothing in a 2.0 session, where the address says it (X2-3),
-// <im-ng/> with IM-NG (XEP-0409 3.3), and towards a 1.0 server what a border
+// <im-ng/> with IM-NG (IMNG-11), and towards a 1.0 server what a border
 // would put in (X2-11, as X2-12 and X2-13 have it).
 func ForDevice(p Profile) string {
 	switch p {

@@ -51,7 +51,7 @@ func TestLocking(t *testing.T) {
 	}
 }
 
-// TestNeverLocked: IMNG-22, X2-9, X2-26, X2-27: conversations have people.
+// TestNeverLocked: IMNG-1, IMNG-2, IMNG-8, IMNG-22, X2-9, X2-26, X2-27: conversations have people.
 func TestNeverLocked(t *testing.T) {
 	for _, p := range []Profile{NG, V2} {
 		r := newRun(t, p)
@@ -130,7 +130,7 @@ func TestUnlockedByError(t *testing.T) {
 	}
 }
 
-// TestProfiles: IMNG-21, and X2-11: what is for one device stays there whatever
+// TestProfiles: IMNG-21, IMNG-11, and X2-11: what is for one device stays there whatever
 // the server knows.
 func TestProfiles(t *testing.T) {
 	if ChooseProfile(true, true, true) != V2 || ChooseProfile(false, true, true) != NG || ChooseProfile(false, false, true) != Carbons || ChooseProfile(false, false, false) != Classic {
@@ -153,8 +153,8 @@ func TestProfiles(t *testing.T) {
 	}
 }
 
-// TestExclusive: IMNG-23: conversation content for this device alone is not
-// shown, in no profile that has the meaning.
+// TestExclusive: IMNG-23, IMNG-25: conversation content for this device alone is
+// not shown, in no profile that has the meaning.
 func TestExclusive(t *testing.T) {
 	const ng = "<message from='bob@wonder.example/pc' to='alice@wonder.example/phone' type='chat'><body>secret</body><im-ng xmlns='urn:xmpp:im-ng:0'/></message>"
 	const modern = "<message from='bob@wonder.example/pc' to='alice@wonder.example/phone' type='chat'><body>secret</body></message>"

@@ -15,6 +15,7 @@ type query struct {
 	buffer       []message // results, taken when the page is complete
 	results      []*item   // entries of a page back
 	again        bool      // the newest page, asked for a second time
+	empty        int       // pages in a row without an entry, before this one
 }
 
 // catchup is what happens between a new session and the moment when nothing
@@ -184,6 +185,7 @@ func (e *Engine) queryDone(done QueryDone) {
 				e.message(m)
 			}
 			e.settle(q, done)
+			e.further(q, done)
 		}
 		return
 	}
@@ -214,9 +216,44 @@ func (e *Engine) queryDone(done QueryDone) {
 		e.endCatchup(begins)
 	case q.Last || done.Complete || done.Last == "":
 		e.endCatchup(whole)
+	case done.Last == q.After:
+		e.endCatchup(stops) // it gives the same again, and would for ever
 	default:
 		e.catchup.pages++
 		e.nextPage()
+	}
+}
+
+// maxEmpty bounds the pages without an entry that one Page goes through.
+const maxEmpty = 20
+
+// further goes on behind a page that had no entry, as one of receipts has none:
+// there is nothing in it from which the next could go back.
+func (e *Engine) further(q *query, done QueryDone) {
+	c := e.convs[q.conversation]
+	if c == nil {
+		return
+	}
+	c.beyond = beyond{}
+	if len(q.results) > 0 || done.Complete || done.First == "" || done.First == q.Before {
+		return
+	}
+	from := EntryID(0)
+	if q.anchor != nil {
+		from = q.anchor.ID
+	}
+	c.beyond = beyond{from, clip(done.First, maxID)}
+	if q.empty+1 < maxEmpty && e.online {
+		next := &query{Query: q.Query, conversation: q.conversation, back: true, anchor: q.anchor, end: q.end, empty: q.empty + 1}
+		next.Before = c.beyond.id
+		e.askBack(c, next)
+	}
+}
+
+func (e *Engine) askBack(c *conversation, q *query) {
+	if e.ask(q); e.queries[q.ID] != nil {
+		c.paging = q.ID
+		e.touch(c, 0)
 	}
 }
 
@@ -309,9 +346,10 @@ func (e *Engine) page(p Page) {
 			break
 		}
 	}
-	e.ask(q)
-	c.paging = q.ID
-	e.touch(c, 0)
+	if b := c.beyond; b.id != "" && (anchor == nil && b.from == 0 || anchor != nil && b.from == anchor.ID) {
+		q.Before = b.id
+	}
+	e.askBack(c, q)
 }
 
 // gapped finds the entry with a gap that the shown one before an index stands

@@ -49,9 +49,10 @@ type conversation struct {
 	loading bool
 	wanted  *Page  // asked for again when the store has answered, or the catch-up is over
 	paging  string // the query that pages back; "" for none
-	begun   int64  // position of the last entry when the session began; 1 for none
-	met     bool   // the catch-up began with something that was known
-	chain   *item  // the last result of the catch-up that is under way
+	beyond  beyond
+	begun   int64 // position of the last entry when the session began; 1 for none
+	met     bool  // the catch-up began with something that was known
+	chain   *item // the last result of the catch-up that is under way
 
 	lock     lock
 	typing   []typing
@@ -65,6 +66,13 @@ type conversation struct {
 	changedAll  bool
 	isDirty     bool
 	recordDirty bool
+}
+
+// beyond is how far the way back from an entry, zero for the end, has come
+// without meeting another.
+type beyond struct {
+	from EntryID
+	id   string // in the archive
 }
 
 // conversation finds or makes a conversation.

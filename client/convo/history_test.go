@@ -255,3 +255,81 @@ func TestRepeatable(t *testing.T) {
 		t.Fatalf("%d effects, then %d", len(first), len(second))
 	}
 }
+
+// TestCatchupWithoutEnd: an archive that gives the same page again doesn't keep the engine asking, and what may be missing is marked.
+func TestCatchupWithoutEnd(t *testing.T) {
+	r := newRun(t, NG)
+	r.in(fromBob("one", "a1", ""))
+	r.do(Disconnected{})
+	r.do(Connected{JID: phone, Profile: NG, Facts: all})
+	for n := 0; r.e.CatchingUp(); n++ {
+		if n > 2 {
+			t.Fatal("it asks on and on")
+		}
+		q := r.asked[len(r.asked)-1]
+		r.in(result(q.ID, "a2", fromBob("two", "", "")))
+		r.do(QueryDone{Query: q.ID, First: "a2", Last: "a2"})
+	}
+	r.want(bob, "one two")
+	if !r.view(bob).GapAtEnd {
+		t.Error("what may be missing isn't marked")
+	}
+}
+
+// TestPagesOfNothing: pages of an archive that have nothing to show, receipts for example, don't end the way back, nor does a device that is new to the
+// account take them for all that there was.
+func TestPagesOfNothing(t *testing.T) {
+	receipt := func(from, to string) string {
+		return "<message from='" + from + "' to='" + to + "' type='chat'><received xmlns='urn:xmpp:receipts' id='m-x'/></message>"
+	}
+	mine := receipt("alice@wonder.example/desk", "bob@wonder.example")
+	asked := func(r *run) Query { return r.asked[len(r.asked)-1] }
+	r := start(t, Config{Limits: Limits{Page: 10}}, NewMemory())
+	r.do(Connected{JID: phone, Profile: NG, Facts: all})
+	r.in(result(asked(r).ID, "a90", receipt("mallory@evil.example/x", "alice@wonder.example"))) // begins nothing
+	r.in(result(asked(r).ID, "a91", mine))
+	r.do(QueryDone{Query: asked(r).ID, First: "a90", Last: "a91"})
+	if list := r.e.Conversations(); len(list) != 1 || list[0].JID != bob || !r.view(bob).More {
+		t.Fatalf("conversations: %+v", list)
+	}
+	r.do(Page{Conversation: bob})
+	for n := range 3 {
+		q := asked(r)
+		if want := []string{"", "a80", "a70"}[n]; q.Before != want || q.With != bob || !r.view(bob).Paging {
+			t.Fatalf("page %d: %+v", n, q)
+		}
+		if n == 2 {
+			r.in(result(q.ID, "a60", fromBob("found", "", "")))
+		}
+		first := fmt.Sprint("a", 80-10*n)
+		r.in(result(q.ID, first, mine))
+		r.do(QueryDone{Query: q.ID, First: first, Last: fmt.Sprint("a", 89-10*n)})
+	}
+	r.want(bob, "found")
+	// Nor does an archive that has nothing else keep the engine asking.
+	r.do(Page{Conversation: bob})
+	begun := len(r.asked)
+	for n := 0; r.view(bob).Paging; n++ {
+		if n > 2*maxEmpty {
+			t.Fatal("it goes on for ever")
+		}
+		q := asked(r)
+		r.do(QueryDone{Query: q.ID, First: fmt.Sprint("e", n), Last: "e"})
+	}
+	if n := len(r.asked) - begun + 1; n != maxEmpty {
+		t.Errorf("%d pages", n)
+	}
+	before := fmt.Sprint("e", maxEmpty-1)
+	if r.do(Page{Conversation: bob}); asked(r).Before != before { // it goes on where it was
+		t.Errorf("%+v", asked(r))
+	}
+	r.do(QueryDone{Query: asked(r).ID, First: before, Last: before}) // no way on
+	if n := len(r.asked); r.view(bob).Paging {
+		t.Errorf("%d pages: %+v", n, asked(r))
+	}
+	r.do(Page{Conversation: bob})
+	r.do(QueryDone{Query: asked(r).ID, Complete: true})
+	if r.view(bob).More {
+		t.Error("there is more")
+	}
+}

@@ -193,10 +193,17 @@ func (e *Engine) message(m message) {
 	}
 	m.c = e.convs[key]
 	if m.c == nil {
-		if _, ok := kindOf(st); !ok {
-			return // a stranger's chat state begins nothing
+		_, ok := kindOf(st)
+		// What an archive has of the account's own receipts and markers says that there
+		// is a conversation, of which more is to be had; a stranger's begin nothing.
+		trace := !ok && m.way == archive && (m.own || !e.contacts[key].JID.IsZero()) && st.Type == stanza.TypeChat && key != e.cfg.Account
+		if !ok && !trace {
+			return
 		}
 		m.c = e.conversation(key, room)
+		if trace {
+			e.shownAt(m.c, m.at)
+		}
 	}
 	if m.live {
 		e.lively(m)
@@ -205,7 +212,7 @@ func (e *Engine) message(m message) {
 }
 
 // exclusive reports whether a message is for this device alone. Conversation
-// content in it is not shown: no other device has it (IMNG-23). A 2.0 session
+// content in it is not shown: no other device has it, and perhaps no archive (IMNG-23, IMNG-25). A 2.0 session
 // gets what the rules of 1.0 send to a full address as a conversation too, with
 // a tag or a place in the archive; what has neither is for this device alone
 // (X2-3).

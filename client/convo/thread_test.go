@@ -123,7 +123,7 @@ func TestThreadStays(t *testing.T) {
 // carry nothing but themselves).
 func TestThreadIDs(t *testing.T) {
 	r := newRun(t, NG)
-	ids := []string{"x", " x", "x ", "\nx\t", "X", "x&#13;", "a&lt;b", "\u00e9", "e\u0301"}
+	ids := []string{"x", " x", "x ", "\nx\t", "X", "x&#13;", "a&lt;b", "\u00e9", "e\u0301", "x&#9;y&#10;z", "\u0085", "\u007f", "\u202ex", "'&#34;"}
 	for i, id := range ids {
 		r.in(withThread(fmt.Sprint("b", i), id, "", fmt.Sprint("a", i)))
 	}
@@ -136,6 +136,11 @@ func TestThreadIDs(t *testing.T) {
 		sent := parse(t, string(r.out().AppendTo(nil)))
 		if got := sent.Thread(); got != en.Thread {
 			t.Errorf("%d: %q came back as %q", i, en.Thread, got)
+		}
+		r.do(BranchOff{Conversation: bob, From: en.ID, Body: "off"})
+		sent = parse(t, string(r.out().AppendTo(nil)))
+		if got := sent.Child(stanza.NSClient, "thread").Attr("parent"); got != en.Thread {
+			t.Errorf("%d: as a parent %q came back as %q", i, en.Thread, got)
 		}
 	}
 	long := strings.Repeat("t", maxThread+1)

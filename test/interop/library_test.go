@@ -38,6 +38,7 @@ func TestLibrary(t *testing.T) {
 				run  func(*testing.T, *server)
 			}{
 				{"login", libraryLogin}, {"roster", libraryRoster}, {"chat", libraryChat}, {"archive", libraryArchive}, {"resume", libraryResume},
+				{"engine", engineTalk}, {"locking", engineLocking},
 				{"restart", libraryRestart}, // the last: it stops the server
 			} {
 				t.Run(c.name, func(t *testing.T) { c.run(t, s) })
