@@ -113,8 +113,8 @@ func AppendFrame(dst, el []byte) (_ []byte, close bool) {
 	if bytes.Equal(el, streamClose) {
 		return append(dst, "<close xmlns='"+NSFraming+"'/>"...), true
 	}
-	rest, ok := bytes.CutPrefix(el, declaration)
-	if rest, ok = bytes.CutPrefix(rest, streamOpen); ok {
+	rest, _ := bytes.CutPrefix(el, declaration)
+	if rest, ok := bytes.CutPrefix(rest, streamOpen); ok {
 		dst = append(dst, "<open xmlns='"+NSFraming+"'"...)
 		dst = append(dst, bytes.TrimSuffix(rest, streamSpace)...)
 		return append(dst, "/>"...), false

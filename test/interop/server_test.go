@@ -27,6 +27,7 @@ type server struct {
 	direct  string // host:port, TLS from the first byte
 	http    string // host:port
 	service string // host:port, components
+	https   string // host:port, of carillon alone
 	process *exec.Cmd
 	ended   chan struct{} // closed when process has ended
 	mu      sync.Mutex
@@ -154,7 +155,7 @@ func newServer(kind serverKind, dir string, ca *authority, id identity, plain bo
 	if err != nil {
 		return nil, err
 	}
-	s.c2s, s.direct, s.http, s.service = ports[0], ports[1], ports[2], ports[3]
+	s.c2s, s.direct, s.http, s.service, s.https = ports[0], ports[1], ports[2], ports[3], ports[4]
 	if err := kind.prepare(s); err != nil {
 		return nil, fmt.Errorf("preparing %s: %w", kind.name, err)
 	}
@@ -164,7 +165,7 @@ func newServer(kind serverKind, dir string, ca *authority, id identity, plain bo
 	return s, nil
 }
 
-func freePorts() (addrs [4]string, err error) {
+func freePorts() (addrs [5]string, err error) {
 	for i := range addrs {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -310,8 +311,8 @@ func carillon() serverKind {
 		},
 		prepare: func(s *server) error {
 			// All clients come from one address, and some fail to log in on purpose.
-			text := fmt.Sprintf("component = %q\n[auth]\nplain = %t\n[limits]\nlogin_failures_per_address = 0\n[components.%q]\nsecret = %q\n",
-				s.service, s.plain, service, serviceSecret)
+			text := fmt.Sprintf("component = %q\nhttps = %q\n[auth]\nplain = %t\n[limits]\nlogin_failures_per_address = 0\n[components.%q]\nsecret = %q\n",
+				s.service, s.https, s.plain, service, serviceSecret)
 			if err := os.WriteFile(config(s), []byte(text), 0o600); err != nil {
 				return err
 			}

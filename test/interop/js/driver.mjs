@@ -6,6 +6,7 @@ import dns from "node:dns";
 import net from "node:net";
 import readline from "node:readline";
 import { client, jid, xml } from "@xmpp/client";
+import { WebSocket } from "ws";
 
 const CARBONS = "urn:xmpp:carbons:2";
 const MAM = "urn:xmpp:mam:2";
@@ -25,6 +26,7 @@ dns.lookup = (host, options, callback) => {
   else callback(null, "127.0.0.1", 4);
 };
 net.setDefaultAutoSelectFamily?.(false);
+globalThis.WebSocket ??= WebSocket; // which browsers have, and this version of Node has not
 
 class Refused extends Error {
   constructor(stage, condition) {
@@ -117,7 +119,11 @@ const commands = {
   async connect({ jid: address, password, port, tls }) {
     const { local, domain, resource } = jid(address);
     me = `${local}@${domain}`;
-    const service = tls === "direct" ? `xmpps://${domain}:${port}` : `xmpp://${domain}:${port}`;
+    const service = {
+      direct: `xmpps://${domain}:${port}`,
+      starttls: `xmpp://${domain}:${port}`,
+      websocket: `wss://${domain}:${port}/xmpp-websocket`,
+    }[tls];
     xmpp = client({ service, domain, username: local, password, resource });
     xmpp.timeout = 15_000;
     xmpp.reconnect.stop(); // the test says when
