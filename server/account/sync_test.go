@@ -456,3 +456,41 @@ func TestCatchUpIsBounded(t *testing.T) {
 		t.Errorf("it has %d messages of %d", len(d.have), len(want))
 	}
 }
+
+// TestCatchUpReadsLittle: however large the archive's messages are, and whatever
+// limit the client names, no more of them is in memory than there is room for.
+func TestCatchUpReadsLittle(t *testing.T) {
+	const messages, bound = 100, 128 << 10
+	w := newWorld(t, "alice bob", func(c *Config) { c.Limits.OutboxBytes = bound })
+	a := w.bind("alice/r")
+	xml := "<message to='" + bob + "' type='chat'><body>" + strings.Repeat("x", 60<<10) + "</body></message>"
+	for range messages {
+		a.send(xml)
+	}
+	w.settle()
+	for _, want := range []xep.Sync{{Start: testStart.Add(-time.Hour)}, {Max: xep.MaxSyncMessages}, {Max: messages - 1}} {
+		d := &syncDevice{w: w, name: "d", wake: make(chan struct{}, 1)}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		d.bind(&want)
+		waitFor(t, func() bool { // it waits for the client
+			d.session.mu.Lock()
+			defer d.session.mu.Unlock()
+			return d.session.room != nil
+		})
+		runtime.ReadMemStats(&after)
+		if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
+			t.Errorf("%+v: %d KiB were used for a client that doesn't read", want, n>>10)
+		}
+		waitFor(t, func() bool { d.read(1<<20, true); return d.synced })
+		n := messages
+		if want.Max > 0 {
+			n = min(n, want.Max)
+		}
+		if d.failed != "" || len(d.have) != n || d.complete != (n == messages) {
+			t.Errorf("%+v: %s, it has %d of %d, complete %v", want, d.failed, len(d.have), n, d.complete)
+		}
+		d.session.Close(d.session.t)
+		w.settle()
+	}
+}
