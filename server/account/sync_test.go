@@ -503,3 +503,42 @@ func TestCatchUpReadsLittle(t *testing.T) {
 		w.settle()
 	}
 }
+
+// TestManyCatchUps: a hundred devices of one account that ask for all at once are
+// owed what fits their queues, and get all of it.
+func TestManyCatchUps(t *testing.T) {
+	const devices, messages, bound, size = 100, 60, 64 << 10, 20 << 10
+	w := newWorld(t, "alice bob", func(c *Config) { c.Limits.OutboxBytes, c.Limits.SessionsPerAccount = bound, devices })
+	a := w.bind("alice/r")
+	for range messages {
+		a.send("<message to='" + bob + "' type='chat'><body>" + strings.Repeat("x", size) + "</body></message>")
+	}
+	w.settle()
+	heap := func() int {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	before := heap()
+	list := make([]*syncDevice, devices)
+	for i := range list {
+		list[i] = &syncDevice{w: w, name: "d" + strconv.Itoa(i), wake: make(chan struct{}, 1)}
+		list[i].bind(&xep.Sync{Start: testStart.Add(-time.Hour)})
+	}
+	for _, d := range list {
+		waitFor(t, func() bool { // for the client
+			d.session.mu.Lock()
+			defer d.session.mu.Unlock()
+			return d.session.room != nil
+		})
+	}
+	// Half a queue, a batch that waits for room, and a message beyond each.
+	if used := (heap() - before) / devices; used > bound/2+syncBytes+3*size {
+		t.Errorf("%d KiB for each device that doesn't read", used>>10)
+	}
+	want := archiveIDs(t, w)
+	for _, d := range list {
+		d.finish(t, want)
+	}
+}
