@@ -159,3 +159,29 @@ func TestResumeIsOfOneClient(t *testing.T) {
 		t.Error("it is the laptop's now:", condition, ended)
 	}
 }
+
+// TestOneSessionPerClient is S-6 also where a client has taken over a session of
+// nobody's beside its own: when it binds anew, all of them end.
+func TestOneSessionPerClient(t *testing.T) {
+	w := newWorld(t, "bob")
+	own := w.bindAs("phone", "p")
+	nameless := w.bindAs("", "x")
+	nameless.detach()
+	n := &client{w: w}
+	s, _, err := w.hub.Resume(context.Background(), ResumeRequest{Account: jid.MustParse(bob), ID: nameless.resumption(), Client: "phone", Transport: n})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Session = s
+	w.bindAs("phone", "q")
+	for _, c := range []*client{own, n} {
+		if condition, ended := c.streamError(); !ended || condition != stanza.StreamConflict {
+			t.Error(condition, ended)
+		}
+	}
+	w.state("bob", func(s *State) {
+		if len(s.sessions) != 1 {
+			t.Errorf("%d sessions", len(s.sessions))
+		}
+	})
+}

@@ -24,10 +24,9 @@ func (s *State) bind(x *session, fx *effects) *stanza.Error {
 	if s.cfg.hub.closing.Load() {
 		return stanza.NewError(stanza.ResourceConstraint, "the server is stopping")
 	}
-	for _, old := range s.sessions {
+	for _, old := range slices.Clone(s.sessions) { // one at most, and what it has taken over
 		if x.client != "" && old.client == x.client && old.jid != x.jid {
 			s.end(old, stanza.NewStreamError(stanza.StreamConflict, "the device has a new session"), fx) // S-6, XEP-0386 4
-			break                                                                                        // there is one at most
 		}
 	}
 	if old := s.session(x.jid.Resource()); old != nil {

@@ -98,7 +98,8 @@ func (h *Hub) readOwed(ctx context.Context, id store.AccountID, x *savedSession)
 			listed[q.Entry] = true
 		}
 		size := 0
-		more, err := h.cfg.Store.Archive(ctx, store.ArchiveQuery{Account: id, AfterID: x.row.UpTo, Max: store.MaxSavedQueue}, func(m store.ArchivedMessage) error {
+		q := store.ArchiveQuery{Account: id, AfterID: x.row.UpTo, Max: store.MaxSavedQueue, Bytes: h.cfg.Limits.OutboxBytes}
+		more, err := h.cfg.Store.Archive(ctx, q, func(m store.ArchivedMessage) error {
 			if size += len(m.Stanza); !listed[m.ID] && size <= h.cfg.Limits.OutboxBytes {
 				since = append(since, m.ID)
 				return keep(m)

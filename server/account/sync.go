@@ -28,9 +28,16 @@ type catchUp struct {
 	spilled bool // something newer was let go
 }
 
-// syncBatch is how many archived messages are read at once, so that what a
-// catch-up takes in memory doesn't depend on how much was missed (S-3).
-const syncBatch = 64
+// syncBatch and syncBytes bound how many archived messages are read at once, so that
+// what a catch-up takes in memory doesn't depend on how much was missed (S-3).
+const (
+	syncBatch = 64
+	syncBytes = 64 << 10 // and a message
+)
+
+// seekStep is how many messages are passed over at once where a limit is far back:
+// others who wait for the store get their turn in between.
+const seekStep = 4096
 
 // A catch-up that sends more than newDevice messages rests as long as each batch
 // took to read, maxRest at most: reading and writing could otherwise keep two
@@ -193,19 +200,17 @@ func (x *session) limitSync(ctx context.Context, q *store.ArchiveQuery, p *syncP
 	if p.max == 0 || q.UpTo == 0 {
 		return nil
 	}
-	first := store.ArchiveID(0)
 	back := *q
-	back.Backward, back.Max = true, p.max
-	more, err := x.readArchive(ctx, back, func(m store.ArchivedMessage) error {
-		if first == 0 || m.ID < first {
-			first = m.ID
+	for left := p.max; left > 0; left -= back.Max {
+		back.Max = min(left, seekStep)
+		first, more, err := x.seekArchive(ctx, back)
+		if err != nil || !more {
+			return err // or no more are there than are wanted
 		}
-		return nil
-	})
-	if err == nil && more {
-		q.AfterID, done.Complete = max(q.AfterID, first-1), false
+		back.UpTo = first - 1
 	}
-	return err
+	q.AfterID, done.Complete = max(q.AfterID, back.UpTo), false
+	return nil
 }
 
 // sendRange sends the archived messages of a range, waiting for the client
@@ -213,7 +218,7 @@ func (x *session) limitSync(ctx context.Context, q *store.ArchiveQuery, p *syncP
 func (x *session) sendRange(ctx context.Context, q *store.ArchiveQuery, head *xep.MAMResult, done *xep.Synced) error {
 	var id [16]byte
 	for q.UpTo != 0 && q.AfterID < q.UpTo {
-		q.Max = syncBatch
+		q.Max, q.Bytes = syncBatch, syncBytes
 		began := x.hub.cfg.Now()
 		batch := make([]sm.Entry[tag], 0, syncBatch)
 		more, err := x.readArchive(ctx, *q, func(m store.ArchivedMessage) error {
@@ -268,20 +273,40 @@ func asResult(full jid.JID, m store.ArchivedMessage) []byte {
 	return head.Append(make([]byte, 0, len(m.Stanza)+256), m.ID.Append(nil), m.ID.Time(), m.Stanza)
 }
 
-// readArchive reads the store as one of a few at a time. A session that ended
-// while it waited for its turn takes none.
+// readArchive reads the store in the session's turn.
 func (x *session) readArchive(ctx context.Context, q store.ArchiveQuery, fn func(store.ArchivedMessage) error) (more bool, err error) {
+	if err := x.awaitTurn(ctx); err != nil {
+		return false, err
+	}
+	defer x.endTurn()
+	return x.hub.cfg.Store.Archive(ctx, q, fn)
+}
+
+// seekArchive finds the oldest of the newest messages in the session's turn.
+func (x *session) seekArchive(ctx context.Context, q store.ArchiveQuery) (first store.ArchiveID, more bool, err error) {
+	if err := x.awaitTurn(ctx); err != nil {
+		return 0, false, err
+	}
+	defer x.endTurn()
+	return x.hub.cfg.Store.ArchiveNewest(ctx, q)
+}
+
+// awaitTurn waits until the session may read the store, as one of a few at a time. A
+// session that ended while it waited doesn't read; the others call endTurn.
+func (x *session) awaitTurn(ctx context.Context) error {
 	select {
 	case x.hub.reads <- struct{}{}:
 	case <-ctx.Done():
-		return false, ctx.Err()
+		return ctx.Err()
 	}
-	defer func() { <-x.hub.reads }()
 	if x.hasEnded() {
-		return false, ErrEnded
+		x.endTurn()
+		return ErrEnded
 	}
-	return x.hub.cfg.Store.Archive(ctx, q, fn)
+	return nil
 }
+
+func (x *session) endTurn() { <-x.hub.reads }
 
 func (x *session) hasEnded() bool {
 	x.mu.Lock()

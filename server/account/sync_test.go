@@ -131,6 +131,9 @@ func (d *syncDevice) read(limit int, ack bool) (any bool) {
 }
 
 func (d *syncDevice) acknowledge() {
+	if _, gone := d.ended(); gone {
+		return // nobody hears it
+	}
 	if err := d.session.Ack(d.received); err != nil {
 		d.failed = err.Error()
 	}
@@ -266,31 +269,37 @@ func noGap(t *testing.T, seed uint64, messages, senders, devices int) {
 	running.Wait()
 	want := archiveIDs(t, w)
 	for _, d := range list {
-		for d.failed == "" && (!d.synced || d.last() != want[len(want)-1]) {
-			if !d.read(1<<20, true) {
-				if _, gone := d.ended(); gone {
-					d.connect()
-					continue
-				}
-				select {
-				case <-d.wake:
-				case <-time.After(10 * time.Second):
-					d.failed = "nothing more comes"
-				}
-			}
-		}
-		if d.failed != "" {
-			t.Fatalf("%s: %s; it has %d of %d messages", d.name, d.failed, len(d.have), len(want))
-		}
-		if !slices.Equal(d.have, want) {
-			i := 0
-			for i < min(len(d.have), len(want)) && d.have[i] == want[i] {
-				i++
-			}
-			t.Fatalf("%s has %d messages, the archive %d; they differ from the %dth on", d.name, len(d.have), len(want), i)
-		}
+		d.finish(t, want)
 	}
 	t.Logf("%d messages, %d devices", len(want), devices)
+}
+
+// finish reads all that the device is owed, which must be all that want has.
+func (d *syncDevice) finish(t *testing.T, want []string) {
+	t.Helper()
+	for d.failed == "" && (!d.synced || d.last() != want[len(want)-1]) {
+		if !d.read(1<<20, true) {
+			if _, gone := d.ended(); gone {
+				d.connect()
+				continue
+			}
+			select {
+			case <-d.wake:
+			case <-time.After(10 * time.Second):
+				d.failed = "nothing more comes"
+			}
+		}
+	}
+	if d.failed != "" {
+		t.Fatalf("%s: %s; it has %d of %d messages", d.name, d.failed, len(d.have), len(want))
+	}
+	if !slices.Equal(d.have, want) {
+		i := 0
+		for i < min(len(d.have), len(want)) && d.have[i] == want[i] {
+			i++
+		}
+		t.Fatalf("%s has %d messages, the archive %d; they differ from the %dth on", d.name, len(d.have), len(want), i)
+	}
 }
 
 func (x *session) inFlight() int {
@@ -454,5 +463,82 @@ func TestCatchUpIsBounded(t *testing.T) {
 	}
 	if want := archiveIDs(t, w); !slices.Equal(d.have, want) {
 		t.Errorf("it has %d messages of %d", len(d.have), len(want))
+	}
+}
+
+// TestCatchUpReadsLittle: however large the archive's messages are, and whatever
+// limit the client names, no more of them is in memory than there is room for.
+func TestCatchUpReadsLittle(t *testing.T) {
+	const messages, bound = 100, 128 << 10
+	w := newWorld(t, "alice bob", func(c *Config) { c.Limits.OutboxBytes = bound })
+	a := w.bind("alice/r")
+	xml := "<message to='" + bob + "' type='chat'><body>" + strings.Repeat("x", 60<<10) + "</body></message>"
+	for range messages {
+		a.send(xml)
+	}
+	w.settle()
+	for _, want := range []xep.Sync{{Start: testStart.Add(-time.Hour)}, {Max: xep.MaxSyncMessages}, {Max: messages - 1}} {
+		d := &syncDevice{w: w, name: "d", wake: make(chan struct{}, 1)}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		d.bind(&want)
+		waitFor(t, func() bool { // it waits for the client
+			d.session.mu.Lock()
+			defer d.session.mu.Unlock()
+			return d.session.room != nil
+		})
+		runtime.ReadMemStats(&after)
+		if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
+			t.Errorf("%+v: %d KiB were used for a client that doesn't read", want, n>>10)
+		}
+		waitFor(t, func() bool { d.read(1<<20, true); return d.synced })
+		n := messages
+		if want.Max > 0 {
+			n = min(n, want.Max)
+		}
+		if d.failed != "" || len(d.have) != n || d.complete != (n == messages) {
+			t.Errorf("%+v: %s, it has %d of %d, complete %v", want, d.failed, len(d.have), n, d.complete)
+		}
+		d.session.Close(d.session.t)
+		w.settle()
+	}
+}
+
+// TestManyCatchUps: a hundred devices of one account that ask for all at once are
+// owed what fits their queues, and get all of it.
+func TestManyCatchUps(t *testing.T) {
+	const devices, messages, bound, size = 100, 60, 64 << 10, 20 << 10
+	w := newWorld(t, "alice bob", func(c *Config) { c.Limits.OutboxBytes, c.Limits.SessionsPerAccount = bound, devices })
+	a := w.bind("alice/r")
+	for range messages {
+		a.send("<message to='" + bob + "' type='chat'><body>" + strings.Repeat("x", size) + "</body></message>")
+	}
+	w.settle()
+	heap := func() int {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	before := heap()
+	list := make([]*syncDevice, devices)
+	for i := range list {
+		list[i] = &syncDevice{w: w, name: "d" + strconv.Itoa(i), wake: make(chan struct{}, 1)}
+		list[i].bind(&xep.Sync{Start: testStart.Add(-time.Hour)})
+	}
+	for _, d := range list {
+		waitFor(t, func() bool { // for the client
+			d.session.mu.Lock()
+			defer d.session.mu.Unlock()
+			return d.session.room != nil
+		})
+	}
+	// Half a queue, a batch that waits for room, and a message beyond each.
+	if used := (heap() - before) / devices; used > bound/2+syncBytes+3*size {
+		t.Errorf("%d KiB for each device that doesn't read", used>>10)
+	}
+	want := archiveIDs(t, w)
+	for _, d := range list {
+		d.finish(t, want)
 	}
 }

@@ -19,6 +19,9 @@ const (
 type page struct {
 	entries []pageEntry
 	data    []byte
+	limit   int // entries that the caller gets; one more says that there are further ones
+	bytes   int // of stanzas, behind which there are no more to get; 0: no such bound
+	size    int
 }
 
 type pageEntry struct {
@@ -40,8 +43,18 @@ func (p *page) stanza(e pageEntry) []byte {
 func (p *page) copyRow(r *sqlite.Stmt) {
 	from := len(p.data)
 	p.data = append(p.data, r.ColRaw(1)...)
-	p.entries = append(p.entries, pageEntry{id: ArchiveID(r.ColInt(0)), from: from, to: len(p.data)})
+	p.add(pageEntry{id: ArchiveID(r.ColInt(0)), from: from, to: len(p.data)}, len(p.data)-from)
 }
+
+func (p *page) add(e pageEntry, size int) {
+	p.entries = append(p.entries, e)
+	if p.size += size; p.bytes > 0 && p.size >= p.bytes {
+		p.limit = min(p.limit, len(p.entries))
+	}
+}
+
+// full reports whether all is known of the page: its entries, and that there are more.
+func (p *page) full() bool { return len(p.entries) > p.limit }
 
 // span is what the conditions of a query leave of the id space: after < id <= upTo.
 type span struct{ after, upTo ArchiveID }
@@ -97,6 +110,7 @@ func (s *Store) Archive(ctx context.Context, q ArchiveQuery, fn func(ArchivedMes
 		return false, err
 	}
 	p := s.pages.Get().(*page)
+	p.limit, p.bytes, p.size = max(q.Max, 0), q.Bytes, 0
 	defer func() {
 		if cap(p.data) <= pageKeep {
 			clear(p.entries)
@@ -123,7 +137,6 @@ func (s *Store) Archive(ctx context.Context, q ArchiveQuery, fn func(ArchivedMes
 // page fills p with up to q.Max entries, oldest first. All ids of the archive table that are older than the snapshot are below the tail's rows
 // (tailAccount's rule), so the two parts are read one after the other.
 func (s *Store) page(ctx context.Context, q *ArchiveQuery, p *page) (more bool, err error) {
-	limit := max(q.Max, 0)
 	b := q.span()
 	tail := s.tail.snapshot(q.Account)
 	table := b
@@ -137,22 +150,22 @@ func (s *Store) page(ctx context.Context, q *ArchiveQuery, p *page) (more bool, 
 		tail = tail[from:max(from, to)]
 	}
 	if q.Backward {
-		for i := len(tail) - 1; i >= 0 && len(p.entries) <= limit; i-- {
+		for i := len(tail) - 1; i >= 0 && !p.full(); i-- {
 			p.addTail(q, tail[i])
 		}
 	}
-	if len(p.entries) <= limit {
-		if err := s.pageOfTable(ctx, q, table, limit+1-len(p.entries), p); err != nil {
+	if !p.full() {
+		if err := s.pageOfTable(ctx, q, table, p.limit+1-len(p.entries), p); err != nil {
 			return false, err
 		}
 	}
 	if !q.Backward {
-		for i := 0; i < len(tail) && len(p.entries) <= limit; i++ {
+		for i := 0; i < len(tail) && !p.full(); i++ {
 			p.addTail(q, tail[i])
 		}
 	}
-	if more = len(p.entries) > limit; more {
-		p.entries = p.entries[:limit]
+	if more = p.full(); more {
+		p.entries = p.entries[:p.limit]
 	}
 	if q.Backward {
 		slices.Reverse(p.entries)
@@ -162,7 +175,7 @@ func (s *Store) page(ctx context.Context, q *ArchiveQuery, p *page) (more bool, 
 
 func (p *page) addTail(q *ArchiveQuery, r tailRow) {
 	if q.wants(r) {
-		p.entries = append(p.entries, pageEntry{id: r.id, stanza: r.stanza})
+		p.add(pageEntry{id: r.id, stanza: r.stanza}, len(r.stanza))
 	}
 }
 
@@ -188,13 +201,14 @@ func (s *Store) pageOfTable(ctx context.Context, q *ArchiveQuery, b span, limit 
 		if q.Thread != "" {
 			r.Blob(7, q.thread[:])
 		}
-		for {
+		for !p.full() {
 			row, err := r.Step()
 			if err != nil || !row {
 				return err
 			}
 			p.copyRow(r)
 		}
+		return nil
 	})
 }
 
@@ -230,14 +244,13 @@ func (s *Store) pageOfIDs(ctx context.Context, q *ArchiveQuery, p *page) (more b
 	if q.Backward {
 		slices.Reverse(ids)
 	}
-	limit := max(q.Max, 0)
 	tail := s.tail.snapshot(q.Account)
 	err = s.read(ctx, func(c *conn) error {
 		for _, id := range ids {
 			if id <= b.after || id > b.upTo {
 				continue
 			}
-			if len(p.entries) > limit {
+			if p.full() {
 				return nil
 			}
 			if i, ok := findRow(tail, id); ok {
@@ -265,13 +278,58 @@ func (s *Store) pageOfIDs(ctx context.Context, q *ArchiveQuery, p *page) (more b
 		}
 		return nil
 	})
-	if more = len(p.entries) > limit; more {
-		p.entries = p.entries[:limit]
+	if more = p.full(); more {
+		p.entries = p.entries[:p.limit]
 	}
 	if q.Backward {
 		slices.Reverse(p.entries)
 	}
 	return more, err
+}
+
+// ArchiveNewest returns the id of the oldest of the newest q.Max entries that match, and whether older ones match; first is 0 where that are all
+// there are, or q.Max is not positive. It reads no stanzas. Of q's conditions, those on the id and the time count.
+func (s *Store) ArchiveNewest(ctx context.Context, q ArchiveQuery) (first ArchiveID, more bool, err error) {
+	if q.Max <= 0 {
+		return 0, false, nil
+	}
+	b := q.span()
+	skip := q.Max - 1 // newer than first
+	tail := s.tail.snapshot(q.Account)
+	table := b
+	if len(tail) > 0 {
+		table.upTo = min(b.upTo, tail[0].id-1)
+	}
+	for _, r := range slices.Backward(tail) {
+		switch {
+		case r.id <= b.after || r.id > b.upTo:
+		case first != 0:
+			return first, true, nil
+		case skip == 0:
+			first = r.id
+		default:
+			skip--
+		}
+	}
+	if table.after >= table.upTo {
+		return 0, false, nil
+	}
+	var ids [2]ArchiveID // the oldest that is wanted, and one that isn't
+	n := 0
+	if first != 0 {
+		ids[0], n, skip = first, 1, 0
+	}
+	err = s.read(ctx, func(c *conn) error {
+		return c.each(qNth, func(r *sqlite.Stmt) error {
+			ids[n] = ArchiveID(r.ColInt(0))
+			n++
+			return nil
+		}, q.Account, table.after, table.upTo, len(ids)-n, skip)
+	})
+	if err != nil || n < len(ids) {
+		return 0, false, err
+	}
+	return ids[0], true, nil
 }
 
 // ArchiveCount returns how many entries match, whatever q.Max says. Without With or with a bare one, or for a whole thread, it reads an index

@@ -79,6 +79,7 @@ type ArchiveQuery struct {
 	UpTo     ArchiveID   // inclusive: nothing above is seen; 0: none
 	Thread   string      // the conversation thread, byte for byte; "": none; beyond MaxThread: ErrInvalid
 	Max      int         // at most so many entries; 0: none, so that only "more" is found out
+	Bytes    int         // a page ends early behind the stanza that reaches so many; 0: not
 	Backward bool        // the last Max entries instead of the first
 
 	thread threadKey // Thread's

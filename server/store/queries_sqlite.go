@@ -187,6 +187,7 @@ const (
 
 	qPageUp   = `SELECT id, stanza FROM archive WHERE account = ?1 AND id > ?2 AND id <= ?3 ORDER BY id LIMIT ?4`
 	qPageDown = `SELECT id, stanza FROM archive WHERE account = ?1 AND id > ?2 AND id <= ?3 ORDER BY id DESC LIMIT ?4`
+	qNth      = `SELECT id FROM archive WHERE account = ?1 AND id > ?2 AND id <= ?3 ORDER BY id DESC LIMIT ?4 OFFSET ?5`
 	qWith     = `SELECT id, stanza FROM archive INDEXED BY archive_peer WHERE account = ?1 AND id > ?2 AND id <= ?3 AND peer_hash = ?5`
 	// A bare JID matches itself and every full JID of it: those sort between "bare/" and "bare0", the character after '/'.
 	qBare         = ` AND (peer = ?6 OR (peer > ?6 || '/' AND peer < ?6 || '0'))`

@@ -1,6 +1,7 @@
 package scripts
 
 import (
+	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -49,10 +50,16 @@ func inWorld(t *testing.T, f func(t *testing.T, w *world)) {
 // login writes header and <authenticate/> with PLAIN in one go, and inner in it.
 func (w *world) login(password, inner string) *xmppclient.Client {
 	w.t.Helper()
+	return w.authenticate("PLAIN", []byte("\x00romeo\x00"+password), inner)
+}
+
+// authenticate is login with any mechanism.
+func (w *world) authenticate(mechanism string, initial []byte, inner string) *xmppclient.Client {
+	w.t.Helper()
 	c, err := xmppclient.Open(w.srv.Pipe(true), w.config(w.clients["Romeo"]), true)
 	if err == nil {
 		err = c.SendRaw([]byte("<?xml version='1.0'?><stream:stream to='localhost' version='1.0' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>" +
-			"<authenticate xmlns='urn:xmpp:sasl:2' mechanism='PLAIN'><initial-response>" + base64.StdEncoding.EncodeToString([]byte("\x00romeo\x00"+password)) +
+			"<authenticate xmlns='urn:xmpp:sasl:2' mechanism='" + mechanism + "'><initial-response>" + base64.StdEncoding.EncodeToString(initial) +
 			"</initial-response>" + inner + "</authenticate>"))
 	}
 	if err != nil {
@@ -330,6 +337,22 @@ func TestBadTokens(t *testing.T) {
 		try("expired, of another client", "Romeo", next, laptop, 2, "not-authorized")
 		try("expired, of another account", "Juliet", next, phone, 2, "not-authorized")
 		try("anew", "Romeo", token(phone), phone, 1, "")
+		// XEP-0484 3.4: a token that is bound to the channel is worth nothing without it.
+		bound := token(phone)
+		x, err := sasl.NewClient(sasl.HTSHA256None, &sasl.ClientConfig{Username: "romeo", Password: bound, Rand: rand.Reader})
+		if err != nil {
+			t.Fatal(err)
+		}
+		proof, _, err := x.Next(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := w.authenticate(sasl.HTSHA256None, proof, "<user-agent id='"+phone+"'/><fast xmlns='urn:xmpp:fast:0'/>")
+		if list := w.all(c); len(list) != 3 || list[2].Kind != stream.AuthFailure || list[2].Name != "not-authorized" {
+			t.Errorf("a bound token without binding: %s", xmppclient.XML(list[len(list)-1]))
+		}
+		c.Cut()
+		try("with its own mechanism", "Romeo", bound, phone, 1, "")
 		text := w.log.String()
 		for _, secret := range secrets {
 			if strings.Contains(text, secret) {

@@ -14,6 +14,8 @@ import (
 // depend on the page's.
 const (
 	batchMessages = 64
+	// batchBytes of stanzas end a batch, with the stanza that reaches them.
+	batchBytes = 64 << 10
 	// heldBytes bounds the results that are held because others go first.
 	heldBytes = 256 << 10
 	// messageGuess is what a result takes mostly, in bytes: the frame and a
@@ -51,7 +53,7 @@ func (p *page) send(ctx context.Context, q store.ArchiveQuery, size int, descend
 	var held []*batch
 	for size > 0 {
 		var b *batch
-		q.Max = min(size, batchMessages)
+		q.Max, q.Bytes = min(size, batchMessages), batchBytes
 		if b, more, err = p.read(ctx, q); err != nil || len(b.ends) == 0 {
 			break
 		}
@@ -74,7 +76,7 @@ func (p *page) send(ctx context.Context, q store.ArchiveQuery, size int, descend
 	for _, b := range slices.Backward(held) {
 		if err == nil && b.buf == nil {
 			again := q
-			again.AfterID, again.BeforeID, again.Max, again.Backward = b.first-1, b.last+1, len(b.ends), false
+			again.AfterID, again.BeforeID, again.Max, again.Bytes, again.Backward = b.first-1, b.last+1, len(b.ends), 0, false
 			b, _, err = p.read(ctx, again)
 		}
 		if err == nil {

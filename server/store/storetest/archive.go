@@ -54,6 +54,54 @@ func archive(t *testing.T, open Open) {
 		ids, more := Page(t, s, c.q)
 		want(t, fmt.Sprintf("%+v", c.q), []any{ids, more}, []any{c.ids, c.more})
 	}
+	// A page also ends behind the stanza that reaches a number of bytes, and has one at least.
+	size := len(Entry(a, 10, "b@x.example/r").Stanza)
+	for _, c := range []struct {
+		q    store.ArchiveQuery
+		ids  []store.ArchiveID
+		more bool
+	}{
+		{store.ArchiveQuery{Max: 9, Bytes: 1}, []store.ArchiveID{10}, true},
+		{store.ArchiveQuery{Max: 9, Bytes: 2 * size}, []store.ArchiveID{10, 20}, true},
+		{store.ArchiveQuery{Max: 9, Bytes: 2*size + 1, Backward: true}, []store.ArchiveID{80, 90, 100}, true},
+		{store.ArchiveQuery{Max: 1, Bytes: 2 * size}, []store.ArchiveID{10}, true},
+		{store.ArchiveQuery{Max: 9, Bytes: size, AfterID: 90}, []store.ArchiveID{100}, false},
+		{store.ArchiveQuery{Max: 9, Bytes: size, BeforeID: 20, Backward: true}, []store.ArchiveID{10}, false},
+		{store.ArchiveQuery{Max: 9, Bytes: size, IDs: []store.ArchiveID{30, 10}}, []store.ArchiveID{10}, true},
+		{store.ArchiveQuery{Max: 0, Bytes: 1}, nil, true},
+	} {
+		c.q.Account = a
+		ids, more := Page(t, s, c.q)
+		want(t, fmt.Sprintf("%+v", c.q), []any{ids, more}, []any{c.ids, c.more})
+	}
+	newest := func() {
+		t.Helper()
+		for _, c := range []struct {
+			q     store.ArchiveQuery
+			first store.ArchiveID
+			more  bool
+		}{
+			{store.ArchiveQuery{Max: 1}, 100, true},
+			{store.ArchiveQuery{Max: 9}, 20, true},
+			{store.ArchiveQuery{Max: 10}, 0, false},
+			{store.ArchiveQuery{Max: 1 << 20}, 0, false},
+			{store.ArchiveQuery{Max: 2, AfterID: 70}, 90, true},
+			{store.ArchiveQuery{Max: 3, AfterID: 70}, 0, false},
+			{store.ArchiveQuery{Max: 2, UpTo: 45}, 30, true},
+			{store.ArchiveQuery{Max: 1, Start: time.UnixMicro(100)}, 0, false},
+			{store.ArchiveQuery{Max: 1, Start: time.UnixMicro(90)}, 100, true},
+			{store.ArchiveQuery{Max: 1, AfterID: 100}, 0, false},
+			{store.ArchiveQuery{Max: 0}, 0, false},
+			{store.ArchiveQuery{Max: 1, Account: 99}, 0, false},
+		} {
+			if c.q.Account == 0 {
+				c.q.Account = a
+			}
+			first, more, err := s.ArchiveNewest(ctx, c.q)
+			want(t, fmt.Sprintf("newest %+v", c.q), []any{first, more, err}, []any{c.first, c.more, nil})
+		}
+	}
+	newest()
 	first, last, err = s.ArchiveBounds(ctx, a, 0)
 	want(t, "bounds", []any{first, last, err}, []any{store.ArchiveID(10), store.ArchiveID(100), nil})
 	first, last, err = s.ArchiveBounds(ctx, a, 35)
@@ -66,6 +114,14 @@ func archive(t *testing.T, open Open) {
 		want(t, fmt.Sprint(c.ids), []any{got, err}, []any{c.all, nil})
 	}
 	wantError(t, "same id", s.Commit(ctx, Entry(a, 50, "b@x.example")), store.ErrExists)
+	Settle(t, s) // into the table
+	newest()
+	commit(t, s, Entry(a, 110, "b@x.example")) // the table's and the tail's
+	for n, want := range map[int]store.ArchiveID{1: 110, 2: 100, 10: 20} {
+		if first, more, err := s.ArchiveNewest(ctx, store.ArchiveQuery{Account: a, Max: n}); first != want || !more || err != nil {
+			t.Errorf("newest %d: %d, %v, %v", n, first, more, err)
+		}
+	}
 }
 
 func filters(t *testing.T, open Open) {
