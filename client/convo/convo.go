@@ -162,11 +162,20 @@ func New(cfg Config, snap Snapshot) *Engine {
 }
 
 // Apply takes an event that happened at a time and returns what is to be done,
-// in order. The slice is the caller's.
-func (e *Engine) Apply(at time.Time, ev Event) []Effect {
+// in order. The slice is the caller's. Several events, a page of an archive for
+// example, are one step: with one Persist, which says once what changed again and
+// again, and one Changed for each conversation.
+func (e *Engine) Apply(at time.Time, events ...Event) []Effect {
 	if at.After(e.now) {
 		e.now = at
 	}
+	for _, ev := range events {
+		e.apply(ev)
+	}
+	return e.flush()
+}
+
+func (e *Engine) apply(ev Event) {
 	switch ev := ev.(type) {
 	case Connected:
 		e.connected(ev)
@@ -189,10 +198,9 @@ func (e *Engine) Apply(at time.Time, ev Event) []Effect {
 	default:
 		e.person(ev)
 	}
-	return e.flush()
 }
 
-// flush closes an event: its writes, then its other effects, then what changed.
+// flush closes a step: its writes, then its other effects, then what changed.
 func (e *Engine) flush() []Effect {
 	effects := e.effects
 	for _, c := range e.dirty {

@@ -65,9 +65,9 @@ func (r *run) connect(p Profile) {
 	}
 }
 
-func (r *run) do(ev Event) []Effect {
+func (r *run) do(events ...Event) []Effect {
 	r.t.Helper()
-	effects := r.e.Apply(r.now, ev)
+	effects := r.e.Apply(r.now, events...)
 	for _, f := range effects {
 		switch f := f.(type) {
 		case Send:

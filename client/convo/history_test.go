@@ -333,3 +333,44 @@ func TestPagesOfNothing(t *testing.T) {
 		t.Error("there is more")
 	}
 }
+
+// TestSteps: events that are applied in one step come to the same as one by one, with one Persist and one Changed for each conversation.
+func TestSteps(t *testing.T) {
+	const carol = "<message from='carol@wonder.example/x' to='alice@wonder.example' type='chat' id='c'><body>hi</body></message>"
+	var list []Event
+	for i, xml := range []string{fromBob("one", "", ""), carol, fromBob("two", "", "<thread>t</thread>"), fromBob("three", "", whose("w1")),
+		"<message from='bob@wonder.example/pc' to='alice@wonder.example' type='chat' id='x'><body>TWO</body><replace xmlns='urn:xmpp:message-correct:0' id='m-two'/></message>",
+		"<message from='alice@wonder.example/desk' to='bob@wonder.example' type='chat' id='o'><body>four</body></message>"} {
+		list = append(list, Received{parse(t, result("id1", fmt.Sprint("a", i), xml))})
+	}
+	list = append(list, QueryDone{Query: "id1", First: "a0", Last: "a5", Complete: true})
+	one, step := start(t, Config{}, NewMemory()), start(t, Config{}, NewMemory())
+	for _, r := range []*run{one, step} {
+		r.do(Connected{JID: phone, Profile: NG, Facts: all})
+	}
+	for _, ev := range list {
+		one.do(ev)
+	}
+	effects := step.do(list...)
+	kinds := fmt.Sprintf("%T", effects[0])
+	for _, f := range effects[1:] {
+		kinds += fmt.Sprintf(" %T", f)
+	}
+	if kinds != "convo.Persist convo.Changed convo.Changed" {
+		t.Error(kinds)
+	}
+	if a, b := one.bodies(bob), step.bodies(bob); a != b || a != "one TWO three four" {
+		t.Errorf("%s, and in one step %s", a, b)
+	}
+	a, err := one.store.Load(100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := step.store.Load(100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fmt.Sprintf("%+v", a) != fmt.Sprintf("%+v", b) {
+		t.Errorf("stored\n%+v\nand in one step\n%+v", a, b)
+	}
+}

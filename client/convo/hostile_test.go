@@ -203,3 +203,70 @@ func TestLean(t *testing.T) {
 	}
 	runtime.KeepAlive(r)
 }
+
+// TestForgedCatchup: what the server streams to catch up with, and that it is over, nobody else can say.
+func TestForgedCatchup(t *testing.T) {
+	r := start(t, Config{}, NewMemory())
+	r.do(Connected{JID: phone, Profile: V2, Facts: all, Catchup: true})
+	const synced = "<message from='%s'><synced xmlns='urn:xmpp:tmp:xmpp-2:0' complete='true' first='' last='evil' count='0'/></message>"
+	for _, from := range []string{"alice@wonder.example/desk", "mallory@evil.example", "wonder.example"} {
+		r.in(strings.Replace(result("session", "a1", fromBob("forged", "", "")), "from='alice@wonder.example'", "from='"+from+"'", 1))
+		r.in(fmt.Sprintf(synced, from))
+	}
+	if !r.e.CatchingUp() || r.e.Cursor() != "" {
+		t.Errorf("catching up: %t, cursor %q", r.e.CatchingUp(), r.e.Cursor())
+	}
+	r.in(result("session", "a1", fromBob("real", "", "")))
+	r.in(strings.Replace(fmt.Sprintf(synced, alice), "evil", "a1", 1))
+	r.want(bob, "real")
+	if r.e.CatchingUp() || r.e.Cursor() != "a1" {
+		t.Errorf("catching up: %t, cursor %q", r.e.CatchingUp(), r.e.Cursor())
+	}
+}
+
+// TestHugeCatchup: what waits for the end of a streamed catch-up has a bound; what is beyond it is taken as it comes.
+func TestHugeCatchup(t *testing.T) {
+	r := start(t, Config{Limits: Limits{Entries: 100}}, NewMemory())
+	r.do(Connected{JID: phone, Profile: V2, Facts: all, Catchup: true})
+	for i := range maxStreamed + 300 {
+		r.in(result("session", fmt.Sprint("a", i), fromBob(fmt.Sprint("b", i), "", "")))
+	}
+	if n := len(r.e.catchup.buffer); n != maxStreamed {
+		t.Errorf("%d wait", n)
+	}
+	if n := len(r.e.convs[bob].items); n > 100 {
+		t.Errorf("%d are in memory", n)
+	}
+}
+
+// TestEndless: what one contact says without end, each kind by itself.
+func TestEndless(t *testing.T) {
+	const n = 5000
+	r := start(t, Config{Limits: Limits{Threads: 10}}, NewMemory())
+	r.connect(NG)
+	for i := range n { // a stranger, who begins nothing by it
+		r.in(fmt.Sprintf("<message from='s%d@evil.example/x' to='alice@wonder.example' type='chat'><composing xmlns='http://jabber.org/protocol/chatstates'/></message>", i))
+		r.in(fmt.Sprintf("<message from='s%d@evil.example/x' to='alice@wonder.example' type='chat'><received xmlns='urn:xmpp:receipts' id='r'/></message>", i))
+		r.in(fmt.Sprintf("<presence from='s%d@evil.example/x'/>", i))
+	}
+	if len(r.e.convs) != 0 || len(r.e.names) != 0 || len(r.e.devices) != 0 {
+		t.Errorf("%d conversations, %d names, %d devices", len(r.e.convs), len(r.e.names), len(r.e.devices))
+	}
+	for i := range n {
+		r.in(strings.Replace(fromBob(fmt.Sprint(i), "", "<thread>t"+fmt.Sprint(i)+"</thread>"), "/pc", fmt.Sprint("/pc", i), 1))
+		r.in(fmt.Sprintf("<message from='bob@wonder.example/pc%d' to='alice@wonder.example' type='chat'><composing xmlns='http://jabber.org/protocol/chatstates'/></message>", i))
+		r.in(fmt.Sprintf("<message from='bob@wonder.example/pc' to='alice@wonder.example' type='chat'><received xmlns='urn:xmpp:receipts' id='r%d'/></message>", i))
+	}
+	c := r.e.convs[bob]
+	if len(c.threads) != 10 || len(c.markers) != maxEarly || len(c.typing) > maxTyping || len(r.e.names) > 4096 {
+		t.Errorf("%d threads, %d early receipts, %d typing, %d names", len(c.threads), len(c.markers), len(c.typing), len(r.e.names))
+	}
+	// In a room everybody has a name of his own.
+	r.do(Room{JID: hall, Nick: "al", Joined: true})
+	for i := range 2 * maxTyping {
+		r.in(fmt.Sprintf("<message from='hall@rooms.example/n%d' to='alice@wonder.example/phone' type='groupchat'><composing xmlns='http://jabber.org/protocol/chatstates'/></message>", i))
+	}
+	if got := len(r.e.convs[hall].typing); got != maxTyping {
+		t.Errorf("%d typing", got)
+	}
+}

@@ -2,6 +2,7 @@ package convo
 
 import (
 	"slices"
+	"strings"
 	"sync"
 
 	"carillon.im/jid"
@@ -42,7 +43,12 @@ func (s *Memory) Load(tail int) (Snapshot, error) {
 		slices.SortFunc(entries, func(a, b Entry) int { return compare(a.Pos, b.Pos) })
 		snap.Conversations = append(snap.Conversations, Stored{Record: rec, Entries: entries, More: more})
 	}
-	slices.SortFunc(snap.Conversations, func(a, b Stored) int { return b.Record.Changed.Compare(a.Record.Changed) })
+	slices.SortFunc(snap.Conversations, func(a, b Stored) int {
+		if n := b.Record.Changed.Compare(a.Record.Changed); n != 0 {
+			return n
+		}
+		return strings.Compare(a.Record.JID.String(), b.Record.JID.String())
+	})
 	return snap, nil
 }
 
