@@ -291,14 +291,15 @@ func newRelay(t *testing.T, to string) *relay {
 			}
 			far, err := net.Dial("tcp", to)
 			r.mu.Lock()
-			shut := r.shut
-			r.mu.Unlock()
-			if err != nil || shut {
+			if err != nil || r.shut {
+				r.mu.Unlock()
 				near.Close()
+				if err == nil {
+					far.Close()
+				}
 				continue
 			}
-			r.mu.Lock()
-			r.held = append(r.held, near, far)
+			r.held = append(r.held, near, far) // with mu held, or cut doesn't see it
 			r.mu.Unlock()
 			for _, pair := range [][2]net.Conn{{near, far}, {far, near}} {
 				copying.Go(func() {

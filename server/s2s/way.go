@@ -131,9 +131,12 @@ func (s *Server) carry(c *conn, w *way) {
 	s.mu.Unlock()
 	s.Metrics.Outgoing.Add(1)
 	c.log(slog.LevelInfo, "stream to another server", slog.String("security", c.security()))
-	w.attach(c, true)
+	taken := w.attach(c, true)
 	if closing {
 		c.shutDown()
+	}
+	if !taken {
+		c.finish() // it has no writer
 	}
 	c.run()
 	s.Metrics.Outgoing.Add(-1)
@@ -160,8 +163,8 @@ func (w *way) again() bool {
 }
 
 // attach makes a stream carry the way's queue, unless another one does; own is
-// for one that the way made itself.
-func (w *way) attach(c *conn, own bool) {
+// for one that the way made itself, which is ended if it isn't taken.
+func (w *way) attach(c *conn, own bool) (taken bool) {
 	w.mu.Lock()
 	// A stream that can be resumed knows what has come; no other one does.
 	waits := !own && !c.resumed && (w.connecting || w.session != nil)
@@ -170,7 +173,7 @@ func (w *way) attach(c *conn, own bool) {
 		if own {
 			c.end(nil)
 		}
-		return
+		return false
 	}
 	if !c.resumed {
 		w.queue.rewind(false)
@@ -186,6 +189,7 @@ func (w *way) attach(c *conn, own bool) {
 	c.mu.Unlock()
 	w.mu.Unlock()
 	w.srv.running.Go(c.writeLoop)
+	return true
 }
 
 // adopt notes what session a stream has, if it can be resumed. mu is held.
@@ -298,7 +302,7 @@ func (w *way) failed(err error) {
 	w.srv.Metrics.ConnectErrors.Add(1)
 	w.mu.Lock()
 	w.connecting, w.lastErr = false, err
-	if w.stopped {
+	if w.stopped || w.link != nil { // the peer's stream carries it by now
 		w.mu.Unlock()
 		return
 	}
