@@ -90,6 +90,9 @@ type session struct {
 	in    atomic.Uint32 // stanzas received and handed on
 	until time.Time     // when it can't be resumed any more; zero: it is connected. By Server.mu
 	conn  *conn         // that it belongs to; by Server.mu
+	// retired: we make a stream of our own in its stead, and have asked the peer what it
+	// has handled. By Server.mu.
+	retired bool
 }
 
 const (
