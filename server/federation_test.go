@@ -89,7 +89,7 @@ func (n *internet) sign(name string, parent *x509.Certificate) (*ecdsa.PrivateKe
 		n.t.Fatal(err)
 	}
 	tmpl := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(time.Hour), IsCA: parent == nil, BasicConstraintsValid: true, DNSNames: []string{name}}
+		NotAfter: time.Now().Add(time.Hour), IsCA: parent == nil, BasicConstraintsValid: true, DNSNames: []string{name, "rooms." + name}}
 	signer := n.key
 	if parent == nil {
 		parent, signer = tmpl, key
@@ -153,7 +153,7 @@ func (d *node) start() {
 	}
 	_, port, _ := net.SplitHostPort(d.Addrs()["s2s"])
 	d.n.mu.Lock()
-	d.n.port[d.domain] = port
+	d.n.port[d.domain], d.n.port["rooms."+d.domain] = port, port
 	d.n.mu.Unlock()
 	ctx, stop := context.WithCancel(context.Background())
 	d.stop, d.ran = stop, make(chan error, 1)
@@ -171,6 +171,16 @@ func (d *node) halt() {
 	d.ran = nil
 	if n := d.federation.Metrics.Panics.Load(); n != 0 {
 		d.n.t.Errorf("%d panics", n)
+	}
+}
+
+// sever cuts a server off from all others: nothing that it has to say gets out.
+func (d *node) sever() {
+	d.n.t.Helper()
+	ctx, cancel := context.WithTimeout(d.n.t.Context(), 10*time.Second)
+	defer cancel()
+	if err := d.federation.Close(ctx); err != nil {
+		d.n.t.Error(err)
 	}
 }
 
@@ -266,5 +276,41 @@ func TestFederation(t *testing.T) {
 	alice.send("<message type='chat' id='last' to='bob@b.example/phone'><body>last</body></message>")
 	if got := again.until("message"); !strings.Contains(got, "<body>last</body>") {
 		t.Errorf("something came twice: %s", got)
+	}
+}
+
+// TestRoomAcross is a room with occupants on two servers: they enter, talk, leave; a
+// server that is gone takes its occupants with it.
+func TestRoomAcross(t *testing.T) {
+	n := newInternet(t)
+	a, b := n.node("a.example", "alice"), n.node("b.example", "bob")
+	alice, bob, desk := a.device("alice", "v2", route.V2), b.device("bob", "phone", route.V2), b.device("bob", "desk", route.V2)
+	const room = "tea@rooms.a.example"
+	join := func(d *device, nick string) {
+		d.send("<presence to='" + room + "/" + nick + "'><x xmlns='http://jabber.org/protocol/muc'/></presence>")
+		d.until("<subject/>")
+	}
+	join(alice, "Alice")
+	alice.send("<iq type='set' id='c' to='" + room + "'><query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'/></query></iq>")
+	alice.until("id='c'")
+	join(bob, "Bob")
+	alice.until("from='" + room + "/Bob'")
+	bob.send("<message type='groupchat' id='m1' to='" + room + "'><body>from afar</body></message>")
+	alice.until("from afar")
+	bob.until("from afar")
+	alice.send("<message type='groupchat' id='m2' to='" + room + "'><body>welcome</body></message>")
+	bob.until("welcome")
+	alice.send("<message type='chat' id='m3' to='" + room + "/Bob'><body>in private</body></message>")
+	bob.until("in private")
+	join(desk, "Robert")
+	desk.send("<presence type='unavailable' to='" + room + "/Robert'/>")
+	alice.until("from='" + room + "/Robert' to='alice@a.example/v2' type='unavailable'")
+
+	// A session that is gone without a word: what is sent to it comes back.
+	b.sever()
+	alice.send("<message type='groupchat' id='m4' to='" + room + "'><body>anybody there?</body></message>")
+	alice.until("anybody there?")
+	if got := alice.until("code='333'"); !strings.Contains(got, "from='"+room+"/Bob'") {
+		t.Errorf("it came as %s", got)
 	}
 }

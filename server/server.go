@@ -183,8 +183,9 @@ const (
 func loops() int { return max(1, runtime.GOMAXPROCS(0)/2) }
 
 func certOptions(cfg config.Config, log *slog.Logger, now func() time.Time) cert.Options {
-	o := cert.Options{Dir: cfg.Data, Domains: cfg.Domains, Default: cert.Pair{Cert: cfg.Cert, Key: cfg.Key}, Log: log, Now: now}
-	for d, c := range cfg.Certificates {
+	domains, own := cfg.Shown()
+	o := cert.Options{Dir: cfg.Data, Domains: domains, Default: cert.Pair{Cert: cfg.Cert, Key: cfg.Key}, Log: log, Now: now}
+	for d, c := range own {
 		if o.Pairs == nil {
 			o.Pairs = map[string]cert.Pair{}
 		}

@@ -585,6 +585,10 @@ func TestCheck(t *testing.T) {
 			t.Errorf("code %d, no %q in:\n%s", code, want, got)
 		}
 	}
+	_, got, _ = carillon(t, "", "check", "--data", data, "--s2s", "127.0.0.1:0", "--cert", self, "--key", filepath.Join(data, "self-signed.key"))
+	if want := "does not name rooms.localhost: users of other servers may not get into the rooms there"; !strings.Contains(got, want) {
+		t.Errorf("no %q in:\n%s", want, got)
+	}
 	code, got, _ = carillon(t, "", "check", "--data", data, "--cert", self, "--key", self)
 	if code != 1 || !strings.Contains(got, "which must belong together") {
 		t.Errorf("code %d:\n%s", code, got)

@@ -274,6 +274,9 @@ func (k *checker) checkCertificates() {
 			k.add(warning, about, "the next start makes another self-signed one in place of "+i.Pair.Cert+", "+why,
 				"nothing to do, but its fingerprint will be another: clients ask again whether to trust it")
 			continue
+		case len(i.Missing) > 0 && !slices.ContainsFunc(i.Missing, func(d string) bool { return slices.Contains(k.c.Domains, d) }):
+			k.add(warning, about, i.Pair.Cert+" does not name "+strings.Join(i.Missing, ", ")+": users of other servers may not get into the rooms there",
+				"get one that names the domains of rooms too, or one for each (table certificates)")
 		case len(i.Missing) > 0:
 			k.add(failure, about, i.Pair.Cert+" does not name "+strings.Join(i.Missing, ", "), "get one that names every domain, or one for each (table certificates)")
 		}
@@ -303,11 +306,12 @@ func (k *checker) checkCertificates() {
 
 // certOptions are the certificates that the configuration asks for.
 func certOptions(c config.Config) cert.Options {
+	domains, own := c.Shown()
 	o := cert.Options{
-		Dir: c.Data, Domains: c.Domains, Default: cert.Pair{Cert: c.Cert, Key: c.Key},
-		Pairs: make(map[string]cert.Pair, len(c.Certificates)),
+		Dir: c.Data, Domains: domains, Default: cert.Pair{Cert: c.Cert, Key: c.Key},
+		Pairs: make(map[string]cert.Pair, len(own)),
 	}
-	for domain, pair := range c.Certificates {
+	for domain, pair := range own {
 		o.Pairs[domain] = cert.Pair(pair)
 	}
 	return o

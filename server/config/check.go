@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
 	"slices"
@@ -109,6 +110,24 @@ func (c *Config) RoomDomains() []string {
 	return list
 }
 
+// Shown are the domains that certificates are shown for, and the files of those that
+// have their own: the domains of rooms are among them where other servers may come to
+// them, with the files of the domain that they belong to unless they have their own.
+func (c *Config) Shown() (domains []string, own map[string]Certificate) {
+	own = maps.Clone(c.Certificates)
+	if off := func(addr string) bool { return addr == Off || addr == Auto }; off(c.S2S) && off(c.S2STLS) {
+		return c.Domains, own
+	}
+	rooms := c.RoomDomains()
+	for i, d := range rooms {
+		_, has := own[d]
+		if parent, its := c.Certificates[c.Domains[i]]; its && !has {
+			own[d] = parent
+		}
+	}
+	return slices.Concat(c.Domains, rooms), own
+}
+
 // checkRooms needs prepared domains and components.
 func (c *Config) checkRooms(p *problems) {
 	r := &c.Rooms
@@ -211,8 +230,8 @@ func (c *Config) checkCertificates(p *problems) {
 		switch {
 		case err != nil:
 			p.add(key, "no domain: %v", err)
-		case !slices.Contains(c.Domains, d):
-			p.add(key, "%q is not among domains", name)
+		case !slices.Contains(c.Domains, d) && !slices.Contains(c.RoomDomains(), d):
+			p.add(key, "%q is not among domains, and is none of rooms", name)
 		case pair.Cert == "" || pair.Key == "":
 			p.add(key, "needs both cert and key")
 		}

@@ -233,3 +233,25 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestShown: certificates are shown for rooms too where other servers come to them,
+// each domain's rooms with its own files.
+func TestShown(t *testing.T) {
+	c := Default()
+	c.Domains, c.S2S, c.S2STLS = []string{"a.example", "b.example"}, "127.0.0.1:0", Off
+	c.Certificates = map[string]Certificate{"b.example": {Cert: "b.crt", Key: "b.key"}}
+	if err := c.Check(); err != nil {
+		t.Fatal(err)
+	}
+	domains, own := c.Shown()
+	if got := strings.Join(domains, " "); got != "a.example b.example rooms.a.example rooms.b.example" {
+		t.Errorf("got %s", got)
+	}
+	if len(own) != 2 || own["rooms.b.example"].Cert != "b.crt" {
+		t.Errorf("got %v", own)
+	}
+	c.S2S = Auto
+	if domains, _ := c.Shown(); len(domains) != 2 {
+		t.Errorf("without other servers: %v", domains)
+	}
+}

@@ -55,8 +55,9 @@ type conn struct {
 	handling sync.Mutex // held while a stanza is handed on and counted
 	deaf     bool       // nothing is handed on any more; by handling
 
-	wmu    sync.Mutex // held while writing
-	header bool       // ours is written; by wmu
+	wmu      sync.Mutex // held while writing
+	header   bool       // ours is written; by wmu
+	finished bool       // so is the end; by wmu
 
 	mu      sync.Mutex
 	pairs   map[pair]string // what the peer may send for, and how that was proved
@@ -89,6 +90,9 @@ type session struct {
 	in    atomic.Uint32 // stanzas received and handed on
 	until time.Time     // when it can't be resumed any more; zero: it is connected. By Server.mu
 	conn  *conn         // that it belongs to; by Server.mu
+	// retired: we make a stream of our own in its stead, and have asked the peer what it
+	// has handled. By Server.mu.
+	retired bool
 }
 
 const (
@@ -152,9 +156,11 @@ func (c *conn) fill() error {
 	if c.buf == nil {
 		c.buf = make([]byte, bufferSize)
 	}
-	if c.authed && !c.ended() {
+	c.mu.Lock()
+	if c.authed && c.ending == nil { // else finish says for how long; with mu held it comes later
 		c.net.SetReadDeadline(time.Now().Add(2 * c.srv.cfg.Limits.Idle))
 	}
+	c.mu.Unlock()
 	n, err := c.net.Read(c.buf)
 	c.in = c.buf[:n]
 	if n > 0 {
@@ -311,7 +317,7 @@ func (c *conn) shutDown() {
 	alone := c.wake == nil
 	c.mu.Unlock()
 	if alone {
-		go c.finish() // nobody writes: a write may take a while
+		c.srv.running.Go(c.finish) // nobody writes: a write may take a while
 	}
 }
 
@@ -345,6 +351,10 @@ func (c *conn) finish() {
 	}
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
+	if c.finished {
+		return // by the reader and the writer at once
+	}
+	c.finished = true
 	if !c.header {
 		c.header = true
 		b = append(b, header+" version='1.0'>"...)

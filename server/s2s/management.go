@@ -78,32 +78,34 @@ func (c *conn) enable(el xmltree.Element) {
 	}
 }
 
-// resume goes on with a session whose stream broke (XEP-0198 5).
+// resume goes on with a session whose stream broke (XEP-0198 5). Of one that can't go
+// on it says how much was handled, so that nothing comes twice.
 func (c *conn) resume(el xmltree.Element, h uint32, known bool) {
 	id := el.Attr("previd")
 	c.srv.mu.Lock()
-	x := c.srv.sessions[id]
+	x, w := c.srv.sessions[id], c.srv.ways[pair{c.local, c.remote}]
 	if x != nil && (x.pair != (pair{c.local, c.remote}) || !c.may(x.pair)) {
-		x = nil // another domain's, which isn't told
+		x, w = nil, nil // another domain's, which isn't told
 	}
+	retired := x != nil && x.retired
 	var old *conn
-	if x != nil {
+	if x != nil && !retired {
 		old, x.conn, x.until = x.conn, c, time.Time{}
 	}
 	c.srv.mu.Unlock()
+	switch {
+	case retired && known && w != nil:
+		w.settled(x, h)
+	case x == nil && w != nil && c.may(w.pair):
+		x, old = w.ownSession(id) // we made that stream, and the peer makes the next
+		retired = x != nil
+	}
 	if old != nil { // it doesn't know yet that it broke
 		old.raw.Close()
 		<-old.done
 	}
-	if x == nil || !known || c.srv.cfg.Settle(c.srv.ctx) != nil || !c.resumeBack(x, h) {
-		count := ""
-		if x != nil {
-			count = fmt.Sprintf(" h='%d'", x.in.Load())
-			c.srv.mu.Lock()
-			delete(c.srv.sessions, id)
-			c.srv.mu.Unlock()
-		}
-		c.say("<failed xmlns='" + sm.NS + "'" + count + "><item-not-found xmlns='" + stanza.NSStanzaErrors + "'/></failed>")
+	if x == nil || retired || !known || c.srv.cfg.Settle(c.srv.ctx) != nil || !c.resumeBack(x, h) {
+		c.refuseResumption(x, retired)
 		return
 	}
 	c.srv.Metrics.Resumed.Add(1)
@@ -113,6 +115,21 @@ func (c *conn) resume(el xmltree.Element, h uint32, known bool) {
 	c.mu.Unlock()
 	c.say(fmt.Sprintf("<resumed xmlns='%s' previd='%s' h='%d'/>", sm.NS, xmltree.AppendAttrValue(nil, id), x.in.Load()))
 	c.lend()
+}
+
+// refuseResumption answers for a session that can't go on, or is unknown. The answer
+// may be lost, so it can be asked for again.
+func (c *conn) refuseResumption(x *session, retired bool) {
+	count := ""
+	if x != nil && c.srv.cfg.Settle(c.srv.ctx) == nil {
+		count = fmt.Sprintf(" h='%d'", x.in.Load())
+	}
+	if x != nil && !retired {
+		c.srv.mu.Lock()
+		x.conn, x.until, x.retired = nil, time.Now().Add(c.srv.cfg.Limits.Resume), true
+		c.srv.mu.Unlock()
+	}
+	c.say("<failed xmlns='" + sm.NS + "'" + count + "><item-not-found xmlns='" + stanza.NSStanzaErrors + "'/></failed>")
 }
 
 // resumeBack continues what was sent on a session of XEP-0288; false if that has

@@ -372,9 +372,13 @@ func condition(el xmltree.Element) string {
 // manage turns stream management on (XEP-0198 3), for a stream that broke by
 // resuming it (5).
 func (c *conn) manage(w *way) error {
-	if x := w.resumable(); x != nil {
-		done, err := c.resumeOwn(w, x)
-		if done || err != nil {
+	switch x, ours := w.broken(); {
+	case x != nil && ours:
+		if done, err := c.resumeOwn(w, x); done || err != nil {
+			return err
+		}
+	case x != nil && c.srv.retire(x):
+		if err := c.askAbout(w, x); err != nil {
 			return err
 		}
 	}
@@ -406,8 +410,10 @@ func (c *conn) resumeOwn(w *way, x *session) (done bool, err error) {
 	h, known := readH(el)
 	switch {
 	case el.Is(sm.NS, "resumed") && known:
-		if done, err = w.resumed(x, h); err != nil || !done {
+		if done, err = w.resumed(x, h); err != nil {
 			return false, stanza.NewStreamError(stanza.StreamUndefinedCondition, "handled count too high")
+		} else if !done {
+			return false, errors.New("the session is another stream's by now")
 		}
 		c.session, c.resumed = x, true
 		c.srv.Metrics.Resumed.Add(1)
@@ -419,4 +425,31 @@ func (c *conn) resumeOwn(w *way, x *session) (done bool, err error) {
 		return false, nil
 	}
 	return false, stanza.NewStreamError(stanza.StreamPolicyViolation, "stream management is being negotiated")
+}
+
+// retire keeps a session of the peer's from being resumed; false if that is being
+// done.
+func (s *Server) retire(x *session) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	x.retired = x.conn == nil
+	return x.retired
+}
+
+// askAbout asks what the peer has handled of a session that it was to resume. It
+// can't go on, for the roles have changed, but the refusal says how much that was
+// (XEP-0198 5), and then nothing comes twice.
+func (c *conn) askAbout(w *way, x *session) error {
+	c.say(fmt.Sprintf("<resume xmlns='%s' previd='%s' h='%d'/>", sm.NS, xmltree.AppendAttrValue(nil, x.id), x.in.Load()))
+	el, err := c.expect()
+	if err != nil {
+		return err
+	}
+	if !el.Is(sm.NS, "failed") {
+		return stanza.NewStreamError(stanza.StreamPolicyViolation, "stream management is being negotiated")
+	}
+	if h, known := readH(el); known {
+		_, _ = w.resumed(x, h) // a count that is too high tells nothing
+	}
+	return nil
 }

@@ -291,14 +291,15 @@ func newRelay(t *testing.T, to string) *relay {
 			}
 			far, err := net.Dial("tcp", to)
 			r.mu.Lock()
-			shut := r.shut
-			r.mu.Unlock()
-			if err != nil || shut {
+			if err != nil || r.shut {
+				r.mu.Unlock()
 				near.Close()
+				if err == nil {
+					far.Close()
+				}
 				continue
 			}
-			r.mu.Lock()
-			r.held = append(r.held, near, far)
+			r.held = append(r.held, near, far) // with mu held, or cut doesn't see it
 			r.mu.Unlock()
 			for _, pair := range [][2]net.Conn{{near, far}, {far, near}} {
 				copying.Go(func() {
@@ -343,7 +344,8 @@ func (r *relay) cut(shut bool) {
 // nothing twice, in neither direction (XEP-0198 5).
 func TestResume(t *testing.T) {
 	w := newWorld(t)
-	a, b := w.add("a.example", nil), w.add("b.example", nil)
+	patient := func(c *Config) { c.Limits.RetryMin = 10 * time.Second } // it waits for a to resume
+	a, b := w.add("a.example", nil), w.add("b.example", nil, patient)
 	r := newRelay(t, b.addr)
 	w.locate("b.example", r.addr, false)
 	b.mu.Lock()
@@ -495,8 +497,8 @@ func TestHappyEyeballs(t *testing.T) {
 	}
 }
 
-// TestBothDial: where both sides make streams anew at the same time, messages may
-// come twice but none is lost.
+// TestBothDial: where both sides make streams anew at the same time, they ask each
+// other what has come: nothing is lost and nothing comes twice.
 func TestBothDial(t *testing.T) {
 	w := newWorld(t)
 	hasty := func(c *Config) { c.Limits.RetryMin = time.Millisecond }
@@ -528,4 +530,7 @@ func TestBothDial(t *testing.T) {
 		}
 	}
 	waitFor(t, "all and their answers", func() bool { return len(seen(b)) >= n && len(seen(a)) >= n })
+	if len(b.taken()) != n || len(a.taken()) != n {
+		t.Errorf("%d came, %d answers, want %d", len(b.taken()), len(a.taken()), n)
+	}
 }

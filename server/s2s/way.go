@@ -23,6 +23,7 @@ type way struct {
 	link       *conn    // that carries it; nil: none
 	session    *session // of the last stream, if it can be resumed
 	ours       bool     // by us: we made that stream
+	past       *session // of the one before it that we made
 	connecting bool     // its goroutine is making a stream, or serves one
 	retry      time.Time
 	failures   int // in a row
@@ -131,9 +132,12 @@ func (s *Server) carry(c *conn, w *way) {
 	s.mu.Unlock()
 	s.Metrics.Outgoing.Add(1)
 	c.log(slog.LevelInfo, "stream to another server", slog.String("security", c.security()))
-	w.attach(c, true)
+	taken := w.attach(c, true)
 	if closing {
 		c.shutDown()
+	}
+	if !taken {
+		c.finish() // it has no writer
 	}
 	c.run()
 	s.Metrics.Outgoing.Add(-1)
@@ -160,8 +164,8 @@ func (w *way) again() bool {
 }
 
 // attach makes a stream carry the way's queue, unless another one does; own is
-// for one that the way made itself.
-func (w *way) attach(c *conn, own bool) {
+// for one that the way made itself, which is ended if it isn't taken.
+func (w *way) attach(c *conn, own bool) (taken bool) {
 	w.mu.Lock()
 	// A stream that can be resumed knows what has come; no other one does.
 	waits := !own && !c.resumed && (w.connecting || w.session != nil)
@@ -170,11 +174,11 @@ func (w *way) attach(c *conn, own bool) {
 		if own {
 			c.end(nil)
 		}
-		return
+		return false
 	}
 	if !c.resumed {
 		w.queue.rewind(false)
-		w.session = nil
+		w.drop()
 	}
 	w.marks, w.ping = nil, ""
 	w.calm()
@@ -186,6 +190,7 @@ func (w *way) attach(c *conn, own bool) {
 	c.mu.Unlock()
 	w.mu.Unlock()
 	w.srv.running.Go(c.writeLoop)
+	return true
 }
 
 // adopt notes what session a stream has, if it can be resumed. mu is held.
@@ -214,7 +219,7 @@ func (w *way) detach(c *conn, ended, closed bool, reason error) {
 		ids, _ = w.queue.ack(w.queue.acked+uint32(w.queue.sent), nil) // it read to the end
 	}
 	if ended {
-		w.session = nil // XEP-0198 5: it ended with its stream
+		w.drop() // XEP-0198 5: it ended with its stream
 	}
 	poison := w.strike(c)
 	var gone []item
@@ -298,7 +303,7 @@ func (w *way) failed(err error) {
 	w.srv.Metrics.ConnectErrors.Add(1)
 	w.mu.Lock()
 	w.connecting, w.lastErr = false, err
-	if w.stopped {
+	if w.stopped || w.link != nil { // the peer's stream carries it by now
 		w.mu.Unlock()
 		return
 	}
@@ -408,21 +413,59 @@ func (w *way) resumed(x *session, h uint32) (bool, error) {
 	return err == nil, err
 }
 
-// resumable is the session to ask for with the next stream, nil if there is none.
-func (w *way) resumable() *session {
+// broken is the session to ask for with the next stream, nil if there is none: one
+// of ours can be resumed, about one of the peer's it can only be asked.
+func (w *way) broken() (x *session, ours bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.ours {
-		return nil
-	}
-	return w.session
+	return w.session, w.ours
 }
 
 // tidy forgets a broken stream that nothing waits for any more. mu is held.
 func (w *way) tidy() {
 	if w.link == nil && w.queue.empty() {
-		w.queue, w.session = queue{}, nil
+		w.queue = queue{}
+		w.drop()
 	}
+}
+
+// drop forgets the session, but not how much came over it if the peer may ask for
+// that. mu is held.
+func (w *way) drop() {
+	if w.session != nil && w.ours {
+		w.past = w.session
+	}
+	w.session = nil
+}
+
+// settled forgets a session of the peer's of which it says how much has come.
+func (w *way) settled(x *session, h uint32) {
+	w.mu.Lock()
+	if w.session != x || w.link != nil {
+		w.mu.Unlock()
+		return
+	}
+	ids, err := w.queue.ack(h, nil)
+	if err == nil {
+		w.queue.rewind(false)
+		w.drop()
+	}
+	w.mu.Unlock()
+	w.srv.forget(ids)
+}
+
+// ownSession is the session of a stream that we made, by the id that the peer gave it,
+// and that stream if it isn't known yet that it broke.
+func (w *way) ownSession(id string) (*session, *conn) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.session != nil && w.ours && w.session.id == id:
+		return w.session, w.link
+	case w.past != nil && w.past.id == id:
+		return w.past, nil
+	}
+	return nil, nil
 }
 
 // unused reports whether nothing of the way needs to be remembered.

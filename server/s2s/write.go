@@ -74,6 +74,12 @@ func (c *conn) writeBatch(buf *[]byte) bool {
 		return false
 	}
 	w.mu.Lock()
+	if w.link != c || c.finished {
+		// Another stream has the queue: what this one took it couldn't write, and
+		// nobody else would.
+		w.mu.Unlock()
+		return false
+	}
 	max := batchSize
 	if w.strikes >= careful {
 		if max = 1; w.queue.sent > 0 {

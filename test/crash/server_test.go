@@ -22,19 +22,21 @@ import (
 
 // process is the server's binary on one data folder.
 type process struct {
-	t    *testing.T
-	bin  string
-	data string
-	addr string
-	log  bytes.Buffer // of the run that goes on
-	cmd  *exec.Cmd
-	keys xmppclient.Cache
+	t      *testing.T
+	bin    string
+	data   string
+	domain string
+	args   []string // beside those that every one has
+	addr   string
+	log    bytes.Buffer // of the run that goes on
+	cmd    *exec.Cmd
+	keys   xmppclient.Cache
 }
 
 // newProcess builds the server. data is where it keeps everything.
 func newProcess(t *testing.T, data string) *process {
 	t.Helper()
-	p := &process{t: t, bin: filepath.Join(t.TempDir(), "carillon"), data: data}
+	p := &process{t: t, bin: filepath.Join(t.TempDir(), "carillon"), data: data, domain: "localhost"}
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("needs the go command, to build the server")
 	}
@@ -52,7 +54,7 @@ func newProcess(t *testing.T, data string) *process {
 
 func (p *process) addUser(name string) {
 	p.t.Helper()
-	cmd := exec.Command(p.bin, "user", "add", name+"@localhost", "--password-stdin", "--data", p.data)
+	cmd := exec.Command(p.bin, "user", "add", name+"@"+p.domain, "--password-stdin", "--data", p.data, "--domain", p.domain)
 	cmd.Stdin = strings.NewReader("secret\n")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		p.t.Fatalf("adding %s: %v\n%s", name, err, out)
@@ -63,8 +65,8 @@ func (p *process) addUser(name string) {
 func (p *process) start() {
 	p.t.Helper()
 	p.log.Reset()
-	p.cmd = exec.Command(p.bin, "serve", "--data", p.data, "--c2s", "off", "--c2s-tls", p.addr, "--http", "off", "--log-level", "info",
-		"--set", "limits.offline_messages=1000000", "--set", "limits.mam_page_max=1000", "--set", "limits.roster_items=100000")
+	p.cmd = exec.Command(p.bin, append([]string{"serve", "--data", p.data, "--domain", p.domain, "--c2s", "off", "--c2s-tls", p.addr, "--http", "off", "--log-level", "info",
+		"--set", "limits.offline_messages=1000000", "--set", "limits.mam_page_max=1000", "--set", "limits.roster_items=100000"}, p.args...)...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatal(err)
@@ -123,8 +125,8 @@ func (p *process) connect(name string, observe func(*stream.Event)) (*xmppclient
 // dial connects, and says what a client needs to know.
 func (p *process) dial(name string, observe func(*stream.Event)) (net.Conn, xmppclient.Config, error) {
 	nc, err := net.Dial("tcp", p.addr)
-	return nc, xmppclient.Config{Account: jid.MustParse(name + "@localhost"), Password: "secret", Direct: true, Keys: &p.keys,
-		TLS: &tls.Config{InsecureSkipVerify: true, ServerName: "localhost"}, Observe: observe}, err // self-signed, and not what is tested
+	return nc, xmppclient.Config{Account: jid.MustParse(name + "@" + p.domain), Password: "secret", Direct: true, Keys: &p.keys,
+		TLS: &tls.Config{InsecureSkipVerify: true, ServerName: p.domain}, Observe: observe}, err // self-signed, and not what is tested
 }
 
 // login connects and binds; observe may be nil.

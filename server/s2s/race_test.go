@@ -1,0 +1,87 @@
+package s2s
+
+import (
+	"net"
+	"testing"
+	"time"
+)
+
+// TestStreamTooMany: a stream that was made while the peer's took the queue over
+// ends at once, and doesn't keep the way from making another one.
+func TestStreamTooMany(t *testing.T) {
+	w := newWorld(t)
+	a := w.add("a.example", nil)
+	w.add("b.example", nil)
+	p := pair{"a.example", "b.example"}
+	road := &way{srv: a.Server, pair: p, connecting: true, used: time.Now()}
+	c, err := a.connect(t.Context(), p, road)
+	if err != nil {
+		t.Fatal(err)
+	}
+	road.link = newConn(a.Server, c.raw) // that of the peer
+	over := make(chan struct{})
+	go func() {
+		a.carry(c, road)
+		close(over)
+	}()
+	select {
+	case <-over:
+	case <-time.After(10 * time.Second):
+		c.raw.Close()
+		t.Fatal("the stream stays, and the way waits for it")
+	}
+	if road.again() || road.connecting {
+		t.Error("another one is made")
+	}
+}
+
+// TestLateWriter: the writer of a stream that broke takes nothing from a queue that
+// another stream writes.
+func TestLateWriter(t *testing.T) {
+	w := newWorld(t)
+	a := w.add("a.example", nil)
+	near, far := net.Pipe()
+	defer far.Close()
+	near.Close()
+	old := newConn(a.Server, near)
+	road := &way{srv: a.Server, pair: pair{"a.example", "b.example"}, link: newConn(a.Server, near)}
+	old.carries = road
+	road.queue.push(newItem(a.message("u@b.example", "x"), 1, time.Now()))
+	var buf []byte
+	if old.writeBatch(&buf); road.queue.waiting() != 1 {
+		t.Error("it took what it can't write")
+	}
+}
+
+// TestFailureBeside: that a stream of our own can't be had returns nothing that the
+// peer's stream carries.
+func TestFailureBeside(t *testing.T) {
+	w := newWorld(t)
+	a := w.add("a.example", nil)
+	near, far := net.Pipe()
+	defer far.Close()
+	defer near.Close()
+	road := &way{srv: a.Server, pair: pair{"a.example", "b.example"}, link: newConn(a.Server, near), connecting: true}
+	road.queue.push(newItem(a.message("u@b.example", "x"), 0, time.Now()))
+	if road.failed(net.ErrClosed); road.queue.waiting() != 1 || len(a.taken()) != 0 {
+		t.Errorf("it went back: %v", a.taken())
+	}
+}
+
+// TestFinishOnce: reader and writer may both find that the stream is at its end.
+func TestFinishOnce(t *testing.T) {
+	w := newWorld(t)
+	a := w.add("a.example", nil)
+	near, far := net.Pipe()
+	c := newConn(a.Server, near)
+	c.header = true
+	c.end(nil)
+	go func() {
+		c.finish()
+		c.finish()
+		near.Close()
+	}()
+	if got := (&raw{t, far}).rest(); got != "</stream:stream>" {
+		t.Errorf("it wrote %s", got)
+	}
+}
