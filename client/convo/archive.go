@@ -12,7 +12,6 @@ type query struct {
 	back         bool
 	anchor       *item     // before which a page back goes; nil: the end
 	end          int64     // where the end was when it was asked for
-	limited      bool      // back only as far as something known
 	buffer       []message // results, taken when the page is complete
 	results      []*item   // entries of a page back
 	again        bool      // the newest page, asked for a second time
@@ -98,7 +97,9 @@ func (e *Engine) endCatchup(how ending) {
 	for _, c := range e.inOrder() {
 		switch how {
 		case begins:
-			e.markGap(c, c.rec.Base)
+			if c.chain == nil || !c.met {
+				e.markGap(c, c.rec.Base)
+			}
 		case stops:
 			e.markGap(c, c.rec.Caught)
 		}

@@ -104,6 +104,7 @@ type Entry struct {
 
 	Delivery  Delivery
 	Error     string // why it Failed: the condition's name, or "" for a lost connection
+	Doubt     bool   // Pending, and no catch-up will tell whether the server has it
 	Delivered bool   // the contact has it (XEP-0184)
 	Displayed bool   // the contact has seen it (XEP-0333)
 	Markable  bool   // its sender wants to know when it was seen

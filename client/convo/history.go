@@ -22,9 +22,10 @@ type item struct {
 	Entry
 	refs []*item // corrections, retractions, reactions, in no order
 	// stream is the session that an own entry was handed over to; 0: none yet.
-	stream int
-	live   int  // the session in which it came as it was sent
-	target bool // an entry about another: it has found it
+	stream  int
+	live    int  // the session in which it came as it was sent
+	counted bool // in its thread
+	target  bool // an entry about another: it has found it
 }
 
 // refKey names a message as others do: by its sender and an id. The zero JID
@@ -49,6 +50,7 @@ type conversation struct {
 	wanted  *Page  // asked for again when the store has answered
 	paging  string // the query that pages back; "" for none
 	begun   int64  // position of the last entry when the session began; 1 for none
+	met     bool   // the catch-up began with something that was known
 	chain   *item  // the last result of the catch-up that is under way
 
 	lock     lock
@@ -74,7 +76,10 @@ func (e *Engine) conversation(j jid.JID, room bool) *conversation {
 		e.forgetConversation()
 	}
 	c := e.newConversation(Record{JID: detach(j), Room: room})
-	c.more = e.forgot
+	if c.more = e.forgot; c.more {
+		// What the store has is older than all that comes; it was there to be read.
+		c.rec.Read = firstPos + int64(e.account.LastEntry)*farStep
+	}
 	if contact, ok := e.contacts[j]; ok {
 		c.rec.Name, c.rec.Trusted = contact.Name, contact.Trusted
 	}

@@ -52,6 +52,11 @@ func (e *Engine) place(m message, it *item) bool {
 
 // follows notes the newest result of the catch-up.
 func (e *Engine) follows(c *conversation, it *item) {
+	if c.chain == nil {
+		c.met = it.Pos <= c.rec.Base
+	} else if c.chain != it {
+		e.together(c, c.chain, it)
+	}
 	c.chain = it
 	if it.Pos > c.rec.Caught {
 		c.rec.Caught = it.Pos
@@ -122,14 +127,17 @@ func (e *Engine) settle(q *query, done QueryDone) {
 	if q.anchor == nil && next != nil && next.Gap {
 		q.anchor = next // which has taken the mark over
 	}
-	closed := done.Complete
 	for _, it := range slices.Backward(q.results) {
-		switch {
-		case c.holds(it) && (next == nil || it.Pos < next.Pos):
-			closed = true // what was known before is reached
+		if c.holds(it) && (next == nil || it.Pos < next.Pos) {
+			if next != nil {
+				e.together(c, it, next)
+			} else if c.rec.GapNext {
+				c.rec.GapNext = false
+			}
 			next = it
 			continue
-		case c.holds(it):
+		}
+		if c.holds(it) {
 			e.remove(c, it)
 		}
 		at := len(c.items)
@@ -137,6 +145,13 @@ func (e *Engine) settle(q *query, done QueryDone) {
 			at = c.index(next.Pos)
 		}
 		e.insertBefore(c, at, it)
+		switch {
+		case next != nil && next.Gap:
+			next.Gap, it.Gap = false, true
+			e.save(c, next)
+		case next == nil && c.rec.GapNext:
+			c.rec.GapNext, it.Gap = false, true
+		}
 		next = it
 		e.enterPlaced(c, it)
 		if it.Kind == Claim {
@@ -144,8 +159,14 @@ func (e *Engine) settle(q *query, done QueryDone) {
 		}
 		e.save(c, it)
 	}
-	e.gap(c, q, next, closed)
-	if done.Complete && !q.limited {
+	if done.Complete {
+		// The archive has nothing before the page.
+		if next != nil && next.Gap {
+			next.Gap = false
+			e.save(c, next)
+		} else if next == nil {
+			c.rec.GapNext = false
+		}
 		c.rec.Complete = true
 	}
 	e.saveRecord(c)
@@ -153,21 +174,14 @@ func (e *Engine) settle(q *query, done QueryDone) {
 	e.trim(c)
 }
 
-// gap moves the mark of missing messages to where the page ended, or takes it
-// off where nothing is missing any more.
-func (e *Engine) gap(c *conversation, q *query, oldest *item, closed bool) {
-	switch {
-	case q.anchor != nil && q.anchor.Gap && (closed || oldest != q.anchor):
-		q.anchor.Gap = false
-		e.save(c, q.anchor)
-	case q.anchor == nil && c.rec.GapNext && (closed || oldest != nil):
-		c.rec.GapNext = false
-	default:
-		return
-	}
-	if !closed && oldest != nil && oldest != c.items[0] {
-		oldest.Gap = true
-		e.save(c, oldest)
+// together takes the marks of missing messages off between two entries of which
+// the archive says that one follows the other.
+func (e *Engine) together(c *conversation, a, b *item) {
+	for i := c.index(b.Pos); i > 0 && c.items[i] != a; i-- {
+		if c.items[i].Gap {
+			c.items[i].Gap = false
+			e.save(c, c.items[i])
+		}
 	}
 }
 

@@ -97,7 +97,7 @@ func (e *Engine) unwrap(st *stanza.Stanza) (message, bool) {
 	at := e.now
 	for el := range st.Payloads() {
 		if _, stamp, ok := xep.ParseDelay(el); ok {
-			at = stamp
+			at = e.past(stamp)
 			break
 		}
 	}
@@ -120,9 +120,18 @@ func (e *Engine) forwarded(el xmltree.Element) (st *stanza.Stanza, at time.Time,
 	}
 	at = e.now
 	if _, stamp, ok := xep.ParseDelay(fwd.Child(xep.NSDelay, "delay")); ok {
-		at = stamp
+		at = e.past(stamp)
 	}
 	return st, at, true
+}
+
+// past is when a message says that it was sent, or now for one that says what
+// can't be: nobody stays at the top of the list by a stamp in the future.
+func (e *Engine) past(stamp time.Time) time.Time {
+	if stamp.After(e.now) || stamp.Year() < 1970 {
+		return e.now
+	}
+	return stamp
 }
 
 // result takes a message out of an archive result. It counts if this archive
@@ -149,7 +158,7 @@ func (e *Engine) result(st *stanza.Stanza, el xmltree.Element) (message, bool) {
 	if archiveID == "" {
 		return message{}, false
 	}
-	return message{st: inner, way: archive, at: at, query: q, archive: ArchiveID{by, archiveID}}, true
+	return message{st: inner, way: archive, at: at, query: q, archive: ArchiveID{e.intern(by), archiveID}}, true
 }
 
 // message sorts an unwrapped message into its conversation.
@@ -185,8 +194,8 @@ func (e *Engine) message(m message) {
 	}
 	m.c = e.convs[key]
 	if m.c == nil {
-		if !e.wanted(m) {
-			return
+		if _, ok := kindOf(st); !ok {
+			return // a stranger's chat state begins nothing
 		}
 		m.c = e.conversation(key, room)
 	}
@@ -259,18 +268,11 @@ func (e *Engine) archiveOf(st *stanza.Stanza, key jid.JID, room bool) ArchiveID 
 	for el := range st.Payloads() {
 		if xep.IsStanzaIDBy(el, by) {
 			if id := clip(el.Attr("id"), maxID); id != "" {
-				return ArchiveID{by, id}
+				return ArchiveID{e.intern(by), id}
 			}
 		}
 	}
 	return ArchiveID{}
-}
-
-// wanted says which messages begin a conversation: those with something to
-// show. A stranger's chat state doesn't.
-func (e *Engine) wanted(m message) bool {
-	kind, ok := kindOf(m.st)
-	return ok && (kind == Text || kind == Claim && m.own)
 }
 
 // kindOf says what entry a message makes; false for none.
@@ -316,7 +318,7 @@ func (e *Engine) take(m message) {
 	if kind == Claim && !e.claimable(m) {
 		return
 	}
-	if have := e.find(m); have != nil {
+	if have := e.find(m, kind); have != nil {
 		e.merge(m, have)
 		return
 	}
@@ -339,7 +341,7 @@ func (e *Engine) take(m message) {
 
 // find finds the entry that a message already is: by its place in the archive,
 // else by its sender's id, if one of the two has no place yet.
-func (e *Engine) find(m message) *item {
+func (e *Engine) find(m message, kind Kind) *item {
 	if m.archive.ID != "" {
 		if p, ok := e.archived[m.archive]; ok {
 			return p.i
@@ -351,7 +353,7 @@ func (e *Engine) find(m message) *item {
 			continue
 		}
 		have := m.c.byRef[refKey{from, id}]
-		if have == nil || have.Archive.ID != "" && m.archive.ID != "" {
+		if have == nil || have.Kind != kind || have.Archive.ID != "" && m.archive.ID != "" {
 			continue
 		}
 		// An id attribute may come again; it is the same message with the same text.
@@ -376,24 +378,22 @@ func (e *Engine) merge(m message, it *item) {
 		it.At = m.at
 		changed = true
 	}
-	if it.Own && it.Delivery != Archived && it.Delivery != Incoming && (m.archive.ID != "" || it.Delivery != Sent) {
-		next := Sent
-		if it.Archive.ID != "" {
-			next = Archived
+	if n := slices.Index(c.pending, it); n >= 0 {
+		c.pending = slices.Delete(c.pending, n, n+1)
+		e.place(m, it)
+		if m.query == nil || !m.query.back {
+			e.enterPlaced(c, it) // settle does it for the others
 		}
-		it.Error = ""
-		if n := slices.Index(c.pending, it); n >= 0 {
-			c.pending = slices.Delete(c.pending, n, n+1)
-			it.Delivery = next
-			e.place(m, it)
-			e.enterPlaced(c, it)
-		} else if m.way == archive {
-			e.place(m, it)
-		}
-		it.Delivery = next
 		changed = true
 	} else if m.way == archive {
 		changed = e.place(m, it) || changed
+	}
+	if it.Own && it.Delivery != Archived {
+		it.Delivery, it.Error, it.Doubt = Sent, "", false
+		if it.Archive.ID != "" {
+			it.Delivery = Archived
+		}
+		changed = true
 	}
 	if changed {
 		e.save(c, it)
@@ -406,7 +406,7 @@ func (e *Engine) merge(m message, it *item) {
 func (e *Engine) read(m message, kind Kind) Entry {
 	st := m.st
 	en := Entry{
-		Kind: kind, From: st.From, Own: m.own, Type: st.Type, At: m.at,
+		Kind: kind, From: st.From, Own: m.own, Type: typeOf(st), At: m.at,
 		MessageID: clip(st.ID, maxID), OriginID: clip(xep.OriginID(st), maxID), Archive: m.archive,
 		Thread: clip(st.Thread(), maxThread),
 	}
@@ -438,4 +438,15 @@ func (e *Engine) seen(m message, it *item) {
 			e.catchup.others = true
 		}
 	}
+}
+
+// typeOf is a message's type, as a constant: the value in the stanza would keep
+// all of it in memory.
+func typeOf(st *stanza.Stanza) string {
+	for _, t := range [...]string{stanza.TypeChat, stanza.TypeGroupchat, stanza.TypeHeadline} {
+		if st.Type == t {
+			return t
+		}
+	}
+	return stanza.TypeNormal
 }

@@ -224,7 +224,7 @@ func (e *Engine) resend(c *conversation, it *item) {
 		it.Pos = WaitingPos + int64(it.ID)
 		c.pending = append(c.pending, it)
 	}
-	it.Delivery, it.Error = Pending, ""
+	it.Delivery, it.Error, it.Doubt = Pending, "", false
 	if e.online {
 		e.transmit(c, it)
 	}

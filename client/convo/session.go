@@ -93,10 +93,20 @@ func (e *Engine) resendLost(told bool) {
 	e.claimAgain()
 	for _, c := range e.inOrder() {
 		for _, it := range slices.Clone(c.pending) {
+			if !told && it.stream != 0 && !it.Doubt {
+				it.Doubt = true
+				e.save(c, it)
+			}
 			switch {
 			case it.stream == 0 || it.stream == e.stream || it.Delivery == Failed:
-			case it.Delivery == Pending && told:
+			case it.Delivery == Pending && !it.Doubt:
 				e.transmit(c, it)
+			case it.Delivery == Sent && told:
+				// The server has it and the archive hasn't: this is its place.
+				c.pending = slices.DeleteFunc(c.pending, func(x *item) bool { return x == it })
+				e.append(c, it)
+				e.enterPlaced(c, it)
+				e.save(c, it)
 			case it.Delivery == Pending:
 				it.Delivery, it.Error = Failed, ""
 				e.save(c, it)

@@ -34,7 +34,10 @@ func (e *Engine) threaded(c *conversation, it *item) {
 		t = &thread{id: it.Thread, first: it, last: it, madeUp: it.ThreadMadeUp}
 		c.threads[it.Thread] = t
 	}
-	t.count++
+	if !it.counted {
+		t.count++
+		it.counted = true
+	}
 	t.madeUp = t.madeUp && it.ThreadMadeUp
 	if it.Pos < t.first.Pos {
 		t.first = it

@@ -31,6 +31,7 @@ func rooms() []room {
 		{"stream", wire, true},
 		{"client", append(slices.Clone(wire), "stream"), false},
 		{"client/convo", protocol, true},
+		{"client/convo/sqlstore", with("client/convo"), false},
 		{"server/config", []string{"jid"}, true},
 		{"server/cert", nil, false},
 		{"server/route", protocol, true},

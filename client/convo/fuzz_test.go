@@ -1,0 +1,80 @@
+package convo
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"carillon.im/stanza"
+	"carillon.im/xmltree"
+)
+
+// FuzzStanzas feeds stanzas, one to a line, in a session of each profile, and
+// checks that what is shown keeps its rules.
+func FuzzStanzas(f *testing.F) {
+	for _, seed := range []string{
+		fromBob("one", "a1", whose("w1")+"<thread parent='p'>t</thread>"),
+		originalM + "\n" + about("bob@wonder.example/pc", "x", correctM) + "\n" + about("bob@wonder.example/pc", "", reactM),
+		claimBy("alice@wonder.example/desk", "c1", "w1", "w2"),
+		carbonOf("received", originalM) + "\n" + carbonOf("sent", "<message from='alice@wonder.example/desk' to='bob@wonder.example' type='chat'><body>b</body></message>"),
+		result("id1", "a1", originalM) + "\n" + result("session", "a2", originalM),
+		"<message from='hall@rooms.example/bo' type='groupchat'><body>b</body></message>",
+		"<presence from='bob@wonder.example/pc' type='unavailable'/>\n" + chat("bob@wonder.example/pc", "<gone xmlns='http://jabber.org/protocol/chatstates'/>"),
+		"<message><body/></message>\n<message from='alice@wonder.example'><synced xmlns='urn:xmpp:tmp:xmpp-2:0' complete='false' first='a' last='b' count='3'/></message>",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, input string) {
+		for _, p := range []Profile{Classic, Carbons, NG, V2} {
+			r := start(t, Config{Limits: Limits{Conversations: 8, Entries: 16, Total: 32, Threads: 4, Refs: 4, Orphans: 4, Claims: 4, Page: 4}}, NewMemory())
+			r.do(Room{JID: hall, Nick: "al", Joined: true, Mine: true})
+			r.do(Connected{JID: phone, Profile: p, Facts: all, Catchup: p == V2})
+			for line := range strings.SplitSeq(input, "\n") {
+				el, err := xmltree.Parse([]byte(line), stanza.NSClient, xmltree.Limits{})
+				if err != nil {
+					continue
+				}
+				if st, err := stanza.Parse(el); err == nil {
+					r.wait(time.Second)
+					r.do(Received{st})
+				}
+			}
+			r.do(QueryDone{Query: "id1", First: "a", Last: "b"})
+			for _, s := range r.e.Conversations() {
+				r.do(Attention{Conversation: s.JID, Act: Accepted})
+				r.do(Page{Conversation: s.JID})
+				r.do(SendText{Conversation: s.JID, Body: "b"})
+			}
+			holds(t, r.e)
+			r.do(Disconnected{})
+			again := start(t, r.e.cfg, r.store)
+			holds(t, again.e)
+		}
+	})
+}
+
+// holds checks what is true of every engine.
+func holds(t testing.TB, e *Engine) {
+	t.Helper()
+	for j, c := range e.convs {
+		for i, it := range c.items {
+			if i > 0 && c.items[i-1].Pos >= it.Pos || it.Pos <= 0 || it.Pos >= WaitingPos || c.byID[it.ID] != it {
+				t.Fatalf("%v: entry %d at %d is out of place", j, it.ID, it.Pos)
+			}
+			if it.Archive.ID != "" && e.archived[it.Archive].i != it {
+				t.Fatalf("%v: %v is in the history twice", j, it.Archive)
+			}
+		}
+		v, _ := e.Conversation(j, 0)
+		for _, en := range v.Entries {
+			if en.Kind != Text || en.Retracted && en.Body != "" || en.Own == (en.Delivery == Incoming) {
+				t.Fatalf("%v: %+v", j, en)
+			}
+		}
+		for _, th := range v.Threads {
+			if th.ID == "" || th.Depth > maxDepth || th.Count <= 0 {
+				t.Fatalf("%v: %+v", j, th)
+			}
+		}
+	}
+}
