@@ -1,0 +1,316 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"carillon.im/jid"
+	"carillon.im/server/account"
+	"carillon.im/server/feature"
+	"carillon.im/server/features/carbons"
+	"carillon.im/server/features/imng"
+	"carillon.im/server/features/mam"
+	"carillon.im/server/store"
+	"carillon.im/stanza"
+	"carillon.im/xep"
+	"carillon.im/xmltree"
+)
+
+// resumeWindow is how long a lost connection's session stays: short, so that
+// being away for longer is nothing special.
+const resumeWindow = 40 * time.Second
+
+// server is one domain: its accounts on a store that outlives them.
+type server struct {
+	w      *world
+	domain string
+	modern bool // it speaks 2.0
+	store  *store.Store
+	gate   *gate
+	set    *feature.Set
+	hub    *account.Hub
+	ids    map[jid.JID]store.AccountID
+	starts uint64
+	up     bool
+	closed chan struct{} // of the orderly stop that is under way
+	killed bool          // ever
+
+	mu  sync.Mutex
+	out []string // on the way over the border
+	// Of the stanza that is entering.
+	entering chan error
+	entered  string
+}
+
+// gate holds up what the store does until it is its turn. Each transaction is
+// one unit, so its content doesn't depend on who was quicker.
+type gate struct {
+	mu      sync.Mutex
+	open    bool
+	dead    bool
+	writer  chan error
+	readers []chan error
+}
+
+var errKilled = errors.New("sim: killed")
+
+func (g *gate) fault(point string) error {
+	if point != "begin" && point != "read" {
+		return nil
+	}
+	g.mu.Lock()
+	if g.dead || g.open {
+		defer g.mu.Unlock()
+		if g.dead {
+			return errKilled
+		}
+		return nil
+	}
+	ch := make(chan error, 1)
+	if point == "begin" {
+		g.writer = ch
+	} else {
+		g.readers = append(g.readers, ch)
+	}
+	g.mu.Unlock()
+	return <-ch
+}
+
+func (g *gate) writes() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.writer != nil
+}
+
+func (g *gate) reads() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.readers) > 0
+}
+
+// commit lets one transaction happen.
+func (g *gate) commit(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.writer != nil {
+		g.writer <- err
+		g.writer = nil
+	}
+}
+
+// read lets all reads happen that wait: they don't disturb each other.
+func (g *gate) read(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, ch := range g.readers {
+		ch <- err
+	}
+	g.readers = nil
+}
+
+func (g *gate) set(open, dead bool) {
+	g.mu.Lock()
+	g.open, g.dead = open, dead
+	g.mu.Unlock()
+	switch {
+	case dead:
+		g.commit(errKilled)
+		g.read(errKilled)
+	case open:
+		g.commit(nil)
+		g.read(nil)
+	}
+}
+
+func (w *world) newServer(domain string, modern bool) (*server, error) {
+	s := &server{w: w, domain: domain, modern: modern, gate: &gate{open: true}, ids: map[jid.JID]store.AccountID{}}
+	var err error
+	if s.store, err = store.Open(context.Background(), store.Options{Path: ":memory:", CommitMax: 1, CommitDelay: -1, Fault: s.gate.fault}); err != nil {
+		return nil, err
+	}
+	s.set, err = feature.NewSet(carbons.New(), imng.New(), mam.New(s.store, mam.Options{Page: 50, MaxPage: 100}))
+	return s, err
+}
+
+// entropy is the randomness that a server gets.
+type entropy struct {
+	mu sync.Mutex
+	r  *rand.ChaCha8
+}
+
+func (e *entropy) Read(p []byte) (int, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.r.Read(p)
+}
+
+var _ io.Reader = (*entropy)(nil)
+
+// begin starts the accounts over what the store has.
+func (s *server) begin() {
+	s.starts++
+	var key [32]byte
+	copy(key[:], fmt.Sprintf("%s %d %d", s.domain, s.starts, s.w.seed))
+	s.gate.set(true, false)
+	s.hub = account.New(account.Config{
+		Domains: []string{s.domain}, Store: s.store, Features: s.set, Log: slog.New(slog.DiscardHandler), Now: time.Now, Tick: time.Second,
+		Rand: &entropy{r: rand.NewChaCha8(key)}, Loops: 1, ArchiveDefault: "always", RefuseStrangers: true, Start: s.starts, Repeatable: true,
+		Limits: account.Limits{OutboxBytes: 1 << 20, SessionsPerAccount: 10, OfflineMessages: 1000, RosterItems: 100, BlockItems: 10, Directed: 10,
+			ResumeWindow: resumeWindow, IdleAccounts: 100},
+		Borders: func(domain string) account.Border {
+			if s.w.serverOf(domain) == nil {
+				return nil
+			}
+			return border{s}
+		},
+	})
+	s.w.wait()
+	// All accounts are read now, one after the other, so that later none waits for
+	// another in an order that nobody chose.
+	for _, u := range s.w.users {
+		if u.server == s {
+			s.hub.Sessions(context.Background(), u.jid)
+		}
+	}
+	s.w.wait()
+	s.gate.set(false, false)
+	s.up = true
+}
+
+// stop begins an orderly stop; it is over when closed is.
+func (s *server) stop() {
+	s.w.result.Counts.Stops++
+	s.w.log(s.domain, "stops", "")
+	closed := make(chan struct{})
+	s.closed = closed
+	hub := s.hub
+	go func() {
+		hub.Close(context.Background())
+		close(closed)
+	}()
+}
+
+// kill ends the server at once: nothing reaches the disk any more, nor anybody.
+// What was written and not told to anybody stays.
+func (s *server) kill() {
+	s.w.result.Counts.Kills++
+	s.w.log(s.domain, "killed", "")
+	s.up, s.killed = false, true
+	s.mu.Lock()
+	wire := len(s.out) // what was handed over before is on the wire
+	s.mu.Unlock()
+	s.gate.set(false, true)
+	for _, c := range s.w.conns {
+		if c.server == s {
+			c.breakOff()
+		}
+	}
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	if s.closed != nil {
+		<-s.closed // its stop is quick when nothing works
+		s.closed = nil
+	} else {
+		s.hub.Close(over)
+	}
+	s.w.wait()
+	s.mu.Lock()
+	s.out = s.out[:wire]
+	s.mu.Unlock()
+}
+
+// border is the way to the other domain: a link that holds on to what it took.
+type border struct{ s *server }
+
+// Send implements account.Border.
+func (b border) Send(st *stanza.Stanza) *stanza.Error {
+	b.s.mu.Lock()
+	defer b.s.mu.Unlock()
+	b.s.out = append(b.s.out, string(st.AppendTo(nil)))
+	return nil
+}
+
+// Own implements account.Border.
+func (b border) Own() bool { return false }
+
+// crosses reports whether something waits at the border that can go on.
+func (s *server) crosses() bool {
+	o := s.other()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.out) > 0 && o.up && o.closed == nil && o.entering == nil
+}
+
+func (s *server) other() *server {
+	if s.w.servers[0] == s {
+		return s.w.servers[1]
+	}
+	return s.w.servers[0]
+}
+
+// cross takes the first stanza over. A domain of 1.0 neither knows nor sets the
+// tag of 2.0.
+func (s *server) cross() {
+	s.mu.Lock()
+	data := s.out[0]
+	s.out = s.out[1:]
+	s.mu.Unlock()
+	st := s.w.parse(data)
+	if st.Kind == stanza.Message {
+		tagged := func(el xmltree.Element) bool { return el.Is(xep.NSXMPP2, "xmpp-2") }
+		st = s.w.parse(string(st.AppendWith(nil, st.InnerWithout(tagged))))
+	}
+	o := s.other()
+	s.w.log(o.domain, "enters", data)
+	o.entered = data
+	done, hub := make(chan error, 1), o.hub
+	o.entering = done
+	go func() { done <- hub.Receive(context.Background(), st) }()
+}
+
+// passed takes the answer of Receive.
+func (s *server) passed() {
+	if s.entering == nil {
+		return
+	}
+	select {
+	case err := <-s.entering:
+		s.entering = nil
+		switch {
+		case err == nil:
+			if st := s.w.parse(s.entered); st.Kind == stanza.Message {
+				s.w.crossed[st.ID] = true
+			}
+		case s.up: // it stops in good order, and takes no more
+			o := s.other()
+			o.mu.Lock()
+			o.out = append([]string{s.entered}, o.out...)
+			o.mu.Unlock()
+		}
+	default:
+	}
+}
+
+// look sees whether an orderly stop is over.
+func (s *server) look() {
+	if s.closed == nil {
+		return
+	}
+	select {
+	case <-s.closed:
+		s.closed, s.up = nil, false
+		s.w.log(s.domain, "stopped", "")
+		for _, c := range s.w.conns {
+			if c.server == s {
+				c.breakOff()
+			}
+		}
+	default:
+	}
+}

@@ -1,0 +1,140 @@
+package sim
+
+import (
+	"flag"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var (
+	seedFlag  = flag.Uint64("seed", 0, "the seed that TestSeed replays")
+	seedsFlag = flag.Int("seeds", 0, "how many seeds TestSeeds runs; 0: a few hundred")
+	firstFlag = flag.Uint64("first", 1, "the first of them")
+)
+
+// run runs a seed in a bubble of its own.
+func run(t *testing.T, seed uint64, o Options) (r *Result) {
+	synctest.Test(t, func(t *testing.T) {
+		o.Wait = synctest.Wait
+		var err error
+		if r, err = Run(seed, o); err != nil {
+			t.Fatal(err)
+		}
+	})
+	return r
+}
+
+// TestSeed replays one seed: go test ./sim -run TestSeed -seed=N -v. If it fails,
+// its script is made as short as it gets, and what happened is printed.
+func TestSeed(t *testing.T) {
+	if *seedFlag == 0 {
+		t.Skip("no -seed")
+	}
+	r := run(t, *seedFlag, Options{})
+	if len(r.Problems) > 0 {
+		explain(t, r, Options{})
+	}
+	t.Logf("%+v", r.Counts)
+}
+
+// explain minimises a failing run and prints it.
+func explain(t *testing.T, r *Result, o Options) {
+	t.Helper()
+	small, kept := minimise(r, func(keep []bool) *Result {
+		o := o
+		o.Keep = keep
+		return run(t, r.Seed, o)
+	})
+	for _, l := range small.Log {
+		fmt.Println(l)
+	}
+	for _, p := range small.Problems {
+		fmt.Println(p)
+	}
+	t.Errorf("seed %d: %s\n(%d of %d ops are enough; replay with go test ./sim -run 'TestSeed$' -seed=%d -v)", r.Seed, r.Problems[0], kept, r.Ops, r.Seed)
+}
+
+// TestSeeds runs many seeds: a few hundred, or as many as -seeds says.
+func TestSeeds(t *testing.T) {
+	n := *seedsFlag
+	if n == 0 {
+		n = 300
+	}
+	var next, done, failed atomic.Uint64
+	var mu sync.Mutex
+	var sum Counts
+	began := time.Now()
+	stop := make(chan struct{})
+	if *seedsFlag > 0 {
+		go progress(n, began, &done, &failed, stop)
+	}
+	t.Run("workers", func(t *testing.T) {
+		for worker := range runtime.GOMAXPROCS(0) {
+			t.Run(fmt.Sprint(worker), func(t *testing.T) {
+				t.Parallel()
+				for {
+					i := next.Add(1) - 1
+					if i >= uint64(n) {
+						return
+					}
+					r := run(t, *firstFlag+i, Options{})
+					done.Add(1)
+					mu.Lock()
+					sum.add(r.Counts)
+					mu.Unlock()
+					if len(r.Problems) > 0 && failed.Add(1) <= 20 {
+						t.Errorf("seed %d: %s\nreplay with go test ./sim -run 'TestSeed$' -seed=%d -v", r.Seed, r.Problems[0], r.Seed)
+					}
+				}
+			})
+		}
+	})
+	close(stop)
+	took := time.Since(began)
+	t.Logf("%d seeds, %d failed, %.0f seeds/s: %+v", n, failed.Load(), float64(n)/took.Seconds(), sum)
+}
+
+func progress(n int, began time.Time, done, failed *atomic.Uint64, stop chan struct{}) {
+	tick := time.NewTicker(10 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+			d := done.Load()
+			fmt.Printf("sim: %d of %d seeds, %d failed, %.0f seeds/s\n", d, n, failed.Load(), float64(d)/time.Since(began).Seconds())
+		}
+	}
+}
+
+// TestReplay: a seed is a run. All that happened is the same the second time.
+func TestReplay(t *testing.T) {
+	for seed := uint64(1); seed <= 40; seed++ {
+		a, b := run(t, seed, Options{}), run(t, seed, Options{})
+		if a.Hash() == b.Hash() {
+			continue
+		}
+		for i := range a.Log {
+			if i >= len(b.Log) || a.Log[i] != b.Log[i] {
+				from := max(0, i-5)
+				t.Fatalf("seed %d: differs at %d:\n%s\n--\n%s", seed, i, lines(a.Log[from:min(i+2, len(a.Log))]), lines(b.Log[from:min(i+2, len(b.Log))]))
+			}
+		}
+		t.Fatalf("seed %d: the second run is longer", seed)
+	}
+}
+
+func lines(list []Line) string {
+	var b strings.Builder
+	for _, l := range list {
+		b.WriteString(l.String() + "\n")
+	}
+	return b.String()
+}
