@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"slices"
 	"strings"
@@ -20,6 +21,7 @@ type ArchivedMessage struct {
 	ID      string  // in it
 	Stamp   time.Time
 	Message *stanza.Stanza
+	Stanza  *stanza.Stanza // the result as it came, the message in it
 }
 
 // ArchiveQuery says what Archive returns. The zero value is all that there is of
@@ -59,15 +61,15 @@ func (c *Client) Archive(ctx context.Context, q ArchiveQuery) iter.Seq2[Archived
 		}
 		ask.Page.Max = min(ask.Page.Max, maxPage)
 		for {
-			p, fin, err := c.fetch(ctx, q.Archive, ask)
+			messages, fin, err := c.ArchivePage(ctx, q.Archive, ask)
 			if err != nil {
 				yield(ArchivedMessage{}, err)
 				return
 			}
 			if q.Newest {
-				slices.Reverse(p.messages)
+				slices.Reverse(messages)
 			}
-			for _, m := range p.messages {
+			for _, m := range messages {
 				if !yield(m, nil) {
 					return
 				}
@@ -96,34 +98,48 @@ type page struct {
 	over     bool // more came than was asked for
 }
 
-func (p *page) add(archive jid.JID, el xmltree.Element) {
+func (p *page) add(archive jid.JID, st *stanza.Stanza, el xmltree.Element) {
 	if p.bytes += len(el.Raw()); p.over || len(p.messages) >= p.max || p.bytes > maxPageBytes {
 		p.over = true
 		return
 	}
-	if m, ok := parseArchived(archive, el); ok {
+	if m, ok := parseArchived(archive, st, el); ok {
 		p.messages = append(p.messages, m)
 	}
 }
 
 // parseArchived reads a <result/>.
-func parseArchived(archive jid.JID, el xmltree.Element) (ArchivedMessage, bool) {
+func parseArchived(archive jid.JID, st *stanza.Stanza, el xmltree.Element) (ArchivedMessage, bool) {
 	inner, stamp, ok := xep.ParseForwarded(el.Child(xep.NSForward, "forwarded"))
 	id := el.Attr("id")
-	return ArchivedMessage{Archive: archive, ID: strings.Clone(id), Stamp: stamp, Message: inner}, ok && id != ""
+	return ArchivedMessage{Archive: archive, ID: strings.Clone(id), Stamp: stamp, Message: inner, Stanza: st}, ok && id != ""
 }
 
-// fetch asks for one page.
-func (c *Client) fetch(ctx context.Context, archive jid.JID, ask xep.MAMQuery) (*page, xep.MAMFin, error) {
+// ArchivePage asks an archive, the zero JID for the own account's, one question
+// and returns the messages in the order in which they came, which is the
+// archive's, at most 250. Without an ID, which is best not to be guessed, the
+// question gets one.
+func (c *Client) ArchivePage(ctx context.Context, archive jid.JID, ask xep.MAMQuery) ([]ArchivedMessage, xep.MAMFin, error) {
 	var err error
-	if ask.ID, err = c.newID(); err != nil {
-		return nil, xep.MAMFin{}, err
+	if ask.ID == "" {
+		if ask.ID, err = c.newID(); err != nil {
+			return nil, xep.MAMFin{}, err
+		}
 	}
-	p := &page{max: ask.Page.Max}
+	p := &page{max: maxPage}
+	if ask.Page.Max >= 0 {
+		p.max = min(ask.Page.Max, maxPage)
+	}
 	key := callKey{c.peer(archive), ask.ID}
 	c.mu.Lock()
-	c.queries[key] = p
+	used := c.queries[key] != nil || ask.ID == xep.SyncQueryID
+	if !used {
+		c.queries[key] = p
+	}
 	c.mu.Unlock()
+	if used {
+		return nil, xep.MAMFin{}, fmt.Errorf("client: the query id %q is in use", ask.ID)
+	}
 	defer func() {
 		c.mu.Lock()
 		delete(c.queries, key)
@@ -140,5 +156,5 @@ func (c *Client) fetch(ctx context.Context, archive jid.JID, ask xep.MAMQuery) (
 	if !ok || p.over {
 		return nil, xep.MAMFin{}, ErrArchive
 	}
-	return p, fin, nil
+	return p.messages, fin, nil
 }

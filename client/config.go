@@ -69,6 +69,9 @@ type Config struct {
 	// the library (RFC 6120 8.2.3).
 	Requests []string
 
+	// Deliveries asks for a Delivered for each message.
+	Deliveries bool
+
 	Store Store // nil: memory, for as long as the client lives
 
 	// MaxEvents and MaxEventBytes bound what was received and not yet taken with

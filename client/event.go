@@ -10,7 +10,7 @@ import (
 )
 
 // Event is what Next returns: *Connected, *Disconnected, *Received, *Carbon,
-// *Archived, *Synced, *RosterChanged or *BlockListChanged. Events belong to who
+// *Archived, *Synced, *Delivered, *RosterChanged or *BlockListChanged. Events belong to who
 // takes them; the stanzas in them are immutable.
 type Event interface{ event() }
 
@@ -63,14 +63,21 @@ type Carbon struct {
 }
 
 // Archived is a message of the catch-up that a session began with.
-type Archived struct {
-	ArchivedMessage
-	Stanza *stanza.Stanza // the result as it came
-}
+type Archived struct{ ArchivedMessage }
 
 // Synced ends the catch-up of the account's archive, or a room's: what follows
 // is live.
-type Synced struct{ xep.Synced }
+type Synced struct {
+	xep.Synced
+	Stanza *stanza.Stanza // as it came
+}
+
+// Delivered says how the delivery of a message ended, if Config.Deliveries is set.
+type Delivered struct {
+	ID    string
+	State Delivery // Acknowledged, Lost, or Written where nothing is acknowledged
+	Err   error    // of a Lost one
+}
 
 // RosterChanged says that Roster returns something new.
 type RosterChanged struct {
@@ -93,5 +100,6 @@ func (*Received) event()         {}
 func (*Carbon) event()           {}
 func (*Archived) event()         {}
 func (*Synced) event()           {}
+func (*Delivered) event()        {}
 func (*RosterChanged) event()    {}
 func (*BlockListChanged) event() {}

@@ -164,6 +164,9 @@ func (p *peer) hear(want string) string {
 			p.got.WriteString(all[i+len(want):])
 			return all[:i+len(want)]
 		}
+		if strings.HasSuffix(all, "</stream:stream>") {
+			p.Write([]byte("</stream:stream>"))
+		}
 		n, err := p.Read(buf)
 		if err != nil {
 			panic(errScript)

@@ -133,7 +133,7 @@ func (c *Client) message(st *stanza.Stanza) Event {
 			if !ok || s.Room.IsZero() && !c.own(st) || !s.Room.IsZero() && st.From != s.Room {
 				return nil
 			}
-			return &Synced{s}
+			return &Synced{s, st}
 		}
 	}
 	return &Received{st}
@@ -152,16 +152,16 @@ func (c *Client) archived(st *stanza.Stanza, el xmltree.Element) Event {
 		if archive != c.cfg.Account || !c.catchesUp() {
 			return nil
 		}
-		m, ok := parseArchived(archive, el)
+		m, ok := parseArchived(archive, st, el)
 		if !ok {
 			return nil
 		}
-		return &Archived{ArchivedMessage: m, Stanza: st}
+		return &Archived{m}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if p := c.queries[callKey{archive, id}]; p != nil {
-		p.add(archive, el)
+		p.add(archive, st, el)
 	}
 	return nil
 }

@@ -192,6 +192,12 @@ func (g *login) scram(mechanisms []string, extensible bool) (string, error) {
 		Advertised: sasl.Advertised{Mechanisms: mechanisms, Bindings: g.offer.Bindings}, Extensible: extensible,
 		AllowPlain: g.c.cfg.AllowPlain, Rand: lockedRand{g.c},
 	}
+	if g.offer.Bindings == nil && !extensible {
+		// Servers that don't list what they can bind to (XEP-0440) mostly mean
+		// tls-unique, which TLS 1.3 doesn't have, and refuse anything else. Who took
+		// the list away is found out by XEP-0474, or by what was offered before.
+		g.cfg.Bindings = nil
+	}
 	mechanism, err := g.cfg.Choose()
 	if err != nil {
 		return "", err

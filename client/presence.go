@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"carillon.im/jid"
 	"carillon.im/sm"
@@ -104,34 +103,4 @@ func (c *Client) sendState() {
 	}
 	c.control = append(c.control, state...)
 	c.wake()
-}
-
-// capabilities are what the client tells about itself.
-func (c *Client) capabilities() xep.DiscoInfo {
-	identity := c.cfg.Identity
-	if identity.Category == "" {
-		identity = xep.Identity{Category: "client", Type: "pc", Name: identity.Name}
-	}
-	info := xep.DiscoInfo{Identities: []xep.Identity{identity}, Features: []string{xep.NSDiscoInfo, xep.NSPing}}
-	if c.cfg.Node != "" {
-		info.Features = append(info.Features, xep.NSCaps)
-	}
-	for _, f := range c.cfg.Features {
-		if !slices.Contains(info.Features, f) {
-			info.Features = append(info.Features, f)
-		}
-	}
-	return info
-}
-
-// disco answers a question about the client (XEP-0030 3, XEP-0115 6.2).
-func (c *Client) disco(st *stanza.Stanza, el xmltree.Element) *stanza.Stanza {
-	node := el.Attr("node")
-	if node != "" {
-		ver, _ := xep.CapsVer("sha-1", c.caps)
-		if node != (xep.Caps{Node: c.cfg.Node, Ver: ver}).Query() {
-			return st.ErrorReply(stanza.NewError(stanza.ItemNotFound, ""))
-		}
-	}
-	return st.Reply(string(xep.AppendDiscoInfo(nil, node, c.caps)))
 }

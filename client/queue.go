@@ -72,6 +72,9 @@ func (c *Client) take() (Event, error) {
 	c.current = q
 	c.stalled = false
 	signal(c.room)
+	if c.cfg.Deliveries {
+		c.wakeSenders()
+	}
 	return q.event, nil
 }
 

@@ -297,7 +297,7 @@ func (c *Client) begins(g *login) {
 	}
 	for i, e := range entries {
 		if i < sent && e.Tag.kind != stanza.Message {
-			e.Tag.receipt.set(Lost, true, ErrSessionLost)
+			c.delivered(e.Tag, Lost, ErrSessionLost)
 			continue
 		}
 		e.Tag.receipt.set(Queued, false, nil)
@@ -342,7 +342,7 @@ func (c *Client) finish(err error) {
 		call.fail(err)
 	}
 	for _, e := range c.out.Entries() {
-		e.Tag.receipt.set(Lost, true, err)
+		c.delivered(e.Tag, Lost, err)
 	}
 	c.wakeSenders()
 	signal(c.arrived)

@@ -61,7 +61,8 @@ func (c *Client) tryEnqueue(e sm.Entry[outgoing]) (wait <-chan struct{}, err err
 		return nil, c.final
 	case c.closing:
 		return nil, ErrClosed
-	case c.out.Bytes() > 0 && c.out.Bytes()+len(e.Data) > c.cfg.MaxUnacked:
+	case c.out.Bytes() > 0 && c.out.Bytes()+len(e.Data) > c.cfg.MaxUnacked,
+		c.cfg.Deliveries && len(c.events) >= 2*c.cfg.MaxEvents:
 		if c.space == nil {
 			c.space = make(chan struct{})
 		}
@@ -106,7 +107,7 @@ func (c *Client) wakeSenders() {
 
 // acknowledge takes the server's count (XEP-0198 4). c.mu is held.
 func (c *Client) acknowledge(h uint32) error {
-	err := c.out.Ack(h, func(o outgoing) { o.receipt.set(Acknowledged, true, nil) })
+	err := c.out.Ack(h, func(o outgoing) { c.delivered(o, Acknowledged, nil) })
 	if err != nil {
 		var high *sm.TooHighError
 		if !errors.As(err, &high) {
@@ -116,6 +117,17 @@ func (c *Client) acknowledge(h uint32) error {
 	}
 	c.wakeSenders()
 	return nil
+}
+
+// delivered ends the delivery of a stanza. c.mu is held.
+func (c *Client) delivered(o outgoing, state Delivery, err error) {
+	if o.receipt == nil {
+		return
+	}
+	o.receipt.set(state, true, err)
+	if c.cfg.Deliveries && o.kind == stanza.Message {
+		c.pushNow(queued{event: &Delivered{ID: o.receipt.id, State: state, Err: err}})
+	}
 }
 
 // tooHigh is the end of a stream whose server acknowledges what it never got
@@ -153,13 +165,7 @@ func (c *Client) write(l *link) {
 		buf, gone, end = c.batch(l, buf[:0], gone[:0])
 		if len(buf) > 0 {
 			_, err := l.conn.Write(buf)
-			for _, o := range gone { // without acknowledgements, Written is all there is
-				if err == nil {
-					o.receipt.set(Written, true, nil)
-				} else {
-					o.receipt.set(Lost, true, fmt.Errorf("client: connection lost: %w", err))
-				}
-			}
+			c.written(gone, err)
 			if err != nil {
 				l.abandon(fmt.Errorf("client: connection lost: %w", err))
 				return
@@ -180,6 +186,19 @@ func (c *Client) write(l *link) {
 			pulse.check()
 		case <-l.ended:
 			return
+		}
+	}
+}
+
+// written ends the deliveries of what nobody will acknowledge.
+func (c *Client) written(gone []outgoing, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, o := range gone {
+		if err == nil {
+			c.delivered(o, Written, nil)
+		} else {
+			c.delivered(o, Lost, fmt.Errorf("client: connection lost: %w", err))
 		}
 	}
 }
@@ -218,7 +237,7 @@ func (c *Client) batch(l *link, buf []byte, gone []outgoing) ([]byte, []outgoing
 	default:
 		buf = c.request(buf)
 	}
-	if c.closing && c.out.Waiting() == 0 {
+	if c.closing && !c.suspend && c.out.Waiting() == 0 {
 		c.endStream(l, nil)
 		buf = append(buf, c.control...)
 		c.control = nil

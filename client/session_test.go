@@ -119,11 +119,7 @@ func TestPresence(t *testing.T) {
 			}
 		}
 	}()
-	st, err := alice.IQ(alice.ctx, stanza.Build(stanza.IQ, stanza.TypeGet, "", jid.JID{}, bob.JID(), string(xep.AppendDiscoInfo(nil, caps.Query(), xep.DiscoInfo{}))))
-	if err != nil {
-		t.Fatal(err)
-	}
-	info, err := xep.ParseDiscoInfo(st.Payload())
+	info, err := alice.Disco(alice.ctx, bob.JID(), caps.Query())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -271,4 +267,53 @@ func TestClose(t *testing.T) {
 		t.Errorf("delivery: %v, %v", state, err)
 	}
 	settled(t, before)
+}
+
+// TestDeliveries: what becomes of messages, as events, and no more of them than
+// there is room for.
+func TestDeliveries(t *testing.T) {
+	w := newWorld(t, "alice", "bob")
+	cfg := w.config("alice")
+	cfg.Deliveries, cfg.MaxEvents, cfg.Quiet, cfg.Profile = true, 4, true, client.ProfileClassic
+	alice := dial(t, cfg)
+	expect[*client.Connected](alice, nil)
+	var ids []string
+	for ctx, cancel := context.WithTimeout(alice.ctx, 100*time.Millisecond); ; {
+		defer cancel()
+		r, err := alice.Send(ctx, chat("bob@localhost", "x"))
+		if err != nil {
+			break // the events wait to be taken
+		}
+		ids = append(ids, r.ID())
+		r.Wait(alice.ctx)
+	}
+	if len(ids) < 2 || len(ids) > 8 {
+		t.Errorf("%d messages", len(ids))
+	}
+	for _, id := range ids {
+		if got := expect[*client.Delivered](alice, nil); got.ID != id || got.State != client.Acknowledged {
+			t.Errorf("delivered: %+v", got)
+		}
+	}
+}
+
+// TestArchivePage asks as an engine does that keeps its own count.
+func TestArchivePage(t *testing.T) {
+	w := newWorld(t, "alice")
+	alice := dial(t, w.config("alice"))
+	alice.acknowledged(alice.send(chat("bob@elsewhere.example", "x")))
+	page, fin, err := alice.ArchivePage(alice.ctx, alice.Account(), xep.MAMQuery{ID: "mine", Page: xep.RSM{Max: 10, Last: true}})
+	if err != nil || len(page) != 1 || !fin.Complete || fin.Last != page[0].ID {
+		t.Fatalf("%+v, %+v, %v", page, fin, err)
+	}
+	if page[0].Stanza.Child(xep.NSMAM, "result").Attr("queryid") != "mine" {
+		t.Errorf("as it came: %s", page[0].Stanza.AppendTo(nil))
+	}
+	if _, _, err := alice.ArchivePage(alice.ctx, jid.JID{}, xep.MAMQuery{ID: xep.SyncQueryID}); err == nil {
+		t.Error("the catch-up's id was taken")
+	}
+	info, err := alice.Disco(alice.ctx, jid.JID{}, "")
+	if err != nil || !slices.Contains(info.Features, xep.NSMAM) {
+		t.Errorf("account: %+v, %v", info, err)
+	}
 }

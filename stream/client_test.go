@@ -183,3 +183,40 @@ func FuzzClient(f *testing.F) {
 		}
 	})
 }
+
+// TestClientEarlyLimits: what may come grows when the server has let the client in.
+func TestClientEarlyLimits(t *testing.T) {
+	const open = "<?xml version='1.0'?><stream:stream from='verona.lit' version='1.0' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>"
+	big := "<message><body>" + strings.Repeat("x", 5000) + "</body></message>"
+	cfg := &ClientConfig{Domain: verona, From: romeo, Limits: xmltree.Limits{MaxBytes: 1 << 16}, EarlyLimits: xmltree.Limits{MaxBytes: 1000}}
+	for in, want := range map[string]Kind{
+		open + big: Failed,
+		open + "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>" + open + big:                                                                                         Stanza,
+		open + "<success xmlns='urn:xmpp:sasl:2'><authorization-identifier>romeo@verona.lit/x</authorization-identifier><bound xmlns='urn:xmpp:bind:0'/></success>" + big: Stanza,
+	} {
+		c := NewClient(cfg)
+		c.Secured()
+		var last Event
+		for rest := []byte(in); len(rest) > 0; {
+			ev, n := c.Next(rest)
+			rest = rest[n:]
+			if ev.Kind != NeedMore {
+				last = ev
+			}
+		}
+		if last.Kind != want {
+			t.Errorf("%.200s: %v", in, last.Kind)
+		}
+	}
+}
+
+// TestClientSeeOtherHost: RFC 6120 4.9.3.19.
+func TestClientSeeOtherHost(t *testing.T) {
+	c := NewClient(&ClientConfig{Domain: verona})
+	in := []byte("<stream:stream version='1.0' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>" +
+		"<stream:error><see-other-host xmlns='urn:ietf:params:xml:ns:xmpp-streams'>[2001:db8::1]:9222</see-other-host></stream:error>")
+	_, n := c.Next(in)
+	if ev, _ := c.Next(in[n:]); ev.Kind != PeerError || ev.Err.Condition != stanza.StreamSeeOtherHost || ev.Name != "[2001:db8::1]:9222" {
+		t.Errorf("%+v", ev)
+	}
+}

@@ -65,7 +65,11 @@ func BenchmarkMemory(b *testing.B) {
 // BenchmarkFirstScreen is a start with a store of 100,000 messages: the list of
 // conversations and the newest 50 messages of one.
 func BenchmarkFirstScreen(b *testing.B) {
-	r := start(b, Config{}, NewMemory())
+	store := NewMemory()
+	if err := store.Write([]Write{{Account: &Account{Cursors: map[string]string{alice.String(): "archive"}}}}); err != nil {
+		b.Fatal(err)
+	}
+	r := start(b, Config{}, store)
 	r.do(Connected{JID: phone, Profile: NG, Facts: all})
 	for _, st := range archivedStanzas(b, 100_000) {
 		r.do(Received{st})

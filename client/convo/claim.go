@@ -76,8 +76,10 @@ func (e *Engine) claimable(m message) bool {
 	return m.st.From.Bare() == e.cfg.Account && m.st.To.Bare() == e.cfg.Account
 }
 
-// claimed takes a claim. The first in the archive's order owns the message
-// (MINE-5, MINE-24, MINE-26); others are ignored (MINE-25, MINE-27). Claims of
+// claimed takes a claim, each of its ids by itself (MINE-45); what is none was
+// left out (MINE-53). The first in the archive's order owns the message, so all
+// devices agree on one (MINE-5, MINE-24, MINE-26, MINE-30); others are ignored
+// (MINE-25, MINE-27). Claims of
 // messages that aren't here do nothing (MINE-29) until such a message comes.
 func (e *Engine) claimed(it *item) {
 	for _, id := range it.Claims {
@@ -140,7 +142,8 @@ func (e *Engine) claimAgain() {
 	}
 }
 
-// own gives a message to who claimed it.
+// own gives a message to who claimed it: Elsewhere marks it as retracted
+// (MINE-28).
 func (e *Engine) own(c *conversation, it, claim *item) {
 	it.Owner, it.OwnerRes = Elsewhere, claim.From.Resource()
 	if e.thisDevice(c, claim) {

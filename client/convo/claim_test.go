@@ -75,7 +75,7 @@ func TestClaim(t *testing.T) {
 	r.in(claimBy(desk.String(), "c1", "w2"))
 	r.in(claimBy(phone.String(), "c2", "w1", "w2"))
 	r.in(claimBy(desk.String(), "c3", "w1"))
-	// MINE-5, MINE-24 to MINE-28, MINE-30, MINE-45: the first counts, each id for itself; what is elsewhere is marked.
+	// MINE-5, MINE-24, MINE-25, MINE-26, MINE-27, MINE-28, MINE-30, MINE-45: the first counts, each id for itself; what is elsewhere is marked.
 	if got := r.owners(bob); got != "mine elsewhere:desk claiming" {
 		t.Error(got)
 	}

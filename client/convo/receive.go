@@ -189,7 +189,14 @@ func (e *Engine) message(m message) {
 		}
 		return
 	}
-	if m.query != nil && m.query.back && key != m.query.With && key.Bare() != m.query.With {
+	if up := e.catchup; m.way == archive && m.query == nil && !m.buffered && up != nil && up.overlaps && len(up.buffer) < maxStreamed {
+		// They may begin before what is known already, and say where it belongs only
+		// when they are complete.
+		m.buffered = true
+		up.buffer = append(up.buffer, m)
+		return
+	}
+	if m.query != nil && m.query.back && key != m.query.conversation {
 		return // not what was asked for
 	}
 	m.c = e.convs[key]

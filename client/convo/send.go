@@ -87,7 +87,7 @@ func (e *Engine) ownEntry(j jid.JID, id EntryID) (*conversation, *item) {
 }
 
 // sendText goes on in the conversation's thread. The first chat message, and
-// each single message, begins one (THR-1, THR-2, THR-5 to THR-7); headlines are
+// each single message, begins one (THR-1, THR-2, THR-5, THR-6, THR-7); headlines are
 // in none (THR-3, THR-23).
 func (e *Engine) sendText(ev SendText) {
 	c := e.open(ev.Conversation)
@@ -214,6 +214,7 @@ func (e *Engine) write(c *conversation, en Entry) {
 // transmit hands an own entry over to this session.
 func (e *Engine) transmit(c *conversation, it *item) {
 	it.stream = e.stream
+	e.unacked[it.MessageID] = place{c, it}
 	e.do(Send{Stanza: e.compose(c, it), Entry: it.ID})
 }
 

@@ -9,7 +9,8 @@ import (
 
 // thread is a line of a conversation's index of threads. Ids are opaque and
 // compared octet for octet, white space and all (NOTES T1): the same value is
-// the same thread in chats, rooms and single messages (THR-11, THR-19, THR-21).
+// the same thread in chats, rooms and single messages (THR-11, THR-19, THR-21);
+// they carry nothing else (THR-30).
 type thread struct {
 	id          string
 	first, last *item
@@ -64,7 +65,8 @@ func (c *conversation) forgetThread() {
 
 // follow makes the newest message's thread the one that the person's next
 // message is in: a message with a new thread begins a new conversation (THR-12).
-// Presence and closed windows change nothing (THR-14, THR-15).
+// Presence, closed windows and the end of a session change nothing (THR-13 would
+// allow it; THR-14, THR-15).
 func (e *Engine) follow(c *conversation, it *item) {
 	if it.Type != stanza.TypeChat && it.Type != stanza.TypeGroupchat || it.Thread == "" || it.Thread == c.rec.Thread {
 		return
@@ -109,8 +111,11 @@ func (t *thread) parentOf() string {
 // maxDepth bounds how deep threads are shown below one another.
 const maxDepth = 32
 
-// index is the threads as a tree: a child behind its parent. Parents are what
-// senders wrote: where they go in a circle the thread that began first is a root.
+// threadIndex is the threads of a conversation, live or from its history, as a
+// tree: a child behind its parent, as References does for mail (THR-10, THR-20,
+// THR-22, THR-24, THR-25, THR-27, THR-29). It hangs on no window (THR-28).
+// Parents are what senders wrote: where they go in a circle the thread that
+// began first is a root.
 func (c *conversation) threadIndex(read int64) []ThreadView {
 	order := make([]*thread, 0, len(c.threads))
 	for _, t := range c.threads {

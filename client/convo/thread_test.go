@@ -145,8 +145,8 @@ func TestThreadIDs(t *testing.T) {
 	}
 }
 
-// TestThreadIndex: THR-10, THR-20 to THR-22, THR-24, THR-25, THR-27 to THR-29: a
-// history is grouped, child threads below their parents, live or from the archive.
+// TestThreadIndex: THR-10, THR-20, THR-21, THR-22, THR-24, THR-25, THR-27, THR-28,
+// THR-29: a history is grouped, child threads below their parents, live or from the archive.
 func TestThreadIndex(t *testing.T) {
 	index := func(r *run) string {
 		var lines []string

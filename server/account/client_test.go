@@ -144,7 +144,7 @@ func TestResumeIsOfOneClient(t *testing.T) {
 		t.Fatal("by who names none:", err)
 	}
 	n.detach()
-	if n, err = resume(n, "phone"); err != nil {
+	if _, err = resume(n, "phone"); err != nil {
 		t.Fatal("by itself:", err)
 	}
 	nameless := w.bindAs("", "x")

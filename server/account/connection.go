@@ -443,7 +443,7 @@ func (x *session) suspend(t Transport, h uint32) (old Transport, err error) {
 		return nil, err
 	}
 	old, x.transport, x.claim = x.transport, nil, t
-	x.asleep, x.rousing = false, false
+	x.asleep, x.rousing, x.waits = false, false, false
 	x.wakeSenders()
 	x.wakeReceivers()
 	return old, nil

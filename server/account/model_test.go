@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"carillon.im/server/route"
+	"carillon.im/stanza"
 	"pgregory.net/rapid"
 )
 
@@ -94,6 +95,7 @@ func (m *model) transmit(d *device, body string) {
 }
 
 func (m *model) pick(t *rapid.T, ok func(*device) bool) *device {
+	m.reap()
 	var list []*device
 	for _, d := range m.devices {
 		if ok(d) {
@@ -108,13 +110,45 @@ func (m *model) pick(t *rapid.T, ok func(*device) bool) *device {
 
 func here(d *device) bool { return !d.gone }
 
-// heard has what a device sends received: a session that is on disk as quiet
-// waits until the store can forget that.
-func (m *model) heard(d *device) bool {
+// turnedAway: what a device sends over a session that is on disk as quiet waits while the store can't forget that; in the end the session is ended,
+// and with nothing of it counted the device goes.
+func (m *model) turnedAway(rt *rapid.T, d *device) bool {
 	x := d.Session.session
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return !d.gone && !(m.failing && x.asleep)
+	state := func() (asleep, waits bool) {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		return x.asleep, x.waits
+	}
+	if asleep, _ := state(); !m.failing || !asleep {
+		return false
+	}
+	before, done := d.handledCount(), make(chan struct{})
+	go func() {
+		d.send("<presence/>")
+		close(done)
+	}()
+	waitFor(m.w.t, func() bool { _, waits := state(); return waits })
+	m.w.settle()
+	for range 2 * maxRousings { // one that falls into a reading of the account doesn't count
+		m.w.tick()
+		if _, ended := d.streamError(); ended {
+			<-done
+			break
+		}
+	}
+	if condition, _ := d.streamError(); condition != stanza.StreamResourceConstraint || d.handledCount() != before {
+		rt.Fatalf("%s waited for the store: %q, %d handled, %d before", d.name, condition, d.handledCount(), before)
+	}
+	m.forget(d)
+	return true
+}
+
+// reap drops the devices for whose sessions something waited in vain.
+func (m *model) reap() {
+	m.devices = slices.DeleteFunc(m.devices, func(d *device) bool {
+		condition, _ := d.streamError()
+		return condition == stanza.StreamResourceConstraint
+	})
 }
 
 // TestModel: whatever happens in whatever order, nobody gets a message twice
@@ -150,7 +184,10 @@ func TestModel(t *testing.T) {
 				}
 			},
 			"send": func(rt *rapid.T) {
-				d := m.pick(rt, m.heard)
+				d := m.pick(rt, here)
+				if m.turnedAway(rt, d) {
+					return
+				}
 				for range rapid.IntRange(1, 4).Draw(rt, "n") {
 					m.next++
 					body := fmt.Sprintf("m%d", m.next)
@@ -163,7 +200,10 @@ func TestModel(t *testing.T) {
 				}
 			},
 			"presence": func(rt *rapid.T) {
-				d := m.pick(rt, m.heard)
+				d := m.pick(rt, here)
+				if m.turnedAway(rt, d) {
+					return
+				}
 				d.sent = append(d.sent, "")
 				d.send(rapid.SampledFrom([]string{"<presence/>", "<presence type='unavailable'/>", "<presence><priority>-1</priority></presence>"}).Draw(rt, "presence"))
 			},
@@ -191,6 +231,20 @@ func TestModel(t *testing.T) {
 			},
 			"active": func(rt *rapid.T) { m.pick(rt, here).SetActive(rapid.Bool().Draw(rt, "active")) },
 			"wait":   func(*rapid.T) { m.w.settle() },
+			"rest": func(rt *rapid.T) {
+				m.w.settle()
+				m.reap()
+				for _, d := range m.devices {
+					if !d.gone && d.sm {
+						m.read(rt, d)
+						if err := d.Ack(d.counted); err != nil {
+							rt.Fatal(err)
+						}
+					}
+				}
+				m.w.tick()
+				m.w.pass(quietFor)
+			},
 			"expire": func(*rapid.T) {
 				m.w.settle() // that they are detached is known
 				m.w.pass(11 * time.Minute)
@@ -205,6 +259,8 @@ func TestModel(t *testing.T) {
 					m.w.failCommits(errors.New("I/O"))
 				} else {
 					m.w.failCommits(nil)
+					m.w.settle()
+					m.w.tick() // what is asleep and was asked for wakes with the next
 				}
 			},
 		})
@@ -249,6 +305,7 @@ func (m *model) finish(rt *rapid.T) {
 	m.failing = false
 	m.w.settle()
 	m.w.tick() // what could not be kept is kept now
+	m.reap()
 	for _, d := range slices.Clone(m.devices) {
 		if d.gone {
 			m.resume(rt, d)

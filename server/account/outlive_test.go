@@ -259,6 +259,81 @@ func TestOutlivesKillQuiet(t *testing.T) {
 	w.mustResume(b, h).expect("2")
 }
 
+// TestCannotBeRoused: while the store can't forget a quiet session, what is to pass over it waits, but not for ever: the session ends, its client gets
+// another one, and what is on disk goes when the store works again. One for which nothing waits stays.
+func TestCannotBeRoused(t *testing.T) {
+	for _, fromClient := range []bool{true, false} {
+		t.Run(fmt.Sprint("from client ", fromClient), func(t *testing.T) {
+			w := newDiskWorld(t, "alice bob")
+			w.befriend("alice", "bob")
+			a := w.bind("alice/a online")
+			b, idle := w.bind("bob/b sm online"), w.bind("bob/idle sm")
+			for _, c := range []*client{b, idle} {
+				c.take()
+				if err := c.Ack(c.sentCount()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.pass(time.Second)
+			w.pass(quietFor)
+			if len(w.saved("bob")) != 2 {
+				t.Fatal("they aren't quiet")
+			}
+			w.failCommits(errors.New("I/O"))
+			a.say(bob+"/idle", "is refused and waits for nothing")
+			before, returned := b.handledCount(), make(chan struct{})
+			if fromClient {
+				go func() {
+					b.send("<message type='chat' to='alice@h.example'><body>x</body></message>")
+					close(returned)
+				}()
+				waitFor(t, func() bool {
+					b.session.mu.Lock()
+					defer b.session.mu.Unlock()
+					return b.waits
+				})
+			} else {
+				close(returned)
+				a.send("<presence><show>away</show></presence>")
+			}
+			w.settle()
+			for range maxRousings - 1 {
+				w.tick()
+				if _, ended := b.streamError(); ended || len(b.take()) != 0 {
+					t.Fatal("it did not wait, or something passed")
+				}
+			}
+			w.tick()
+			if condition, _ := b.streamError(); condition != stanza.StreamResourceConstraint {
+				t.Fatalf("its stream: %q", condition)
+			}
+			<-returned
+			if got := b.handledCount(); got != before {
+				t.Errorf("%d stanzas handled, %d before", got, before)
+			}
+			w.fails(b, 0)
+			if _, ended := idle.streamError(); ended {
+				t.Error("the other one ended too")
+			}
+			// A new one works, as far as anything does.
+			n := w.bind("bob/b sm")
+			n.send("<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>")
+			n.expect("id='r' type='result'")
+
+			w.failCommits(nil)
+			w.tick()
+			w.settle()
+			if got := w.saved("bob"); len(got) != 0 {
+				t.Errorf("on disk still: %+v", got)
+			}
+			idle.say(alice, "goes on")
+			if got := w.archive("alice"); !slices.Equal(got, []string{"goes on"}) {
+				t.Errorf("archive %v", got)
+			}
+		})
+	}
+}
+
 // TestKilledWhileBusy: what was in use has no trace on disk, and is refused.
 func TestKilledWhileBusy(t *testing.T) {
 	w := newDiskWorld(t, "alice bob")

@@ -46,7 +46,7 @@ func TestRosterChangesWhileDown(t *testing.T) {
 	other = w.bind("bob/other roster")
 	set(other, "v@x.example", "after the start")
 	w.restart(false, time.Second)
-	other = w.bind("bob/other roster")
+	w.bind("bob/other roster")
 	if got := version(); got != at+3 {
 		t.Fatal("version", got, "from", at)
 	}

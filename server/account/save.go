@@ -180,7 +180,7 @@ func (x *session) snapshot(when saving, decided []sm.Entry[tag]) (row store.Save
 		if x.transport == nil || x.asleep || x.out.Waiting()+x.out.Unacked()+len(decided) > 0 {
 			return row, false
 		}
-		x.asleep, x.rousing = true, false
+		x.asleep, x.rousing, x.waits = true, false, false
 	case savingLast:
 		x.transport = nil // whoever still reads gets no more
 		x.flushHeld()
@@ -370,6 +370,7 @@ func (ev *rouse) apply(s *State, fx *effects) {
 
 // askToRouse has the row forgotten before anything passes. mu is held.
 func (x *session) askToRouse() {
+	x.waits = true
 	if !x.rousing {
 		x.rousing = true
 		x.hub.post(x.jid.Bare(), &rouse{x})
@@ -381,30 +382,45 @@ func (x *session) awake() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.asleep {
-		x.asleep, x.rousing = false, false
+		x.asleep, x.rousing, x.waits = false, false, false
 		x.wakeReceivers()
 		x.wake()
 	}
 }
 
-// watchQuiet saves a connected session over which nothing has passed for long.
-func (s *State) watchQuiet(x *session, fx *effects) {
+// maxRousings is how many ticks long something waits behind a store that can't
+// forget a quiet session. Then its client may as well have a new one, over which
+// things can pass.
+const maxRousings = 10
+
+// watchQuiet saves a connected session over which nothing has passed for long. It
+// reports whether it has ended one that could not be roused.
+func (s *State) watchQuiet(x *session, fx *effects) (ended bool) {
 	x.mu.Lock()
 	now := x.in.Received() + uint64(x.out.Acked())
 	idle := x.resumable() && x.out.Waiting()+x.out.Unacked()+x.in.Pending() == 0 && now == x.passed
-	again := x.asleep && x.rousing
+	again, waits := x.asleep && x.rousing, x.asleep && x.waits
 	x.passed = now
 	x.mu.Unlock()
 	switch {
-	case x.kept:
-		if again { // the store could not
-			(&rouse{x}).apply(s, fx)
+	case x.kept && again: // the store could not
+		if waits {
+			x.rousings++
 		}
+		if x.rousings >= maxRousings {
+			s.cfg.Log.Warn("session ended: the store can't forget what it saved of it", "account", s.jid, "conn", x.connID(), "resource", x.jid.Resource())
+			s.end(x, stanza.NewStreamError(stanza.StreamResourceConstraint, "the server can't store anything now"), fx)
+			return true
+		}
+		(&rouse{x}).apply(s, fx)
+	case x.kept:
 	case !idle || x.still.IsZero():
 		x.still, x.patience = fx.now, max(x.patience, quietFor)
 	case fx.now.Sub(x.still) >= x.patience:
+		x.rousings = 0
 		s.save(x, savingQuiet, fx)
 	}
+	return false
 }
 
 // forget drops what is on disk of a session that has ended.

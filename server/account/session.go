@@ -62,6 +62,7 @@ type session struct {
 	key       *store.ResumeKey // instead of smID, while nobody has told that since the server's start
 	asleep    bool             // it is on disk as it is, and nothing passes before that is forgotten
 	rousing   bool             // which was asked for
+	waits     bool             // something waits for that, not only what the store refused
 
 	// Owned by the loop.
 	profile    route.Profile
@@ -85,6 +86,7 @@ type session struct {
 	passed     uint64
 	still      time.Time     // when passed was last seen to change
 	patience   time.Duration // how long it has to be quiet to be saved
+	rousings   int           // how often something waited in vain for the store to forget it
 }
 
 // tag is what the queue remembers of a stanza.
@@ -408,7 +410,7 @@ func (x *session) giveUp() (Transport, []sm.Entry[tag]) {
 	}
 	x.transport, x.claim, x.ended = nil, nil, true
 	x.ackDue, x.askDue, x.ackAt = false, false, 0
-	x.asleep, x.rousing = false, false
+	x.asleep, x.rousing, x.waits = false, false, false
 	x.wakeSenders()
 	x.wakeReceivers()
 	for id, ch := range x.questions {

@@ -97,8 +97,8 @@ type Store struct {
 
 	queue   *queue
 	tail    *tail
-	readers chan *conn    // the open ones that nobody reads with
-	unread  chan struct{} // one for each that may be opened yet: with readers, Options.Readers of them
+	reading chan struct{} // one for each more that may read: Options.Readers at rest
+	readers []*conn       // under mu: the open ones that nobody reads with
 	pages   sync.Pool     // *page
 
 	bulk  bulkState
@@ -200,14 +200,13 @@ func (s *Store) start(ctx context.Context) error {
 	if err := s.upkeep(ctx); err != nil {
 		return err
 	}
+	readers := s.opt.Readers
 	if s.memory != nil {
-		s.readers, s.unread = make(chan *conn, 1), make(chan struct{}, 1)
-		s.readers <- s.write.db
-	} else {
-		s.readers, s.unread = make(chan *conn, s.opt.Readers), make(chan struct{}, s.opt.Readers)
-		for range s.opt.Readers {
-			s.unread <- struct{}{}
-		}
+		s.readers, readers = []*conn{s.write.db}, 1
+	}
+	s.reading = make(chan struct{}, readers)
+	for range readers {
+		s.reading <- struct{}{}
 	}
 	go func() {
 		defer close(s.wrote)
@@ -249,17 +248,15 @@ func (s *Store) Close() error {
 		return nil
 	}
 	var err error
-	for range cap(s.readers) {
-		select {
-		case c := <-s.readers:
-			if s.memory == nil {
-				err = errors.Join(err, c.close())
-			}
-		case <-s.unread:
+	for range cap(s.reading) {
+		<-s.reading
+	}
+	close(s.reading)
+	if s.memory == nil {
+		for _, c := range s.readers {
+			err = errors.Join(err, c.close())
 		}
 	}
-	close(s.readers)
-	close(s.unread)
 	// The last connection to close copies the write-ahead log into the database file and deletes it.
 	if s.write.db != nil {
 		err = errors.Join(err, s.write.db.close())
@@ -366,24 +363,36 @@ func (s *Store) fault(point string) error {
 	return s.opt.Fault(point)
 }
 
-// reader waits for a connection to read with, nil for one that is to be opened. That is opened only while all the others are in use: each has a page
-// cache of its own, and who reads much would fill them all.
-func (s *Store) reader(ctx context.Context) (c *conn, err error) {
-	open := true
+// reader waits until one more may read, and returns the connection that was used last, or nil if one is to be opened. Each has a page cache of its
+// own: were they used in turn, who reads much would fill them all.
+func (s *Store) reader(ctx context.Context) (*conn, error) {
 	select {
-	case c, open = <-s.readers:
-	default:
-		select {
-		case c, open = <-s.readers:
-		case _, open = <-s.unread:
-		case <-ctx.Done():
-			return nil, ctx.Err()
+	case _, open := <-s.reading:
+		if !open {
+			return nil, ErrClosed
 		}
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	if !open {
-		return nil, ErrClosed
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.readers)
+	if n == 0 {
+		return nil, nil
 	}
+	c := s.readers[n-1]
+	s.readers = s.readers[:n-1]
 	return c, nil
+}
+
+// release takes a reader's connection back; nil if it has none any more.
+func (s *Store) release(c *conn) {
+	if c != nil {
+		s.mu.Lock()
+		s.readers = append(s.readers, c)
+		s.mu.Unlock()
+	}
+	s.reading <- struct{}{}
 }
 
 // read runs fn with a reading connection. After an error other than ErrNotFound the connection is replaced.
@@ -392,13 +401,7 @@ func (s *Store) read(ctx context.Context, fn func(*conn) error) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if c == nil {
-			s.unread <- struct{}{}
-		} else {
-			s.readers <- c
-		}
-	}()
+	defer func() { s.release(c) }()
 	if err := s.fault("read"); err != nil {
 		return diskError(err)
 	}

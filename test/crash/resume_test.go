@@ -15,16 +15,22 @@ import (
 	"carillon.im/stanza"
 	"carillon.im/stream"
 	"carillon.im/test/xmppclient"
+	"carillon.im/xep"
 	"carillon.im/xmltree"
 )
 
 // receiver is a device that wants every message, once: it resumes its session
-// after each kill, and where that is refused it asks the archive.
+// after each kill, and where that is refused it asks the archive, or catches up by
+// a session request.
 type receiver struct {
 	t        *testing.T
 	resource string
 	enable   []string // what makes it get messages
 	away     bool     // it has lost its connection when the server is killed
+
+	request string // not "": it sends a session request, from its server's cursor ("cursor") or from what it has ("after")
+	agent   string
+	fresh   bool // it never resumes
 
 	client *xmppclient.Client
 
@@ -32,7 +38,11 @@ type receiver struct {
 	have []string // ids of archived messages, in the order in which they came
 	page chan bool
 
-	resumed, refused int
+	synced  chan xep.Synced
+	repeats int // what it had and got again: with the server's cursor, after a kill
+	wrong   string
+
+	resumed, refused, requests int
 }
 
 func (r *receiver) see(ev *stream.Event) {
@@ -43,6 +53,7 @@ func (r *receiver) see(ev *stream.Event) {
 		r.page <- st.Payload().Attr("complete") == "true"
 	case st.Kind == stanza.Message:
 		id := st.Child("urn:xmpp:mam:2", "result").Attr("id")
+		archived := id != ""
 		if id == "" {
 			id = st.Child("urn:xmpp:sid:0", "stanza-id").Attr("id")
 		}
@@ -51,8 +62,62 @@ func (r *receiver) see(ev *stream.Event) {
 				Child("urn:xmpp:sid:0", "stanza-id").Attr("id")
 		}
 		r.mu.Lock()
+		defer r.mu.Unlock()
+		if end, ok := xep.ParseSynced(st); ok {
+			r.synced <- end
+			return
+		}
+		if n := len(r.have); n > 0 && id <= r.have[n-1] {
+			if _, known := slices.BinarySearch(r.have, id); r.request == "cursor" && archived && known {
+				r.repeats++
+				return
+			}
+			r.wrong = "it got " + id + " again, or late"
+		}
 		r.have = append(r.have, id)
-		r.mu.Unlock()
+	}
+}
+
+// begin catches up by a session request, unless the session can be resumed.
+func (r *receiver) begin(p *process) error {
+	want := &xep.Sync{Max: xep.MaxSyncMessages}
+	if r.request == "after" {
+		want.After = r.last()
+	}
+	l := &stream.Login{Agent: xep.UserAgent{ID: r.agent}, Bind: &xep.Bind2{Tag: r.resource, SM: &xep.SMEnable{Resume: true},
+		Session: &xep.SessionRequest{Parts: []xep.SessionAsk{{Part: xep.SessionSync, Sync: want}}}}}
+	old := r.client
+	if r.fresh {
+		old = nil
+	}
+	nc, cfg, err := p.dial("receiver", r.see)
+	if err != nil {
+		return err
+	}
+	c, w, err := xmppclient.Begin(nc, cfg, l, old)
+	if err != nil {
+		return fmt.Errorf("%s: %w", r.resource, err)
+	}
+	r.client = c
+	if w.Resumed {
+		r.resumed++
+		return nil
+	}
+	if old != nil {
+		r.refused++
+	}
+	r.requests++
+	if w.Bound == nil || w.Bound.SM == nil || len(w.Bound.Session) != 1 || w.Bound.Session[0].Err != nil {
+		return fmt.Errorf("%s: %+v", r.resource, w.Bound)
+	}
+	select {
+	case end := <-r.synced:
+		if !end.Complete {
+			return fmt.Errorf("%s: %+v", r.resource, end)
+		}
+		return nil
+	case <-time.After(20 * time.Second):
+		return fmt.Errorf("%s: not synced", r.resource)
 	}
 }
 
@@ -67,6 +132,9 @@ func (r *receiver) last() string {
 
 // connect resumes the session, or begins another.
 func (r *receiver) connect(p *process) error {
+	if r.request != "" {
+		return r.begin(p)
+	}
 	if old := r.client; old != nil {
 		c, err := p.connect("receiver", r.see)
 		if err != nil {
@@ -113,9 +181,11 @@ func (r *receiver) holds(want []string) error {
 	deadline := time.Now().Add(20 * time.Second)
 	for {
 		r.mu.Lock()
-		have := slices.Clone(r.have)
+		have, wrong := slices.Clone(r.have), r.wrong
 		r.mu.Unlock()
 		switch {
+		case wrong != "":
+			return fmt.Errorf("%s (resumed %d times, refused %d times): %s", r.resource, r.resumed, r.refused, wrong)
 		case slices.Equal(have, want):
 			return nil
 		case len(have) > len(want) || !slices.Equal(have, want[:len(have)]):
@@ -132,7 +202,7 @@ func (r *receiver) holds(want []string) error {
 }
 
 // TestResumeOverKills is S-11: after each kill, and after stops in order between
-// them, every device that resumes or asks the archive ends with the archive's
+// them, every device that resumes, asks the archive or catches up by session request ends with the archive's
 // exact sequence. CARILLON_CRASH_KILLS says how many rounds.
 func TestResumeOverKills(t *testing.T) {
 	rounds := 6
@@ -158,9 +228,18 @@ func TestResumeOverKills(t *testing.T) {
 		{resource: "away-ng", enable: ng, away: true},
 		{resource: "busy", enable: carbons},
 		{resource: "busy-ng", enable: ng},
+		{resource: "cursor-away", request: "cursor", away: true},
+		{resource: "cursor-busy", request: "cursor"},
+		{resource: "after-away", request: "after", away: true},
+		{resource: "cursor-fresh", request: "cursor", fresh: true},
+		{resource: "after-fresh", request: "after", fresh: true},
 	}
-	for _, r := range devices {
-		r.t, r.page = t, make(chan bool, 1)
+	resumable := 0
+	for i, r := range devices {
+		r.t, r.page, r.synced, r.agent = t, make(chan bool, 1), make(chan xep.Synced, 1), fmt.Sprintf("00000000-0000-4000-8000-%012d", i)
+		if !r.fresh {
+			resumable++
+		}
 	}
 	var archive []string
 	last := ""
@@ -212,8 +291,8 @@ func TestResumeOverKills(t *testing.T) {
 		}
 		before := resumptions(devices)
 		check()
-		if n := resumptions(devices) - before; n != len(devices) {
-			t.Errorf("after a stop in order %d of %d sessions were resumed", n, len(devices))
+		if n := resumptions(devices) - before; n != resumable {
+			t.Errorf("after a stop in order %d of %d sessions were resumed", n, resumable)
 		}
 		for _, r := range devices {
 			r.client.Cut()
@@ -222,16 +301,20 @@ func TestResumeOverKills(t *testing.T) {
 	}
 	check()
 	p.kill()
-	resumed := 0
+	resumed, requests := 0, 0
 	for _, r := range devices {
 		r.client.Cut()
-		t.Logf("%s: resumed %d times, refused %d times", r.resource, r.resumed, r.refused)
+		t.Logf("%s: resumed %d times, refused %d times, session requests %d, got again %d", r.resource, r.resumed, r.refused, r.requests, r.repeats)
+		requests += r.requests
 		if r.away {
 			resumed += r.resumed
 		}
 	}
 	if resumed == 0 {
 		t.Error("no session outlived a kill")
+	}
+	if requests < 2*rounds {
+		t.Errorf("only %d session requests", requests)
 	}
 	t.Logf("%d messages, each on every device once, in the archive's order", len(archive))
 }

@@ -113,12 +113,18 @@ func (p *process) stop() {
 
 // connect connects and authenticates; observe may be nil.
 func (p *process) connect(name string, observe func(*stream.Event)) (*xmppclient.Client, error) {
-	nc, err := net.Dial("tcp", p.addr)
+	nc, cfg, err := p.dial(name, observe)
 	if err != nil {
 		return nil, err
 	}
-	return xmppclient.Login(nc, xmppclient.Config{Account: jid.MustParse(name + "@localhost"), Password: "secret", Direct: true, Keys: &p.keys,
-		TLS: &tls.Config{InsecureSkipVerify: true, ServerName: "localhost"}, Observe: observe}) // self-signed, and not what is tested
+	return xmppclient.Login(nc, cfg)
+}
+
+// dial connects, and says what a client needs to know.
+func (p *process) dial(name string, observe func(*stream.Event)) (net.Conn, xmppclient.Config, error) {
+	nc, err := net.Dial("tcp", p.addr)
+	return nc, xmppclient.Config{Account: jid.MustParse(name + "@localhost"), Password: "secret", Direct: true, Keys: &p.keys,
+		TLS: &tls.Config{InsecureSkipVerify: true, ServerName: "localhost"}, Observe: observe}, err // self-signed, and not what is tested
 }
 
 // login connects and binds; observe may be nil.

@@ -95,7 +95,7 @@ func kinds() []kind {
 		{name: "reaction", payload: "<reactions xmlns='urn:xmpp:reactions:0' id='1'/>"},
 		{name: "jingle message", payload: "<propose xmlns='urn:xmpp:jingle-message:0' id='1'/>"},
 		machine("two of machines", "<data xmlns='http://jabber.org/protocol/ibb' sid='s' seq='0'>AAAA</data><x xmlns='jabber:x:data' type='submit'/>"),
-		{name: "forged stanza-id", payload: body + "<stanza-id xmlns='urn:xmpp:sid:0' by='{bare}' id='forged'/>", body: true},
+		{name: "forged stanza-id", payload: body + "<stanza-id xmlns='urn:xmpp:sid:0' by='{bare}' id='forged'/><stanza-id xmlns='urn:xmpp:sid:0' by='localhost' id='forged'/>", body: true},
 	}
 	return finish(append(list, mines()...))
 }

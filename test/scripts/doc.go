@@ -62,27 +62,5 @@
 // may use it too. {X} is client X's full address. A <whose/> is looked at where a
 // script mentions it only: nearly every message has one (R-MINE-2).
 //
-// The rows of the interop traps and where they are tested:
-//
-//	a carbon from somebody else                    carbons-forged
-//	copies of copies                               carbons, carbons-forged
-//	a session without presence gets no carbons     carbons-before-presence, bind2
-//	archive off loses messages                     archive-off-loses-nothing (Bind 2's part: account.TestBind2Offline)
-//	archive asked at the domain or the account     archive-form-and-discovery
-//	message/@id as archive cursor                  archive-item-not-found
-//	messages re-sent are archived twice            sm-resend
-//	one private message archived per device        archive-one-id-for-all-devices
-//	only one device gets the archive id            archive-one-id-for-all-devices, carbons
-//	<enable/> sent again                           sm-enable-twice, bind2
-//	SASL2 only with 'from'                         sasl2
-//	<resumed/> inside <success/>                   bind2-resume
-//	carbons' <enabled/> inside <bound/>            bind2
-//	bind2's namespace                              bind2
-//	resume='1' next to resume='true'               sm-acknowledge
-//	parser differences, smuggling                  stream-errors, stream-cdata
-//	presence leaks through error answers           stranger, disco, blocking-looks-like-nobody, message-to-nobody
-//	h beyond what was sent                         sm-h-too-high, sm-resume-h-too-high
-//	a stalled client makes the server grow         slow-reader
-//
-// That FAST's mechanisms don't enter the hash of XEP-0474 is tested in server/c2s.
+// Which trap is tested by which script: docs/interop-traps.md.
 package scripts

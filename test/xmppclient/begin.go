@@ -11,7 +11,8 @@ import (
 )
 
 // Begin logs in with SASL2 (XEP-0388), under TLS from the first byte, and with
-// all that l asks for in one element. If old isn't nil, l asks for its session to
+// all that l asks for in one element; with l.Fast the password is a token for
+// HT-SHA-256-EXPR. If old isn't nil, l asks for its session to
 // go on, as Resume would; old must not be used afterwards if that is granted. The
 // client reads at once if it has a session then.
 func Begin(nc net.Conn, cfg Config, l *stream.Login, old *Client) (*Client, *stream.Welcome, error) {
@@ -66,9 +67,11 @@ func (c *Client) authenticate2(offered stream.Offered, l *stream.Login) (*stream
 	}
 	cfg := &sasl.ClientConfig{Username: c.cfg.Account.Local(), Password: c.cfg.Password, Rand: rand.Reader, Cache: c.cfg.Keys.get(c.cfg.Password), Extensible: true,
 		Bindings: []sasl.ChannelBinding{binding}, Advertised: sasl.Advertised{Mechanisms: offered.Mechanisms, Bindings: offered.Bindings}}
-	mechanism, err := cfg.Choose()
-	if err != nil {
-		return nil, err
+	mechanism := sasl.HTSHA256Exporter
+	if l.Fast == nil {
+		if mechanism, err = cfg.Choose(); err != nil {
+			return nil, err
+		}
 	}
 	x, err := sasl.NewClient(mechanism, cfg)
 	if err != nil {
