@@ -204,9 +204,9 @@ func (w *world) nothingLost(m *sentMessage, archives map[*user][]archived) {
 	if here != 1 {
 		w.problem(4, "%s, shown as sent by %s, is %d times in the sender's archive", m.id, m.from.name, here)
 	}
-	// Of what was decided and hadn't left when a server was killed nobody knows:
-	// there is no outbox between domains yet.
-	doubt := from.server != to.server && !w.crossed[m.id] && (from.server.killed || to.server.killed)
+	// Between domains nothing outlives a server that is killed: there is no outbox
+	// yet, and who takes a stanza doesn't say when it is on disk.
+	doubt := from.server != to.server && (from.server.killed.After(m.at) || to.server.killed.After(m.at))
 	if there != 1 && !doubt {
 		w.problem(4, "%s, shown as sent by %s, is %d times in %s's archive", m.id, m.from.name, there, to.name)
 	}
@@ -218,8 +218,9 @@ func (w *world) nothingLost(m *sentMessage, archives map[*user][]archived) {
 		shown = shown || slices.ContainsFunc(d.history(from.jid), func(en convo.Entry) bool { return en.MessageID == m.id })
 	}
 	// A classic device has no archive: what it was being sent when the server was
-	// killed is there and nowhere else.
-	if !shown && !to.server.killed {
+	// killed is there and nowhere else, and what is lost on the way to one without
+	// acknowledgements is lost.
+	if !shown && !w.unread[m.id] && !to.server.killed.After(m.at) {
 		w.problem(3, "%s, shown as sent by %s, is shown by no device of %s", m.id, m.from.name, to.name)
 	}
 }

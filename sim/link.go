@@ -197,7 +197,13 @@ func (c *conn) collect() {
 		for more := true; more; {
 			var buf []byte
 			buf, more = c.sess.Next(c, nil, 1<<16)
-			c.down = append(c.down, split(w, buf)...)
+			list := split(w, buf)
+			if !c.device.sm {
+				for _, data := range list {
+					w.noteUnread(data)
+				}
+			}
+			c.down = append(c.down, list...)
 		}
 	}
 	if c.over() && (len(c.down) == 0 || c.down[len(c.down)-1] != "end") {

@@ -44,7 +44,6 @@ func (c *Counts) add(o Counts) {
 	c.Binds += o.Binds
 	c.Resumed += o.Resumed
 	c.NotResumed += o.NotResumed
-	c.Cuts += o.Cuts
 	c.Stops += o.Stops
 	c.Kills += o.Kills
 	c.Archived += o.Archived

@@ -134,6 +134,28 @@ func (w *world) pass(d time.Duration) {
 	}
 }
 
+// gather lets everybody log in before anything happens.
+func (w *world) gather() {
+	for range 2000 {
+		idle := true
+		for _, d := range w.devices {
+			idle = idle && d.online
+		}
+		if idle || !w.stepWithout() {
+			return
+		}
+	}
+}
+
+// stepWithout is step without the script.
+func (w *world) stepWithout() bool {
+	ops := w.ops
+	w.ops = nil
+	did := w.step()
+	w.ops = ops
+	return did
+}
+
 // play runs the script.
 func (w *world) play() {
 	for len(w.ops) > 0 {

@@ -26,7 +26,7 @@ var weights = [...]struct {
 	what string
 	n    int
 }{
-	{"say", 34}, {"reply", 5}, {"thread", 2}, {"correct", 3}, {"retract", 1}, {"react", 3}, {"claim", 10}, {"focus", 3}, {"type", 2},
+	{"say", 34}, {"reply", 5}, {"thread", 2}, {"correct", 3}, {"retract", 1}, {"react", 3}, {"claim", 14}, {"focus", 3}, {"type", 2},
 	{"gone", 2}, {"page", 2}, {"cut", 6}, {"half", 5}, {"close", 3}, {"away", 4}, {"back", 5}, {"reboot", 2}, {"pause", 8}, {"longer", 1},
 	{"stop", 1}, {"kill", 1},
 }
@@ -74,9 +74,28 @@ func (w *world) do(o op) {
 			}
 			s.kill()
 		}
+	case "claim":
+		w.claim(o)
 	default:
 		if d.wanted && peer != d.user.jid {
 			w.person(d, peer, o)
+		}
+	}
+}
+
+// claim opens the notification of something unclaimed, at a device of whoever
+// has one.
+func (w *world) claim(o op) {
+	for n := range w.devices {
+		d := w.devices[(o.device+n)%len(w.devices)]
+		for _, u := range w.users {
+			v, _ := d.engine.Conversation(u.jid, 0)
+			for _, en := range v.Entries {
+				if en.Owner == convo.Unclaimed && d.wanted {
+					d.event(convo.Attention{Conversation: u.jid, Act: convo.OpenedNotification, Entries: []convo.EntryID{en.ID}})
+					return
+				}
+			}
 		}
 	}
 }
@@ -157,10 +176,6 @@ func (w *world) person(d *device, peer jid.JID, o op) {
 	case "retract":
 		if mine {
 			d.event(convo.Retract{Conversation: peer, Entry: id})
-		}
-	case "claim":
-		if other {
-			d.event(convo.Attention{Conversation: peer, Act: convo.OpenedNotification, Entries: []convo.EntryID{to}})
 		}
 	case "focus":
 		d.event(convo.Attention{Conversation: peer, Act: convo.Focused})

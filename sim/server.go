@@ -39,7 +39,7 @@ type server struct {
 	starts uint64
 	up     bool
 	closed chan struct{} // of the orderly stop that is under way
-	killed bool          // ever
+	killed time.Time     // the last time
 
 	mu  sync.Mutex
 	out []string // on the way over the border
@@ -201,7 +201,7 @@ func (s *server) stop() {
 func (s *server) kill() {
 	s.w.result.Counts.Kills++
 	s.w.log(s.domain, "killed", "")
-	s.up, s.killed = false, true
+	s.up, s.killed = false, time.Now()
 	s.mu.Lock()
 	wire := len(s.out) // what was handed over before is on the wire
 	s.mu.Unlock()
@@ -282,12 +282,7 @@ func (s *server) passed() {
 	select {
 	case err := <-s.entering:
 		s.entering = nil
-		switch {
-		case err == nil:
-			if st := s.w.parse(s.entered); st.Kind == stanza.Message {
-				s.w.crossed[st.ID] = true
-			}
-		case s.up: // it stops in good order, and takes no more
+		if err != nil && s.up { // it stops in good order, and takes no more
 			o := s.other()
 			o.mu.Lock()
 			o.out = append([]string{s.entered}, o.out...)

@@ -65,7 +65,7 @@ type Result struct {
 
 // Counts say what happened in a run, so that it can be seen that it did.
 type Counts struct {
-	Steps, Messages, Claims, Binds, Resumed, NotResumed, Cuts, Stops, Kills, Archived int
+	Steps, Messages, Claims, Binds, Resumed, NotResumed, Stops, Kills, Archived int
 }
 
 // Hash is a fingerprint of all that happened.
@@ -88,8 +88,6 @@ type Options struct {
 	Flaw Flaw
 	// Keep says which of the script's ops are done; nil: all.
 	Keep []bool
-	// Prose keeps the log of what happened, besides its fingerprint's worth.
-	Prose bool
 }
 
 // Run runs a seed. The error is of the setting up, not of what is simulated.
@@ -97,7 +95,7 @@ func Run(seed uint64, o Options) (*Result, error) {
 	w := &world{
 		seed: seed, opt: o, wait: o.Wait, began: time.Now(),
 		plan: rand.New(rand.NewPCG(seed, 1)), dice: rand.New(rand.NewPCG(seed, 2)),
-		result: &Result{Seed: seed}, sent: map[string]*sentMessage{}, crossed: map[string]bool{},
+		result: &Result{Seed: seed}, sent: map[string]*sentMessage{}, unread: map[string]bool{},
 	}
 	if err := w.build(); err != nil {
 		return nil, err
@@ -108,6 +106,9 @@ func Run(seed uint64, o Options) (*Result, error) {
 		if o.Keep == nil || i < len(o.Keep) && o.Keep[i] {
 			w.ops = append(w.ops, op)
 		}
+	}
+	if w.plan.IntN(4) > 0 {
+		w.gather()
 	}
 	w.play()
 	w.rest()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"carillon.im/client/convo"
@@ -30,7 +31,7 @@ type world struct {
 
 	sent    map[string]*sentMessage // by message id
 	order   []*sentMessage
-	crossed map[string]bool // message ids that the other domain has dealt with
+	unread  map[string]bool // ids of messages that left for a device that doesn't acknowledge
 	spoiled bool            // the flaw has happened
 }
 
@@ -198,5 +199,14 @@ func (w *world) shown(d *device, peer jid.JID, en convo.Entry) {
 			w.log(d.name, "shows sent", en.MessageID)
 		}
 		m.shown = true
+	}
+}
+
+// noteUnread notes a message that is written to a device that never acknowledges.
+func (w *world) noteUnread(data string) {
+	for id := range w.sent {
+		if strings.Contains(data, id) {
+			w.unread[id] = true
+		}
 	}
 }
