@@ -15,7 +15,11 @@ type query struct {
 	buffer       []message // results, taken when the page is complete
 	results      []*item   // entries of a page back
 	again        bool      // the newest page, asked for a second time
+	empty        int       // pages of which nothing is shown, before this one
 }
+
+// maxEmpty bounds how many pages without an entry are asked for in a row.
+const maxEmpty = 50
 
 // catchup is what happens between a new session and the moment when nothing
 // is missing any more.
@@ -183,6 +187,9 @@ func (e *Engine) queryDone(done QueryDone) {
 			for _, m := range q.buffer {
 				e.message(m)
 			}
+			if e.further(q, done) {
+				return
+			}
 			e.settle(q, done)
 		}
 		return
@@ -312,6 +319,21 @@ func (e *Engine) page(p Page) {
 	e.ask(q)
 	c.paging = q.ID
 	e.touch(c, 0)
+}
+
+// further goes on with the page before one that had nothing but receipts and
+// the like: nothing in the history would remember how far it went, and the next
+// would be the same again.
+func (e *Engine) further(q *query, done QueryDone) bool {
+	c := e.convs[q.conversation]
+	if c == nil || len(q.results) > 0 || done.Complete || done.First == "" || done.First == q.Before || q.empty >= maxEmpty || !e.online {
+		return false
+	}
+	next := &query{Query: q.Query, conversation: q.conversation, back: true, anchor: q.anchor, end: q.end, empty: q.empty + 1}
+	next.Before = done.First
+	e.ask(next)
+	c.paging = next.ID
+	return true
 }
 
 // gapped finds the entry with a gap that the shown one before an index stands
