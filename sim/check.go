@@ -206,7 +206,7 @@ func (w *world) nothingLost(m *sentMessage, archives map[*user][]archived) {
 	}
 	// Between domains nothing outlives a server that is killed: there is no outbox
 	// yet, and who takes a stanza doesn't say when it is on disk.
-	doubt := from.server != to.server && (from.server.killed.After(m.at) || to.server.killed.After(m.at))
+	doubt := from.server != to.server && (!from.server.killed.Before(m.at) || !to.server.killed.Before(m.at))
 	if there != 1 && !doubt {
 		w.problem(4, "%s, shown as sent by %s, is %d times in %s's archive", m.id, m.from.name, there, to.name)
 	}
@@ -220,7 +220,7 @@ func (w *world) nothingLost(m *sentMessage, archives map[*user][]archived) {
 	// A classic device has no archive: what it was being sent when the server was
 	// killed is there and nowhere else, and what is lost on the way to one without
 	// acknowledgements is lost.
-	if !shown && !w.unread[m.id] && !to.server.killed.After(m.at) {
+	if !shown && !w.unread[m.id] && to.server.killed.Before(m.at) {
 		w.problem(3, "%s, shown as sent by %s, is shown by no device of %s", m.id, m.from.name, to.name)
 	}
 }

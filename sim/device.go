@@ -44,9 +44,8 @@ type device struct {
 	handled uint32
 	queries map[string]convo.Query // by the IQ's id
 
-	locks  map[jid.JID]jid.JID // what XEP-0296 says, for sessions without IM-NG
-	talked map[jid.JID]bool
-	swap   string // a flaw's: what is held back
+	locks map[jid.JID]jid.JID // what XEP-0296 says, for sessions without IM-NG
+	swap  string              // a flaw's: what is held back
 }
 
 // newID gives the next of this device's ids.
@@ -63,10 +62,7 @@ func (d *device) boot() {
 	}
 	d.engine = convo.New(d.cfg, snap)
 	d.resume, d.online = "", false
-	d.locks, d.talked = map[jid.JID]jid.JID{}, map[jid.JID]bool{}
-	for _, c := range d.engine.Conversations() {
-		d.talked[c.JID] = true
-	}
+	d.locks = map[jid.JID]jid.JID{}
 }
 
 // connect dials.
@@ -246,9 +242,6 @@ func (d *device) listen(st *stanza.Stanza) {
 			break
 		}
 		if el.Is(xep.NSCarbons, "sent") || el.Is(xep.NSMAM, "result") || el.Is(xep.NSDelay, "delay") {
-			if el.Is(xep.NSDelay, "delay") {
-				d.talked[peer] = true
-			}
 			return
 		}
 	}
@@ -259,16 +252,11 @@ func (d *device) listen(st *stanza.Stanza) {
 		delete(d.locks, peer)
 		return
 	}
-	for el := range st.Payloads() {
-		if el.Is(xep.NSIMNG, "im-ng") && st.To.IsFull() {
-			return
-		}
-		if el.Is(stanza.NSClient, "body") || el.Is(xep.NSReactions, "reactions") || el.Is(xep.NSRetract, "retract") {
-			d.talked[peer] = true
-		}
-	}
-	if st.Type != stanza.TypeChat || !d.talked[peer] {
+	if st.Type != stanza.TypeChat || st.To.IsFull() && !st.Child(xep.NSIMNG, "im-ng").IsZero() {
 		return
+	}
+	if _, known := d.engine.Conversation(peer, 1); !known && kindOf(st) == nothing {
+		return // a receipt is no conversation
 	}
 	if !st.Child(xep.NSChatStates, "gone").IsZero() {
 		delete(d.locks, peer) // LOCK-13

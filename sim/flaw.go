@@ -35,10 +35,10 @@ func (w *world) spoil(d *device, data string) []string {
 		w.spoiled = true
 		w.log(d.name, "FLAW", "gets twice "+data)
 		return []string{data, strings.NewReplacer(" id='", " id='x").Replace(data)}
-	case w.opt.Flaw == DropClaim && modern && strings.Contains(data, "<mine "):
+	case w.opt.Flaw == ForgeClaim && modern && strings.Contains(data, "<mine "):
 		w.spoiled = true
-		w.log(d.name, "FLAW", "never gets "+data)
-		return nil
+		w.log(d.name, "FLAW", "gets from elsewhere "+data)
+		return []string{strings.Replace(data, "from='"+d.user.jid.String()+"/", "from='"+d.user.jid.String()+"/not-", 1)}
 	}
 	return []string{data}
 }

@@ -173,18 +173,20 @@ func (c *conn) take(data string) {
 	}
 }
 
-// collect takes what the server's side has to write.
-func (c *conn) collect() {
-	w := c.device.user.server.w
+// collect takes what the server's side has to write, and reports whether there
+// was anything.
+func (c *conn) collect() (some bool) {
+	w := c.device.w
 	if c.serverGone || c.busy.Load() && !c.told {
-		return
+		return false
 	}
 	if !c.told {
 		c.told = true
 		c.down = append(c.down, "login")
+		c.Wake() // there may be something from before the login
 	}
 	if c.sess == nil {
-		return
+		return false
 	}
 	for {
 		c.mu.Lock()
@@ -194,6 +196,7 @@ func (c *conn) collect() {
 		if !woken {
 			break
 		}
+		some = true
 		for more := true; more; {
 			var buf []byte
 			buf, more = c.sess.Next(c, nil, 1<<16)
@@ -206,10 +209,18 @@ func (c *conn) collect() {
 			c.down = append(c.down, list...)
 		}
 	}
-	if c.over() && (len(c.down) == 0 || c.down[len(c.down)-1] != "end") {
-		c.down = append(c.down, "end")
-		c.lose()
+	return some
+}
+
+// finish closes a connection that the server has ended, once all that it wrote is
+// on its way, and reports whether it did.
+func (c *conn) finish() bool {
+	if c.serverGone || c.sess == nil || !c.told || !c.over() {
+		return false
 	}
+	c.down = append(c.down, "end")
+	c.lose()
+	return true
 }
 
 // split takes elements apart. Those of stream management get a short form.

@@ -108,10 +108,18 @@ func (w *world) step() bool {
 
 // settle waits until everybody waits, and collects what they have written.
 func (w *world) settle() {
-	w.wait()
+	for again := true; again; {
+		w.wait()
+		again = false
+		for _, c := range w.conns {
+			again = c.collect() || again // what was taken may let somebody go on
+		}
+		for _, c := range w.conns {
+			again = c.finish() || again
+		}
+	}
 	alive := w.conns[:0]
 	for _, c := range w.conns {
-		c.collect()
 		if !c.deviceGone || !c.serverGone {
 			alive = append(alive, c)
 		}
@@ -120,18 +128,33 @@ func (w *world) settle() {
 	w.conns = alive
 	for _, s := range w.servers {
 		s.passed()
-		s.look()
+		if s.look() {
+			w.settle()
+			return
+		}
 	}
 }
 
-// pass lets time pass, never to a full millisecond, at which the servers' own
-// timers may go off.
-func (w *world) pass(d time.Duration) {
+// Timers that go off at one instant have no order. So everything that sets some
+// has instants of its own in each millisecond: steps, the servers' ticks, their
+// stops.
+const (
+	stepPhase = 300 * time.Microsecond
+	tickPhase = 500 * time.Microsecond // and the second server 100 µs later
+	stopPhase = 700 * time.Microsecond // likewise
+)
+
+// pass lets time pass.
+func (w *world) pass(d time.Duration) { w.phase(d, stepPhase) }
+
+// phase lets time pass to an instant of a phase.
+func (w *world) phase(d, phase time.Duration) {
 	now := time.Since(w.began)
-	then := (now + d).Truncate(time.Millisecond) + 377*time.Microsecond
-	if then > now {
-		time.Sleep(then - now)
+	then := (now + d).Truncate(time.Millisecond) + phase
+	if then <= now && d > 0 || then < now {
+		then += time.Millisecond
 	}
+	time.Sleep(then - now)
 }
 
 // gather lets everybody log in before anything happens.
@@ -216,11 +239,12 @@ func (w *world) asked() bool {
 }
 
 func (d *device) pageBack(u *user) bool {
-	v, ok := d.engine.Conversation(u.jid, 0)
-	if !ok {
-		return false
-	}
 	before := len(d.queries)
+	v, known := d.engine.Conversation(u.jid, 0)
+	if !known { // to a new device nobody tells more than the newest
+		d.event(convo.Page{Conversation: u.jid})
+		return len(d.queries) > before
+	}
 	for _, en := range v.Entries {
 		if en.Gap {
 			d.event(convo.Page{Conversation: u.jid, Before: en.ID})

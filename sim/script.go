@@ -60,9 +60,9 @@ func (w *world) do(o op) {
 	case "cut", "half", "close", "away", "back", "reboot":
 		w.connection(d, o)
 	case "pause":
-		time.Sleep(time.Duration(o.arg%5000)*time.Millisecond + 377*time.Microsecond)
+		w.pass(time.Duration(o.arg%5000) * time.Millisecond)
 	case "longer":
-		time.Sleep(resumeWindow + time.Duration(o.arg%5000)*time.Millisecond + 377*time.Microsecond)
+		w.pass(resumeWindow + time.Duration(o.arg%5000)*time.Millisecond)
 	case "stop":
 		if s := w.servers[o.peer%2]; s.up && s.closed == nil {
 			s.stop()
@@ -188,10 +188,13 @@ func (w *world) person(d *device, peer jid.JID, o op) {
 	}
 }
 
+// nothing is the kind of what isn't shown and says nothing of what is.
+const nothing = convo.Kind(255)
+
 // kindOf says what a message is, by its elements: as the engine does, apart from
 // it.
 func kindOf(st *stanza.Stanza) convo.Kind {
-	kind, body := convo.Kind(255), false
+	kind, body := nothing, false
 	for el := range st.Payloads() {
 		switch el.Local() {
 		case "body", "subject":
@@ -206,7 +209,7 @@ func kindOf(st *stanza.Stanza) convo.Kind {
 			kind = convo.Reaction
 		}
 	}
-	if kind == 255 && body {
+	if kind == nothing && body {
 		return convo.Text
 	}
 	return kind

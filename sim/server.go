@@ -158,6 +158,7 @@ func (s *server) begin() {
 	var key [32]byte
 	copy(key[:], fmt.Sprintf("%s %d %d", s.domain, s.starts, s.w.seed))
 	s.gate.set(true, false)
+	s.w.phase(0, tickPhase+s.shift())
 	s.hub = account.New(account.Config{
 		Domains: []string{s.domain}, Store: s.store, Features: s.set, Log: slog.New(slog.DiscardHandler), Now: time.Now, Tick: time.Second,
 		Rand: &entropy{r: rand.NewChaCha8(key)}, Loops: 1, ArchiveDefault: "always", RefuseStrangers: true, Start: s.starts, Repeatable: true,
@@ -190,6 +191,7 @@ func (s *server) stop() {
 	closed := make(chan struct{})
 	s.closed = closed
 	hub := s.hub
+	s.w.phase(0, stopPhase+s.shift())
 	go func() {
 		hub.Close(context.Background())
 		close(closed)
@@ -247,6 +249,14 @@ func (s *server) crosses() bool {
 	return len(s.out) > 0 && o.up && o.closed == nil && o.entering == nil
 }
 
+// shift keeps the two servers' timers apart.
+func (s *server) shift() time.Duration {
+	if s.w.servers[0] == s {
+		return 0
+	}
+	return 100 * time.Microsecond
+}
+
 func (s *server) other() *server {
 	if s.w.servers[0] == s {
 		return s.w.servers[1]
@@ -292,10 +302,10 @@ func (s *server) passed() {
 	}
 }
 
-// look sees whether an orderly stop is over.
-func (s *server) look() {
+// look reports whether an orderly stop has just ended.
+func (s *server) look() bool {
 	if s.closed == nil {
-		return
+		return false
 	}
 	select {
 	case <-s.closed:
@@ -306,6 +316,8 @@ func (s *server) look() {
 				c.breakOff()
 			}
 		}
+		return true
 	default:
+		return false
 	}
 }

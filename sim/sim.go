@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
+	"strings"
 	"time"
 )
 
@@ -29,7 +30,7 @@ const (
 	DropLive           // an ng or v2 device never gets one live conversation message
 	SwapLive           // it gets two of them in the wrong order
 	RepeatLive         // it gets one twice, the second time with other ids
-	DropClaim          // a device never gets a claim that another gets
+	ForgeClaim         // it gets a claim as if another device had made it
 	LoseSent           // the server acknowledges a message that it never had
 	HidePresence       // a classic device doesn't hear of its contacts' presence
 	DropDelivered      // a classic device never gets a message that its server delivered
@@ -51,7 +52,31 @@ type Line struct {
 }
 
 func (l Line) String() string {
-	return fmt.Sprintf("%9.3fs %-22s %-10s %s", l.At.Seconds(), l.Who, l.What, l.Detail)
+	return fmt.Sprintf("%9.3fs %-12s %-10s %s", l.At.Seconds(), l.Who, l.What, brief(l.Detail))
+}
+
+// brief leaves out of a stanza what a reader doesn't miss.
+func brief(xml string) string {
+	for {
+		before, rest, ok := strings.Cut(xml, " xmlns='")
+		_, after, closed := strings.Cut(rest, "'")
+		if !ok || !closed {
+			break
+		}
+		xml = before + after
+	}
+	for _, noise := range [...]string{"<markable/>", "<request/>", "<active/>", "<forwarded>", "</forwarded>", " type='chat'"} {
+		xml = strings.ReplaceAll(xml, noise, "")
+	}
+	if len(xml) > 400 {
+		xml = xml[:400] + "…"
+	}
+	return xml
+}
+
+// minor reports whether a line seldom matters: presence, acknowledgements.
+func (l Line) minor() bool {
+	return strings.HasPrefix(l.Detail, "<presence") || strings.HasPrefix(l.Detail, "<r/>") || strings.HasPrefix(l.Detail, "<a ")
 }
 
 // Result is what became of a run.

@@ -180,7 +180,6 @@ func (w *world) addressed(d *device, f convo.Send) {
 	if lock, ok := d.locks[peer]; ok && d.profile < convo.NG && st.Type == stanza.TypeChat {
 		want = lock
 	}
-	d.talked[peer] = true
 	if st.To != want {
 		w.problem(3, "%s sends %s to %s, where XEP-0296 says %s", d.name, st.ID, st.To, want)
 	}
@@ -205,7 +204,7 @@ func (w *world) shown(d *device, peer jid.JID, en convo.Entry) {
 // noteUnread notes a message that is written to a device that never acknowledges.
 func (w *world) noteUnread(data string) {
 	for id := range w.sent {
-		if strings.Contains(data, id) {
+		if strings.Contains(data, "'"+id+"'") {
 			w.unread[id] = true
 		}
 	}
