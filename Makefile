@@ -16,7 +16,7 @@ MESSAGES ?= 100000
 SEEDS    ?= 2000
 FIRST    ?= 1
 # Packages in which goroutines share state.
-CORE     ?= ./server/account/... ./server/store/... ./server/c2s/...
+CORE     ?= ./server/account/... ./server/store/... ./server/c2s/... ./server/s2s/...
 TOOL      = $(GO) tool -modfile=tools/go.mod
 
 .PHONY: help
@@ -91,7 +91,7 @@ expat: ## libexpat as oracle of our scanner, for FUZZTIME (needs a C compiler an
 	$(GO) test -tags expat -run '^$$' -fuzz '^FuzzExpat$$' -fuzztime $(FUZZTIME) ./xmltree
 
 .PHONY: interop
-interop: interop-needs ## real clients against the built server; installs nothing, names what is missing
+interop: interop-needs ## real clients and servers against the built server, our own client against others; installs nothing, names what is missing
 	CARILLON_INTEROP=1 $(GO) test -count=1 -parallel 4 -timeout 10m ./test/interop
 
 # One line for each thing that is missing, with what to do about it.
@@ -105,6 +105,9 @@ interop-needs:
 	need '/usr/bin/python3 -c "import slixmpp"' 'slixmpp: apt-get install python3-slixmpp'; \
 	need 'command -v node' 'node: apt-get install nodejs npm'; \
 	need '[ -d test/interop/js/node_modules/@xmpp/client ]' '@xmpp/client: cd test/interop/js && npm ci'; \
+	need 'command -v prosody' 'prosody: apt-get install prosody'; \
+	need 'lua5.4 -e "require[[lunbound]]"' 'lua-unbound, so that Prosody asks our DNS: apt-get install lua-unbound'; \
+	need 'command -v ejabberdctl' 'ejabberd: apt-get install ejabberd'; \
 	exit $$missing
 
 .PHONY: crash

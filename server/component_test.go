@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,9 +29,11 @@ type device struct {
 	t       *testing.T
 	session *account.Session
 	woken   chan struct{}
+	wakes   atomic.Int64
 }
 
 func (d *device) Wake() {
+	d.wakes.Add(1)
 	select {
 	case d.woken <- struct{}{}:
 	default:
@@ -194,6 +197,33 @@ func TestComponent(t *testing.T) {
 	if got := ng.until("id='items'"); !strings.Contains(got, "<item jid='irc.h.example'/>") {
 		t.Errorf("items: %s", got)
 	}
+
+	// Somebody behind the component in a room: within the server nothing is tagged.
+	const den = "den@rooms.h.example"
+	write("<presence from='p@irc.h.example/r' to='" + den + "/P'><x xmlns='http://jabber.org/protocol/muc'/></presence>")
+	if got := until("</presence>"); !strings.Contains(got, "<not-allowed ") {
+		t.Errorf("a room made by somebody from elsewhere: %s", got)
+	}
+	v2.send("<presence to='" + den + "/Bob'><x xmlns='http://jabber.org/protocol/muc'/></presence>")
+	v2.until("<subject/>")
+	v2.send("<iq type='set' id='open' to='" + den + "'><query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'/></query></iq>")
+	v2.until("id='open'")
+	write("<presence from='p@irc.h.example/r' to='" + den + "/P'><x xmlns='http://jabber.org/protocol/muc'/></presence>")
+	until("<subject/></message>")
+	v2.send("<message type='groupchat' id='g' to='" + den + "'><body>in here</body></message>")
+	if got := until("</message>"); !strings.Contains(got, "<body>in here</body>") || strings.Contains(got, "xmpp-2") {
+		t.Errorf("the component's user hears %s", got)
+	}
+	write("<message type='groupchat' id='g' from='p@irc.h.example/r' to='" + den + "'><body>from afar</body>" + tag2 + "</message>")
+	if got := v2.until("from afar"); strings.Contains(got, "<xmpp-") || !strings.Contains(got, " from='"+den+"/P'") {
+		t.Errorf("v2 hears %s", got)
+	}
+	until("</message>")
+	v2.send("<presence type='unavailable' to='" + den + "/Bob'/>")
+	v2.until("type='unavailable'")
+	until("</presence>")
+	write("<presence type='unavailable' from='p@irc.h.example/r' to='" + den + "/P'/>")
+	until("</presence>")
 
 	// An account that nobody has used is removed: its contacts elsewhere are told.
 	carol, err := s.store.CreateAccount(t.Context(), jid.MustParse("carol@h.example"), nil)

@@ -48,13 +48,19 @@ func newComponents(cfg config.Config, log *slog.Logger, receive func(context.Con
 // handshake: few programs, on an address that others don't reach.
 const componentsEarly = 100
 
-// receive takes what a component sends to the accounts.
+// receive takes what a component or another server sends to the accounts.
 func (s *Server) receive(ctx context.Context, st *stanza.Stanza) error { return s.hub.Receive(ctx, st) }
 
 // borderTo finds the way to another domain.
 func (s *Server) borderTo(domain string) account.Border {
+	if s.rooms != nil && s.rooms.Has(domain) {
+		return s.rooms
+	}
 	if c := s.border.Component(domain); c != nil {
 		return c
+	}
+	if s.federation != nil {
+		return s.federation
 	}
 	return nil
 }

@@ -54,13 +54,16 @@ func features(cfg config.Config, s *store.Store, known *caps.Cache, accounts reg
 		cam.New(clients, now),
 		known.Feature(),
 	}
+	if cfg.Rooms.Enabled {
+		list = append(list, inRooms())
+	}
 	return append(list, disco.New("carillon", "https://carillon.im", services(cfg), list...))
 }
 
-// services are the components, for who looks for what there is (XEP-0030 4).
+// services are the rooms and the components, for who looks for what there is (XEP-0030 4).
 func services(cfg config.Config) []xep.DiscoItem {
 	var items []xep.DiscoItem
-	for _, domain := range slices.Sorted(maps.Keys(cfg.Components)) {
+	for _, domain := range append(cfg.RoomDomains(), slices.Sorted(maps.Keys(cfg.Components))...) {
 		if j, err := jid.New("", domain, ""); err == nil { // Check has seen to that
 			items = append(items, xep.DiscoItem{JID: j})
 		}
@@ -74,7 +77,7 @@ func mine() feature.Feature {
 	vars := []string{xep.NSMine, xep.NSMineOCR}
 	return feature.Feature{
 		Name:  "mine",
-		Specs: []feature.Spec{{XEP: "0259", Version: "0.1", Note: "accounts; rooms not yet"}},
+		Specs: []feature.Spec{{XEP: "0259", Version: "0.1", Note: "accounts and rooms"}},
 		Disco: []feature.Disco{{Scope: feature.Server, Vars: vars}, {Scope: feature.Account, Vars: vars}},
 	}
 }
@@ -87,11 +90,16 @@ func core() feature.Feature {
 		Specs: []feature.Spec{
 			{XEP: "0114", Version: "1.6", Note: "the accept side"},
 			{XEP: "0160", Version: "1.0.1"},
+			{XEP: "0178", Version: "1.2"},
+			{XEP: "0185", Version: "1.0"},
 			{XEP: "0198", Version: "1.6.3", Note: "resumption over restarts too"},
 			{XEP: "0203", Version: "2.0"},
+			{XEP: "0220", Version: "1.1.1", Note: "as far as the policy for a server allows"},
 			{XEP: "0237", Version: "1.3", Note: "now RFC 6121 2.6"},
+			{XEP: "0288", Version: "1.0.1"},
 			{XEP: "0297", Version: "1.0"},
 			{XEP: "0334", Version: "1.0.0"},
+			{XEP: "0344", Version: "0.4", Note: "a valid certificate needs no key"},
 			{XEP: "0359", Version: "0.7.0"},
 			{XEP: "0368", Version: "1.1.0"},
 			{XEP: "0386", Version: "1.1.0"},

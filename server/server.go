@@ -27,7 +27,10 @@ import (
 	"carillon.im/server/feature"
 	"carillon.im/server/features/caps"
 	"carillon.im/server/features/register"
+	"carillon.im/server/room"
+	"carillon.im/server/s2s"
 	"carillon.im/server/store"
+	"carillon.im/stanza"
 )
 
 // Server is one carillon server.
@@ -41,10 +44,13 @@ type Server struct {
 	hub     *account.Hub
 	c2s     *c2s.Server
 	border  *component.Server
+	rooms   *room.Hub // nil: there are none
 	host    *admin.Host
 	control *admin.Control
 	pages   *http.Server
 	release string
+	// federation is the border to other servers, nil where it is off.
+	federation *s2s.Server
 
 	disguise disguise
 
@@ -120,6 +126,12 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 	if s.border, err = newComponents(cfg, log, s.receive); err != nil {
 		return nil, err
 	}
+	if s.rooms, err = newRooms(ctx, cfg, s.store, log, opt.Now, s.deliver); err != nil {
+		return nil, err
+	}
+	if s.federation, err = s.newFederation(ctx); err != nil {
+		return nil, err
+	}
 	s.hub = account.New(account.Config{
 		Borders: s.borderTo,
 		Domains: cfg.Domains, Store: s.store, Features: s.set, Log: log, Now: opt.Now, Rand: rand.Reader,
@@ -131,13 +143,22 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 		},
 	})
 	s.host = &admin.Host{Store: s.store, Domains: cfg.Domains, Iterations: cfg.Auth.Iterations, Live: s.hub, Log: log}
+	if s.federation != nil {
+		s.host.Streams = s.streams
+	}
 	// Last, for it may make a self-signed certificate: a start that fails must not leave a new one behind, which people would have to compare again.
 	if s.certs, err = cert.Open(certOptions(cfg, log, opt.Now)); err != nil {
 		return nil, err
 	}
-	s.c2s, err = s.newC2S(users, secret)
-	return s, err
+	if s.c2s, err = s.newC2S(users, secret); err != nil {
+		return nil, err
+	}
+	return s, s.replay(ctx)
 }
+
+// deliver takes what rooms say to the accounts. Nobody reaches a room before there
+// are accounts.
+func (s *Server) deliver(list []*stanza.Stanza) { s.hub.Deliver(list) }
 
 // Bounds that are nobody's business to configure.
 const (
@@ -208,15 +229,9 @@ func per(span time.Duration, n int) c2s.Rate {
 // listen opens the listeners, so that an address in use fails the start.
 func (s *Server) listen(ctx context.Context) error {
 	var lc net.ListenConfig
-	for _, l := range []listener{{key: "c2s"}, {key: "c2s_tls", direct: true}, {key: "component"}} {
-		addr := s.cfg.C2S
-		switch {
-		case l.direct:
-			addr = s.cfg.C2STLS
-		case l.key == "component":
-			addr = s.cfg.Component
-		}
-		if addr == config.Off {
+	for _, l := range []listener{{key: "c2s"}, {key: "c2s_tls", direct: true}, {key: "s2s"}, {key: "s2s_tls", direct: true}, {key: "component"}} {
+		addr := map[string]string{"c2s": s.cfg.C2S, "c2s_tls": s.cfg.C2STLS, "s2s": s.cfg.S2S, "s2s_tls": s.cfg.S2STLS, "component": s.cfg.Component}[l.key]
+		if addr == config.Off || addr == config.Auto {
 			continue
 		}
 		var err error
@@ -249,7 +264,9 @@ func (s *Server) sources() []admin.Source {
 	return []admin.Source{
 		{Prefix: "carillon_store", Read: func() any { return s.store.Stats() }},
 		{Prefix: "carillon_accounts", Read: func() any { return s.hub.Counters() }},
+		{Prefix: "carillon_rooms", Read: func() any { return roomCounters(s.rooms) }},
 		{Prefix: "carillon_component", Read: func() any { return componentCounters(&s.border.Metrics) }},
+		{Prefix: "carillon_s2s", Read: func() any { return federationCounters(s.federation) }},
 		{Prefix: "carillon_c2s", Read: func() any { return clientCounters(&s.c2s.Metrics) }},
 	}
 }
@@ -302,6 +319,8 @@ func (s *Server) Run(ctx context.Context) error {
 				err = s.pages.Serve(l.net)
 			case "component":
 				err = s.border.Serve(l.net)
+			case "s2s", "s2s_tls":
+				err = s.federation.Serve(l.net, l.direct)
 			default:
 				err = s.c2s.Serve(serving, l.net, l.direct)
 			}
@@ -342,6 +361,9 @@ func (s *Server) close(ctx context.Context) {
 	for _, l := range s.listeners {
 		l.net.Close()
 	}
+	if s.rooms != nil {
+		s.rooms.GoAway(ctx)
+	}
 	if s.hub != nil {
 		// It ends the sessions' streams itself, once what they sent is committed
 		// and answered.
@@ -352,9 +374,19 @@ func (s *Server) close(ctx context.Context) {
 			s.log.Warn("connections", "error", err)
 		}
 	}
+	if s.federation != nil {
+		if err := s.federation.Close(ctx); err != nil {
+			s.log.Warn("other servers", "error", err)
+		}
+	}
 	if s.border != nil {
 		if err := s.border.Close(ctx); err != nil {
 			s.log.Warn("components", "error", err)
+		}
+	}
+	if s.rooms != nil {
+		if err := s.rooms.Close(ctx); err != nil {
+			s.log.Warn("rooms", "error", err)
 		}
 	}
 	if s.caps != nil {

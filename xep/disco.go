@@ -84,8 +84,14 @@ type DiscoItem struct {
 // AppendDiscoItems appends the <query/> of an answer; node is that of the
 // question.
 func AppendDiscoItems(dst []byte, node string, items []DiscoItem) []byte {
+	return AppendDiscoItemsPage(dst, node, items, "")
+}
+
+// AppendDiscoItemsPage is AppendDiscoItems for a part of the items; set is what
+// AppendRSM says of it, "" for all of them (XEP-0059).
+func AppendDiscoItemsPage(dst []byte, node string, items []DiscoItem, set string) []byte {
 	dst = appendOptAttr(append(dst, "<query xmlns='"+NSDiscoItems+"'"...), "node", node)
-	if len(items) == 0 {
+	if len(items) == 0 && set == "" {
 		return append(dst, "/>"...)
 	}
 	dst = append(dst, '>')
@@ -93,5 +99,5 @@ func AppendDiscoItems(dst []byte, node string, items []DiscoItem) []byte {
 		dst = appendAttr(append(dst, "<item"...), "jid", it.JID.String())
 		dst = append(appendOptAttr(dst, "name", it.Name), "/>"...)
 	}
-	return append(dst, "</query>"...)
+	return append(append(dst, set...), "</query>"...)
 }

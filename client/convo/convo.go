@@ -18,7 +18,6 @@ package convo
 
 import (
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -249,5 +248,3 @@ func clip(s string, most int) string {
 	}
 	return strings.Clone(s)
 }
-
-func decimal(n int) string { return strconv.Itoa(n) }

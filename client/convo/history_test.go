@@ -36,6 +36,9 @@ func TestQuery(t *testing.T) {
 	if got := q.Done(iq(string(xep.AppendMAMFin(nil, true, "a", "b", 2)), stanza.TypeResult)); got != want {
 		t.Errorf("%+v", got)
 	}
+	if got := q.Done(iq(string(xep.AppendMAMFin(nil, false, "a", "b", 2)), stanza.TypeResult)); got.Failed || got.Complete {
+		t.Errorf("%+v", got)
+	}
 	unknown := iq(string(stanza.NewError(stanza.ItemNotFound, "").AppendTo(nil)), stanza.TypeError)
 	if got := q.Done(unknown); got != (QueryDone{Query: "q1", Failed: true, Unknown: true}) {
 		t.Errorf("%+v", got)

@@ -618,7 +618,7 @@ func TestPublicDomain(t *testing.T) {
 	for domain, want := range map[string]bool{
 		"example.org": true, "localhost": false, "a.localhost": false, "server": false, "host.local": false, "192.0.2.1": false, "[2001:db8::1]": false,
 	} {
-		if publicDomain(domain) != want {
+		if config.Public(domain) != want {
 			t.Errorf("%s: want %v", domain, want)
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"maps"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,6 +22,8 @@ import (
 	"carillon.im/server/admin"
 	"carillon.im/server/cert"
 	"carillon.im/server/config"
+	"carillon.im/server/s2s"
+	"carillon.im/server/s2s/lookup"
 	"carillon.im/server/store"
 )
 
@@ -95,6 +96,7 @@ func (p *program) checkCommand() *cobra.Command {
 		k.checkPorts()
 		k.checkFiles()
 		k.checkDNS()
+		k.checkServers()
 		return p.report(k.findings)
 	}
 	return cmd
@@ -286,7 +288,7 @@ func (k *checker) checkCertificates() {
 			k.add(fine, about, fmt.Sprintf("%s for %s, until %s", i.Pair.Cert, domains, until), "")
 		}
 		switch {
-		case i.SelfSigned && publicDomain(i.Domains[0]):
+		case i.SelfSigned && config.Public(i.Domains[0]):
 			k.add(warning, about, "self-signed: clients will ask whether to trust SHA-256 "+i.SHA256, "get one from a certificate authority and set cert and key")
 		case i.SelfSigned:
 			k.add(fine, about, "self-signed: clients will ask whether to trust SHA-256 "+i.SHA256, "")
@@ -389,23 +391,10 @@ func (k *checker) checkFiles() {
 	}
 }
 
-// publicDomain reports whether clients elsewhere may be expected to look a domain up.
-func publicDomain(domain string) bool {
-	if _, err := netip.ParseAddr(strings.Trim(domain, "[]")); err == nil {
-		return false
-	}
-	labels := strings.Split(domain, ".")
-	switch labels[len(labels)-1] { // RFC 6761, RFC 6762
-	case "localhost", "test", "invalid", "local", "internal", "example":
-		return false
-	}
-	return len(labels) > 1
-}
-
 // checkDNS looks for the records by which clients find the server (RFC 6120 3.2.1, XEP-0368).
 func (k *checker) checkDNS() {
 	for _, domain := range k.c.Domains {
-		if !publicDomain(domain) {
+		if !config.Public(domain) {
 			k.add(fine, "dns", domain+" is not looked up in the public DNS", "")
 			continue
 		}
@@ -420,6 +409,38 @@ func (k *checker) checkDNS() {
 			k.checkAddress(ctx, name)
 		}
 		cancel()
+	}
+}
+
+// checkServers looks at the domains as another server would: it asks DNS and connects to what that names (RFC 6120 3.2, XEP-0368).
+func (k *checker) checkServers() {
+	const about = "other servers"
+	if k.c.S2S == config.Off {
+		k.add(fine, about, "nothing is exchanged with them", "")
+		return
+	}
+	for _, domain := range k.c.Domains {
+		seen, err := server.LookAt(k.ctx, k.c, domain)
+		switch {
+		case errors.Is(err, lookup.ErrNoService):
+			k.add(failure, about, domain+": "+err.Error(), fmt.Sprintf("add the record \"_xmpp-server._tcp.%s. SRV 0 0 %s HOST.\"", domain, portOf(k.c.S2S)))
+		case err != nil:
+			k.add(warning, about, domain+": "+err.Error(), "try again where DNS can be reached")
+		}
+		for _, s := range seen {
+			switch {
+			case errors.Is(s.Error, lookup.ErrNoService):
+				k.add(failure, about, domain+": "+s.String(), "add an A or AAAA record for "+s.Target.Host)
+			case s.Error != nil && k.server == nil:
+				k.add(fine, about, domain+": no server answers now at "+s.Target.Address(), "")
+			case s.Error != nil:
+				k.add(failure, about, domain+": "+s.String(), "open the port in firewalls, and let it lead to "+k.c.S2S)
+			case s.Proof == s2s.NoProof:
+				k.add(failure, about, domain+": "+s.String(), "get a certificate for "+domain+" from an authority; until then only servers that are content with dialback talk to it")
+			default:
+				k.add(fine, about, domain+": "+s.String(), "")
+			}
+		}
 	}
 }
 

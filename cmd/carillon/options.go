@@ -27,6 +27,8 @@ func stringFlags() []stringFlag {
 		{"data", "`DIR` that holds everything the server keeps", func(c *config.Config) *string { return &c.Data }},
 		{"c2s", "`ADDR` where clients connect with STARTTLS, or off", func(c *config.Config) *string { return &c.C2S }},
 		{"c2s-tls", "`ADDR` where clients connect with direct TLS, or off", func(c *config.Config) *string { return &c.C2STLS }},
+		{"s2s", "`ADDR` where other servers connect with STARTTLS, off, or auto: :5269 if a domain is in the public DNS", func(c *config.Config) *string { return &c.S2S }},
+		{"s2s-tls", "`ADDR` where other servers connect with direct TLS, off, or auto: :5270 where s2s is on", func(c *config.Config) *string { return &c.S2STLS }},
 		{"http", "`ADDR` where health and metrics are served, or off", func(c *config.Config) *string { return &c.HTTP }},
 		{"cert", "`FILE` with the certificate chain, PEM; self-signed without one", func(c *config.Config) *string { return &c.Cert }},
 		{"key", "`FILE` with its private key, PEM", func(c *config.Config) *string { return &c.Key }},

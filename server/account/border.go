@@ -5,6 +5,7 @@ import (
 
 	"carillon.im/server/feature"
 	"carillon.im/server/route"
+	"carillon.im/server/store"
 	"carillon.im/stanza"
 )
 
@@ -19,6 +20,15 @@ type Border interface {
 	// Own reports whether what is behind the border is a service of this server:
 	// such a service is no stranger to its accounts (R-EXCL-3).
 	Own() bool
+}
+
+// Durable is a Border that delivers what it has taken also after a restart: its
+// messages are in the store's outbox until it deletes them.
+type Durable interface {
+	Border
+	// SendKept is Send of a message that was committed to the outbox under an id. One
+	// that it doesn't take it deletes from there too.
+	SendKept(st *stanza.Stanza, id uint64) *stanza.Error
 }
 
 // border is the way to a domain, nil if there is none.
@@ -37,11 +47,24 @@ func (l *loop) leave(a *arrive) {
 	case b == nil:
 		l.noWay(a)
 	case a.origin != nil:
+		l.keepOutgoing(b, a)
 		a.origin.then = append(a.origin.then, effect{kind: fxLeave, ev: a})
 	default:
 		l.cross(b, a)
 	}
 	l.commit(commit{ops: a.ops, entries: [2]*entry{a.origin}})
+}
+
+// keepOutgoing puts a message of a local session into the outbox, in the unit of its
+// archive entry, if the border is one that keeps what it takes: what was
+// acknowledged isn't lost. That somebody is typing is worth nothing later.
+func (l *loop) keepOutgoing(b Border, a *arrive) {
+	if _, keeps := b.(Durable); !keeps || a.intent == route.Feedback || a.msg.Marks.Any(route.OnlyChatState) {
+		return
+	}
+	a.stanza, a.left = route.Leave(a.stanza, a.intent), true
+	a.outbox = l.hub.outboxID.Add(1)
+	a.ops = append(a.ops, store.OutboxPut{Message: store.OutboxMessage{ID: store.OutboxID(a.outbox), At: l.hub.cfg.Now(), Stanza: a.stanza.AppendTo(nil)}})
 }
 
 // noWay answers a stanza to a domain that this server doesn't talk to.
@@ -56,10 +79,16 @@ func (l *loop) noWay(a *arrive) {
 // outside (R-GW-1).
 func (l *loop) cross(b Border, a *arrive) {
 	st := a.stanza
-	if st.Kind == stanza.Message && a.intent != 0 {
+	if st.Kind == stanza.Message && a.intent != 0 && !a.left {
 		st = route.Leave(st, a.intent)
 	}
-	if e := b.Send(st); e != nil {
+	var e *stanza.Error
+	if k, ok := b.(Durable); ok && a.outbox != 0 {
+		e = k.SendKept(st, a.outbox)
+	} else {
+		e = b.Send(st)
+	}
+	if e != nil {
 		l.bounce(a, e)
 	}
 }

@@ -392,3 +392,65 @@ func TestEnteringWaits(t *testing.T) {
 		t.Error("taken while the server stops")
 	}
 }
+
+// keeper is outside as a border that keeps messages in the outbox.
+type keeper struct {
+	*outside
+	kept []uint64
+}
+
+func (k *keeper) SendKept(st *stanza.Stanza, id uint64) *stanza.Error {
+	k.mu.Lock()
+	k.kept = append(k.kept, id)
+	k.mu.Unlock()
+	return k.Send(st)
+}
+
+// TestOutbox: a message for a border that keeps what it takes is committed as it
+// leaves, together with its archive entry, before it is sent; what need not
+// outlive the server isn't.
+func TestOutbox(t *testing.T) {
+	k := &keeper{outside: &outside{}}
+	w := newWorld(t, "alice", func(c *Config) {
+		c.Start = 3
+		c.Borders = func(domain string) Border {
+			if domain != "x.example" {
+				return nil
+			}
+			return k
+		}
+	})
+	k.w = w
+	a := w.bind("alice/a online")
+	for _, xml := range []string{
+		"<message type='chat' id='c' to='p@x.example'><body>one</body></message>",
+		"<message type='chat' id='e' to='p@x.example/r'><body>two</body>" + private + "</message>",
+		"<message type='chat' id='t' to='p@x.example'><composing xmlns='http://jabber.org/protocol/chatstates'/></message>",
+		"<message type='error' id='f' to='p@x.example'><error type='cancel'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>",
+		"<iq type='get' id='i' to='p@x.example/r'><ping xmlns='urn:xmpp:ping'/></iq>",
+		"<presence to='p@x.example/r'/>",
+	} {
+		a.send(xml)
+	}
+	w.settle()
+	sent := k.take()
+	if len(sent) != 6 || len(k.kept) != 2 {
+		t.Fatalf("%d were kept of\n%s", len(k.kept), strings.Join(sent, "\n"))
+	}
+	rows, err := w.store.Outbox(t.Context(), 0, 10)
+	if err != nil || len(rows) != 2 {
+		t.Fatalf("%d rows: %v", len(rows), err)
+	}
+	for i, r := range rows {
+		if string(r.Stanza) != sent[i] || uint64(r.ID) != k.kept[i] || uint64(r.ID) != 3<<40+uint64(i)+1 {
+			t.Errorf("row %d of\n%s\nas\n%s", r.ID, sent[i], r.Stanza)
+		}
+	}
+	if strings.Count(sent[0], xmpp2) != 1 || strings.Count(sent[1], xmpp2) != 1 {
+		t.Errorf("tagged: %s\n%s", sent[0], sent[1])
+	}
+	k.set(func() { k.refuse = stanza.NewError(stanza.ResourceConstraint, "") })
+	a.take()
+	a.send("<message type='chat' id='no' to='p@x.example'><body>x</body></message>")
+	a.expect("<message from='p@x.example' to='alice@h.example/a' id='no' type='error'><error type='wait'><resource-constraint xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>")
+}

@@ -235,4 +235,13 @@ type arrive struct {
 	// sender's order that waits for it.
 	ops    []store.Op
 	origin *entry
+	// many: a room says it to all who are in it. It isn't noted for each of them
+	// where it went.
+	many bool
+	// taken is for a message to a Keeper, which calls it.
+	taken func()
+	// outbox is the id under which a message that leaves is kept, 0 if it isn't; left:
+	// it has the form that it has outside.
+	outbox uint64
+	left   bool
 }

@@ -106,6 +106,7 @@ type Hub struct {
 	whoseOpen string        // the start of a <whose/>, up to what is the account's own
 	reads     chan struct{} // bounds concurrent reads of the store
 	entered   atomic.Uint64 // stanzas from outside
+	outboxID  atomic.Uint64 // the last one given
 	closing   atomic.Bool   // what clients still send is dropped, uncounted
 	ctx       context.Context
 	stop      context.CancelFunc
@@ -122,6 +123,7 @@ func New(cfg Config) *Hub {
 	h := &Hub{cfg: cfg, features: cfg.Features, seed: maphash.MakeSeed(), reads: make(chan struct{}, 16),
 		ctx: ctx, stop: stop, stopped: ctx.Done()}
 	h.cfg.hub, h.cfg.stats = h, &h.stats
+	h.outboxID.Store(cfg.Start << 40)
 	h.started, h.trail = cfg.Now(), trail.NewRing(trailSize)
 	h.whoseOpen = "<whose xmlns='" + xep.NSMine + "' id='" + strconv.FormatUint(cfg.Start, 36) + "-"
 	h.cfg.domains = map[string]bool{}

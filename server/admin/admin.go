@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,7 +41,9 @@ type Host struct {
 	Domains    []string // that accounts may be made for, in prepared form
 	Iterations int      // of the key derivation for new passwords (SCRAM)
 	Live       Live     // nil while no server runs
-	Log        *slog.Logger
+	// Streams lists the ways to other servers and the streams from them; nil while nothing is exchanged with any.
+	Streams func() []Stream
+	Log     *slog.Logger
 }
 
 // Call is one thing that can be asked for. Args are given by position, or as flags, on the command line and by name on the socket.
@@ -91,7 +94,7 @@ func (r Result) Decode(out any) error {
 }
 
 // Calls returns all calls.
-func Calls() []Call { return append(userCalls(), messageCalls()...) }
+func Calls() []Call { return slices.Concat(userCalls(), roomCalls(), messageCalls(), streamCalls()) }
 
 // Call carries out the call of the given name. Errors are for the operator and say what to do where that is known.
 func (h *Host) Call(ctx context.Context, name string, args map[string]string) (Result, error) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +23,7 @@ func (c *Config) Check() error {
 		p.add("data", "no folder given")
 	}
 	c.checkDomains(p)
+	c.checkFederation(p)
 	c.checkAddresses(p)
 	c.checkCertificates(p)
 	c.checkComponents(p)
@@ -33,6 +35,7 @@ func (c *Config) Check() error {
 	p.between("auth.token_days", c.Auth.TokenDays, 1, 3650)
 	p.between("archive.keep_days", c.Archive.KeepDays, 0, 365_000)
 	c.checkLimits(p)
+	c.checkRooms(p)
 	p.between("storage.commit_units", c.Storage.CommitUnits, 0, 1<<20)
 	p.between("storage.commit_delay_microseconds", c.Storage.CommitDelayMicroseconds, -1, 1_000_000)
 	p.between("storage.queue_units", c.Storage.QueueUnits, 0, math.MaxInt32)
@@ -88,6 +91,111 @@ func (c *Config) checkDomains(p *problems) {
 		seen[prepared] = true
 		c.Domains[i] = prepared
 	}
+}
+
+// RoomDomains are the domains of rooms, none where there are no rooms. Check has seen to their form.
+func (c *Config) RoomDomains() []string {
+	if !c.Rooms.Enabled {
+		return nil
+	}
+	list := make([]string, 0, len(c.Domains))
+	for _, d := range c.Domains {
+		if prepared, err := domain(c.Rooms.Subdomain + "." + d); err == nil {
+			list = append(list, prepared)
+		}
+	}
+	return list
+}
+
+// checkRooms needs prepared domains and components.
+func (c *Config) checkRooms(p *problems) {
+	r := &c.Rooms
+	p.oneOf("rooms.create", r.Create, "local", "everyone")
+	p.between("rooms.max", r.Max, 1, 10_000_000)
+	p.between("rooms.per_user", r.PerUser, 1, 10_000_000)
+	p.between("rooms.occupants", r.Occupants, 1, 100_000)
+	p.between("rooms.affiliations", r.Affiliations, 1, 1_000_000)
+	p.between("rooms.history", r.History, 0, 100)
+	p.between("rooms.user_per_second", r.UserPerSecond, 0, 1_000_000)
+	p.between("rooms.room_per_second", r.RoomPerSecond, 0, 1_000_000)
+	for _, d := range c.Domains {
+		name := r.Subdomain + "." + d
+		switch prepared, err := domain(name); {
+		case !r.Enabled:
+		case err != nil:
+			p.add("rooms.subdomain", "%q is no domain: %v", name, err)
+		case slices.Contains(c.Domains, prepared):
+			p.add("rooms.subdomain", "%q is among domains: it can't be both for accounts and for rooms", name)
+		default:
+			if _, taken := c.Components[prepared]; taken {
+				p.add("rooms.subdomain", "%q is a component: choose another subdomain, or rooms.enabled = false", name)
+			}
+		}
+	}
+}
+
+// checkFederation also decides what "auto" means.
+func (c *Config) checkFederation(p *problems) {
+	if c.S2S == Auto {
+		if c.S2S = Off; slices.ContainsFunc(c.Domains, Public) {
+			c.S2S = ":5269"
+		}
+	}
+	switch {
+	case c.S2STLS == Auto && c.S2S == Off:
+		c.S2STLS = Off
+	case c.S2STLS == Auto:
+		c.S2STLS = ":5270"
+	case c.S2STLS != Off && c.S2S == Off:
+		p.add("s2s_tls", "s2s is off, and with it all exchange with other servers")
+	}
+	f := &c.Federation
+	policies := []string{"certificate", "pkix", "dane", "dialback", "deny"}
+	p.oneOf("federation.policy", f.Policy, policies...)
+	if f.Resolver != "" {
+		if host, port, err := splitAddress(f.Resolver); err != nil || port == "0" {
+			p.add("federation.resolver", "%q is no address: wanted host:port", f.Resolver)
+		} else if _, err := netip.ParseAddr(host); err != nil {
+			p.add("federation.resolver", "%q is no IP address: it would have to be looked up", host)
+		}
+	}
+	p.between("federation.give_up_seconds", f.GiveUpSeconds, 10, 30*86400)
+	p.between("federation.idle_seconds", f.IdleSeconds, 10, 7*86400)
+	p.between("federation.queue_bytes", f.QueueBytes, 64<<10, math.MaxInt32)
+	p.between("federation.bytes_per_second", f.BytesPerSecond, 0, math.MaxInt32)
+	p.between("federation.unauthenticated_connections", f.UnauthenticatedConnections, 1, 1<<20)
+	p.between("federation.connections", f.Connections, 1, 1<<20)
+	prepared := make(map[string]Peer, len(c.Peers))
+	for name, peer := range c.Peers {
+		key := "peers." + strconv.Quote(name)
+		d, err := domain(name)
+		switch _, twice := prepared[d]; {
+		case err != nil:
+			p.add(key, "no domain: %v", err)
+		case twice:
+			p.add(key, "%q stands there twice", d)
+		case slices.Contains(c.Domains, d):
+			p.add(key, "%q is this server's own", d)
+		}
+		p.oneOf(key+".policy", peer.Policy, policies...)
+		prepared[d] = peer
+	}
+	if len(c.Peers) > 0 {
+		c.Peers = prepared
+	}
+}
+
+// Public reports whether others may be expected to find a domain in the public DNS.
+func Public(domain string) bool {
+	if _, err := netip.ParseAddr(strings.Trim(domain, "[]")); err == nil {
+		return false
+	}
+	labels := strings.Split(domain, ".")
+	switch labels[len(labels)-1] { // RFC 6761, RFC 6762
+	case "localhost", "test", "invalid", "local", "internal", "example":
+		return false
+	}
+	return len(labels) > 1
 }
 
 func (c *Config) checkCertificates(p *problems) {
@@ -172,6 +280,8 @@ func (c *Config) Listeners() []Listener {
 	return []Listener{
 		{"c2s", c.C2S, "clients, STARTTLS"},
 		{"c2s_tls", c.C2STLS, "clients, direct TLS"},
+		{"s2s", c.S2S, "other servers, STARTTLS"},
+		{"s2s_tls", c.S2STLS, "other servers, direct TLS"},
 		{"http", c.HTTP, "health and metrics, http"},
 		{"component", c.Component, "components"},
 	}

@@ -22,6 +22,9 @@ func DefaultFile() string { return defaultFile }
 // Off is the address that disables a listener.
 const Off = "off"
 
+// Auto is the address of a listener for other servers that Check decides.
+const Auto = "auto"
+
 // Config is the whole configuration. Names of keys carry their unit where there is one.
 type Config struct {
 	// The folder that holds everything the server keeps: database, self-signed certificate, control socket. Made at the first start, readable by its
@@ -38,6 +41,13 @@ type Config struct {
 
 	// Where clients connect with TLS from the first byte (direct TLS, XEP-0368).
 	C2STLS string `toml:"c2s_tls"`
+
+	// Where other servers connect and start TLS inside the stream (RFC 6120). "auto" is ":5269" if other servers can look up one of the domains, and "off"
+	// if none of them is in the public DNS, as localhost. "off" ends all exchange with other servers, both ways.
+	S2S string `toml:"s2s"`
+
+	// Where other servers connect with TLS from the first byte (XEP-0368). "auto" is ":5270" where s2s is on, and "off" where it is off.
+	S2STLS string `toml:"s2s_tls"`
 
 	// Where health (/healthz) and metrics (/metrics) are served, without encryption or login; so by default to this machine alone.
 	HTTP string `toml:"http"`
@@ -73,8 +83,14 @@ type Config struct {
 	// What one client, address or account may use of the server. Those that clients must know are announced to them (XEP-0478).
 	Limits Limits `toml:"limits"`
 
+	// How messages are exchanged with other servers, where s2s is on.
+	Federation Federation `toml:"federation"`
+
 	// The message archive that every account has (XEP-0313), from which its devices catch up.
 	Archive Archive `toml:"archive"`
+
+	// Rooms, for conversations of many (XEP-0045).
+	Rooms Rooms `toml:"rooms"`
 
 	// How the database works. 0 leaves a value to the server, which has it from measurements and suits nearly everybody.
 	Storage Storage `toml:"storage"`
@@ -85,6 +101,13 @@ type Config struct {
 	//	cert = "/etc/carillon/example.org.crt"
 	//	key = "/etc/carillon/example.org.key"
 	Certificates map[string]Certificate `toml:"certificates"`
+
+	// What single domains of other servers must prove, where it is not what federation.policy says. It holds for that very domain and for no subdomain
+	// of it, such as that of its rooms. One table for each:
+	//
+	//	[peers."example.org"]
+	//	policy = "dialback"
+	Peers map[string]Peer `toml:"peers"`
 
 	// External components, by domain. Only these may connect, each with its secret, which stands here or alone in a file. What enters and leaves through
 	// them is handled as of another domain. bytes_per_second is how fast one is read, 0 for no limit. One table for each:
@@ -180,6 +203,43 @@ type Limits struct {
 	MAMPageMax int `toml:"mam_page_max"`
 }
 
+// Federation is the table [federation].
+type Federation struct {
+	// What another server must prove before anything is exchanged with it, always under TLS. "certificate": it has a certificate for its domain, of a
+	// trusted authority or vouched for by DNSSEC (DANE). "pkix": of a trusted authority. "dane": vouched for by DNSSEC. "dialback": that DNS names it
+	// (XEP-0220) suffices, whatever its certificate. "deny": nothing is exchanged, except with domains that have a table [peers."their.domain"].
+	Policy string `toml:"policy"`
+
+	// A PEM file with certificate authorities that are trusted for other servers besides the system's; empty: none.
+	Authorities string `toml:"authorities"`
+
+	// The DNS server to ask, as "127.0.0.1:53"; empty: the system's. Its word that an answer was validated (DNSSEC) counts only if it runs on this machine.
+	Resolver string `toml:"resolver"`
+
+	// After how many seconds a message for a domain that cannot be reached goes back to its sender.
+	GiveUpSeconds int `toml:"give_up_seconds"`
+
+	// After how many seconds without a stanza a stream with another server is closed.
+	IdleSeconds int `toml:"idle_seconds"`
+
+	// How many bytes may wait for one other domain; beyond it senders are told to try again later.
+	QueueBytes int `toml:"queue_bytes"`
+
+	// How many bytes per second are read from one stream of another server; whoever sends faster is made to wait. 0: no limit.
+	BytesPerSecond int `toml:"bytes_per_second"`
+
+	// How many connections of other servers may be open that have proved nothing yet; beyond it new ones are refused.
+	UnauthenticatedConnections int `toml:"unauthenticated_connections"`
+
+	// How many connections of other servers there may be in all.
+	Connections int `toml:"connections"`
+}
+
+// Peer is a table below [peers].
+type Peer struct {
+	Policy string `toml:"policy"`
+}
+
 // Archive is the table [archive].
 type Archive struct {
 	// What is archived for accounts that have not chosen (XEP-0313 preferences): "always", "roster" (contacts only) or "never".
@@ -187,6 +247,39 @@ type Archive struct {
 
 	// After how many days messages are deleted. 0: never.
 	KeepDays int `toml:"keep_days"`
+}
+
+// Rooms is the table [rooms].
+type Rooms struct {
+	// Whether there are rooms. Each domain has its own: with domains = ["example.org"] they are at rooms.example.org.
+	Enabled bool `toml:"enabled"`
+
+	// What stands before a domain to make the domain of its rooms. Changing it leaves the rooms that there are behind.
+	Subdomain string `toml:"subdomain"`
+
+	// Who may make rooms: "local", who has an account here, or "everyone".
+	Create string `toml:"create"`
+
+	// How many rooms there may be.
+	Max int `toml:"max"`
+
+	// How many rooms made by one person there may be.
+	PerUser int `toml:"per_user"`
+
+	// How many occupants a room may have.
+	Occupants int `toml:"occupants"`
+
+	// How many owners, admins, members and banned people a room may have, together.
+	Affiliations int `toml:"affiliations"`
+
+	// How many messages somebody who enters a room gets of what was said before. A room's owner may change it for the room, up to 100.
+	History int `toml:"history"`
+
+	// How many stanzas a second one person may send to one room. For ten seconds somebody may send it all at once. 0: no limit.
+	UserPerSecond int `toml:"user_per_second"`
+
+	// How many messages a second a room passes on, likewise. 0: no limit.
+	RoomPerSecond int `toml:"room_per_second"`
 }
 
 // Storage is the table [storage].
@@ -227,6 +320,8 @@ func Default() Config {
 		Domains:   []string{"localhost"},
 		C2S:       ":5222",
 		C2STLS:    ":5223",
+		S2S:       Auto,
+		S2STLS:    Auto,
 		HTTP:      "127.0.0.1:5280",
 		Component: Off,
 		LogLevel:  "info",
@@ -255,6 +350,16 @@ func Default() Config {
 			RegistrationsPerAddress:    10,
 			MAMPageMax:                 250,
 		},
+		Federation: Federation{
+			Policy:                     "certificate",
+			GiveUpSeconds:              3600,
+			IdleSeconds:                600,
+			QueueBytes:                 4 << 20,
+			UnauthenticatedConnections: 200,
+			Connections:                10000,
+		},
 		Archive: Archive{Default: "always"},
+		Rooms: Rooms{Enabled: true, Subdomain: "rooms", Create: "local", Max: 100_000, PerUser: 200, Occupants: 1000, Affiliations: 10_000, History: 20,
+			UserPerSecond: 20, RoomPerSecond: 200},
 	}
 }

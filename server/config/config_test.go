@@ -41,6 +41,7 @@ key = "b"
 	}
 	want := Default()
 	want.Domains = []string{"example.org", "example.net"}
+	want.S2S, want.S2STLS = ":5269", ":5270"
 	want.Limits.Depth = 20
 	want.Certificates = map[string]Certificate{"example.org": {"a", "b"}}
 	if !reflect.DeepEqual(c, want) {
@@ -157,11 +158,29 @@ func TestCheck(t *testing.T) {
 		{"component with two secrets", func(c *Config) { c.Components = map[string]Component{"irc.localhost": {Secret: "x", SecretFile: "y"}} }, "needs either"},
 		{"component among domains", func(c *Config) { c.Components = map[string]Component{"Localhost": {Secret: "x"}} }, "where accounts live"},
 		{"component that is an account", func(c *Config) { c.Components = map[string]Component{"a@b": {Secret: "x"}} }, "no domain"},
+		{"component where rooms are", func(c *Config) {
+			c.Component, c.Components = ":5347", map[string]Component{"Rooms.localhost": {Secret: "x"}}
+		}, `rooms.subdomain: "rooms.localhost" is a component`},
+		{"accounts where rooms are", func(c *Config) { c.Domains = []string{"localhost", "rooms.localhost"} }, `rooms.subdomain: "rooms.localhost" is among domains`},
+		{"rooms without a name", func(c *Config) { c.Rooms.Subdomain = "a b" }, `rooms.subdomain: "a b.localhost" is no domain`},
+		{"rooms made by nobody", func(c *Config) { c.Rooms.Create = "nobody" }, "rooms.create"},
+		{"rooms for nobody", func(c *Config) { c.Rooms.Occupants = 0 }, "rooms.occupants"},
 		{"component twice", func(c *Config) { c.Components = map[string]Component{"a.b": {Secret: "x"}, "A.b": {Secret: "x"}} }, "stands there twice"},
 		{"component's rate", func(c *Config) { c.Components = map[string]Component{"a.b": {Secret: "x", BytesPerSecond: -1}} }, "too small"},
 		{"component on another's address", func(c *Config) {
 			c.Component, c.Components = ":5222", map[string]Component{"irc.localhost": {Secret: "x"}}
 		}, "component: \":5222\" is the address of c2s too"},
+		{"other servers without TLS", func(c *Config) { c.S2S = ":5269" }, ""},
+		{"other servers by TLS alone", func(c *Config) { c.S2STLS = ":5270" }, "s2s_tls: s2s is off"},
+		{"policy", func(c *Config) { c.Federation.Policy = "all" }, `federation.policy: "all" is none of certificate, pkix`},
+		{"resolver", func(c *Config) { c.Federation.Resolver = "127.0.0.1:53" }, ""},
+		{"resolver without port", func(c *Config) { c.Federation.Resolver = "127.0.0.1" }, "federation.resolver: "},
+		{"resolver with a name", func(c *Config) { c.Federation.Resolver = "dns.example:53" }, "federation.resolver: "},
+		{"giving up at once", func(c *Config) { c.Federation.GiveUpSeconds = 0 }, "federation.give_up_seconds: 0 is too small"},
+		{"peer", func(c *Config) { c.Peers = map[string]Peer{"A.example": {"dialback"}} }, ""},
+		{"peer without policy", func(c *Config) { c.Peers = map[string]Peer{"a.example": {}} }, `peers."a.example".policy: `},
+		{"peer twice", func(c *Config) { c.Peers = map[string]Peer{"a.example": {"deny"}, "A.example": {"deny"}} }, "stands there twice"},
+		{"peer that is us", func(c *Config) { c.Peers = map[string]Peer{"localhost": {"deny"}} }, "this server's own"},
 		{"log level", func(c *Config) { c.LogLevel = "all" }, `log_level: "all" is none of error, warn`},
 		{"log format", func(c *Config) { c.LogFormat = "xml" }, "log_format: "},
 		{"archive", func(c *Config) { c.Archive.Default = "sometimes" }, "archive.default: "},
@@ -183,6 +202,24 @@ func TestCheck(t *testing.T) {
 				t.Errorf("got  %v\nwant %s", err, tt.want)
 			}
 		})
+	}
+}
+
+// TestAuto: listeners for other servers open where others can find the server.
+func TestAuto(t *testing.T) {
+	for _, tt := range []struct{ domain, s2s, wantS2S, wantTLS string }{
+		{"localhost", Auto, Off, Off},
+		{"h.example", Auto, Off, Off},
+		{"192.0.2.1", Auto, Off, Off},
+		{"chat.im", Auto, ":5269", ":5270"},
+		{"chat.im", Off, Off, Off},
+		{"h.example", "127.0.0.1:0", "127.0.0.1:0", ":5270"},
+	} {
+		c := Default()
+		c.Domains, c.S2S = []string{tt.domain}, tt.s2s
+		if err := c.Check(); err != nil || c.S2S != tt.wantS2S || c.S2STLS != tt.wantTLS {
+			t.Errorf("%s, %s: %s, %s, %v", tt.domain, tt.s2s, c.S2S, c.S2STLS, err)
+		}
 	}
 }
 

@@ -33,6 +33,7 @@ type Config struct {
 	Direct   bool   // TLS from the first byte (XEP-0368); else STARTTLS
 	Keys     *Cache // optional: spares the derivation of keys
 
+	Unbound  bool // without channel binding, for servers that offer it with one that TLS 1.3 has not
 	ShowAcks bool // the server's acknowledgements are queued like the rest
 
 	// Observe, if not nil, is called by the reader for all that arrives after
@@ -189,6 +190,9 @@ func (c *Client) open() (xmltree.Element, error) {
 func (c *Client) authenticate(features xmltree.Element) error {
 	cfg := &sasl.ClientConfig{Username: c.cfg.Account.Local(), Password: c.cfg.Password, Rand: rand.Reader, Cache: c.cfg.Keys.get(c.cfg.Password)}
 	for m := range features.Child(stream.NSSASL, "mechanisms").Children() {
+		if c.cfg.Unbound && strings.HasSuffix(m.Text(), "-PLUS") {
+			continue
+		}
 		cfg.Advertised.Mechanisms = append(cfg.Advertised.Mechanisms, m.Text())
 	}
 	for b := range features.Child(stream.NSSASLCB, "sasl-channel-binding").Children() {

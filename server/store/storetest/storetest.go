@@ -34,6 +34,7 @@ func Run(t *testing.T, open Open) {
 		"many clients": manyClients,
 		"tokens":       tokens,
 		"saved":        saved,
+		"outbox":       outbox,
 		"archive":      archive,
 		"filters":      filters,
 		"threads":      threads,
@@ -49,6 +50,9 @@ func Run(t *testing.T, open Open) {
 		"cancelled":    cancelled,
 		"closed":       closed,
 		"nonexistent":  nonexistent,
+		"rooms":        rooms,
+		"room lists":   roomLists,
+		"replace":      replace,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open) })
 	}
