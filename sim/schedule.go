@@ -19,7 +19,7 @@ func (w *world) actions() (list []action) {
 		switch {
 		case s.up && s.gate.writes():
 			add(8, func() { s.gate.commit(nil) })
-		case !s.up:
+		case !s.up && s.other().in == nil: // what it has sent is answered
 			add(1, func() {
 				w.log(s.domain, "starts", "")
 				s.begin()

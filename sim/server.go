@@ -42,10 +42,21 @@ type server struct {
 	killed time.Time     // the last time
 
 	mu  sync.Mutex
-	out []string // on the way over the border
-	// Of the stanza that is entering.
-	entering chan error
-	entered  string
+	out []crossing // on the way over the border
+	in  *entering  // what is being taken
+}
+
+// crossing is a stanza that leaves; id is the outbox's, 0 for one that isn't there.
+type crossing struct {
+	data string
+	id   uint64
+}
+
+// entering is a stanza at the other side, until that has it on disk.
+type entering struct {
+	crossing
+	start uint64 // the sender's
+	done  chan error
 }
 
 // gate holds up what the store does until it is its turn. Each transaction is
@@ -92,6 +103,12 @@ func (g *gate) reads() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return len(g.readers) > 0
+}
+
+func (g *gate) isDead() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.dead
 }
 
 // commit lets one transaction happen.
@@ -179,6 +196,20 @@ func (s *server) begin() {
 			s.hub.Sessions(context.Background(), u.jid)
 		}
 	}
+	// What was in the outbox leaves again (server.replay), once all is written that a
+	// stop in good order waits for.
+	if err := s.store.Commit(context.Background()); err != nil {
+		s.w.problem(0, "%s: %v", s.domain, err)
+	}
+	kept, err := s.store.Outbox(context.Background(), 0, 1<<16)
+	if err != nil {
+		s.w.problem(0, "%s's outbox: %v", s.domain, err)
+	}
+	s.mu.Lock()
+	for _, m := range kept {
+		s.out = append(s.out, crossing{string(m.Stanza), uint64(m.ID)})
+	}
+	s.mu.Unlock()
 	s.w.wait()
 	s.gate.set(false, false)
 	s.up = true
@@ -204,9 +235,6 @@ func (s *server) kill() {
 	s.w.result.Counts.Kills++
 	s.w.log(s.domain, "killed", "")
 	s.up, s.killed = false, time.Now()
-	s.mu.Lock()
-	wire := len(s.out) // what was handed over before is on the wire
-	s.mu.Unlock()
 	s.gate.set(false, true)
 	for _, c := range s.w.conns {
 		if c.server == s {
@@ -222,19 +250,28 @@ func (s *server) kill() {
 		s.hub.Close(over)
 	}
 	s.w.wait()
+	s.forget()
+}
+
+// forget drops what waited at the border: it was in the process's memory.
+func (s *server) forget() {
 	s.mu.Lock()
-	s.out = s.out[:wire]
+	s.out = nil
 	s.mu.Unlock()
 }
 
-// border is the way to the other domain: a link that holds on to what it took.
+// border is the way to the other domain, as s2s is: a queue that outlasts the other
+// side's absence, and messages in the outbox until the other side has them on disk.
 type border struct{ s *server }
 
 // Send implements account.Border.
-func (b border) Send(st *stanza.Stanza) *stanza.Error {
+func (b border) Send(st *stanza.Stanza) *stanza.Error { return b.SendKept(st, 0) }
+
+// SendKept implements account.Durable.
+func (b border) SendKept(st *stanza.Stanza, id uint64) *stanza.Error {
 	b.s.mu.Lock()
 	defer b.s.mu.Unlock()
-	b.s.out = append(b.s.out, string(st.AppendTo(nil)))
+	b.s.out = append(b.s.out, crossing{string(st.AppendTo(nil)), id})
 	return nil
 }
 
@@ -246,7 +283,7 @@ func (s *server) crosses() bool {
 	o := s.other()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.out) > 0 && o.up && o.closed == nil && o.entering == nil
+	return len(s.out) > 0 && s.up && o.up && o.closed == nil && o.in == nil
 }
 
 // shift keeps the two servers' timers apart.
@@ -268,35 +305,47 @@ func (s *server) other() *server {
 // tag of 2.0.
 func (s *server) cross() {
 	s.mu.Lock()
-	data := s.out[0]
+	c := s.out[0]
 	s.out = s.out[1:]
 	s.mu.Unlock()
-	st := s.w.parse(data)
+	st := s.w.parse(c.data)
 	if st.Kind == stanza.Message {
 		tagged := func(el xmltree.Element) bool { return el.Is(xep.NSXMPP2, "xmpp-2") }
 		st = s.w.parse(string(st.AppendWith(nil, st.InnerWithout(tagged))))
 	}
 	o := s.other()
-	s.w.log(o.domain, "enters", data)
-	o.entered = data
-	done, hub := make(chan error, 1), o.hub
-	o.entering = done
-	go func() { done <- hub.Receive(context.Background(), st) }()
+	s.w.log(o.domain, "enters", c.data)
+	o.in = &entering{c, s.starts, make(chan error, 1)}
+	done, hub := o.in.done, o.hub
+	go func() {
+		err := hub.Receive(context.Background(), st)
+		if err == nil && c.id != 0 {
+			err = o.store.Commit(context.Background()) // all before it is on disk
+		}
+		done <- err
+	}()
 }
 
-// passed takes the answer of Receive.
+// passed takes the other side's acknowledgement: the message leaves the outbox. What
+// wasn't acknowledged is sent again. A sender that was started since knows nothing of
+// it, and sends what is in its outbox.
 func (s *server) passed() {
-	if s.entering == nil {
+	if s.in == nil {
 		return
 	}
 	select {
-	case err := <-s.entering:
-		s.entering = nil
-		if err != nil && s.up { // it stops in good order, and takes no more
-			o := s.other()
-			o.mu.Lock()
-			o.out = append([]string{s.entered}, o.out...)
-			o.mu.Unlock()
+	case err := <-s.in.done:
+		in, from := s.in, s.other()
+		s.in = nil
+		switch {
+		case from.gate.isDead() || from.starts != in.start:
+		case err != nil && !from.up: // it is in the outbox, or not worth it
+		case err != nil:
+			from.mu.Lock()
+			from.out = append([]crossing{in.crossing}, from.out...)
+			from.mu.Unlock()
+		case in.id != 0: // a stop in good order waits for this
+			from.store.Submit(store.Unit{Ops: []store.Op{store.OutboxDelete{IDs: []store.OutboxID{store.OutboxID(in.id)}}}})
 		}
 	default:
 	}
@@ -310,6 +359,7 @@ func (s *server) look() bool {
 	select {
 	case <-s.closed:
 		s.closed, s.up = nil, false
+		s.forget()
 		s.w.log(s.domain, "stopped", "")
 		for _, c := range s.w.conns {
 			if c.server == s {
