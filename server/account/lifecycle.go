@@ -323,9 +323,9 @@ func (s *State) keepUnread(x *session, data []byte, t tag, fx *effects) {
 // keepOffline keeps a message that is counted already. It was acknowledged to
 // its sender, so a store that can't take it now is asked again.
 func (s *State) keepOffline(op store.OfflineAppend, fx *effects) {
-	if op.ID <= s.flushedTo {
-		// Also where there is no id. Below what a session was sent of the
-		// offline store nothing may be added: it would be cleared unseen.
+	if op.ID <= s.flushedTo || s.flushing != nil {
+		// Also where there is no id. Below what a session was sent of the offline
+		// store, or is about to be, nothing may be added: it would be cleared unseen.
 		op.ID = s.nextID(fx.now)
 	}
 	// A unit of its own: another session may have left the same message.
