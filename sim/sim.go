@@ -14,6 +14,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
@@ -115,8 +116,12 @@ type Options struct {
 	Keep []bool
 }
 
-// Run runs a seed. The error is of the setting up, not of what is simulated.
+// Run runs a seed. The error is of the setting up, not of what is simulated; outside
+// a bubble, whose clock begins in 2000, there is no run.
 func Run(seed uint64, o Options) (*Result, error) {
+	if time.Now().Year() > 2000 {
+		return nil, errors.New("sim: outside a bubble, where time is real")
+	}
 	w := &world{
 		seed: seed, opt: o, wait: o.Wait, began: time.Now(),
 		plan: rand.New(rand.NewPCG(seed, 1)), dice: rand.New(rand.NewPCG(seed, 2)),

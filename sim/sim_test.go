@@ -115,6 +115,13 @@ func progress(n int, began time.Time, done, failed *atomic.Uint64, stop chan str
 	}
 }
 
+// TestNoWallClock: there is no run by real time.
+func TestNoWallClock(t *testing.T) {
+	if _, err := Run(1, Options{Wait: func() {}}); err == nil {
+		t.Error("it ran")
+	}
+}
+
 // TestReplay: a seed is a run. All that happened is the same the second time.
 func TestReplay(t *testing.T) {
 	if raceEnabled {
