@@ -12,6 +12,9 @@ BENCH    ?= .
 KILLS    ?= 50
 # How many messages make soak sends.
 MESSAGES ?= 100000
+# How many seeds make sim runs, and from which on.
+SEEDS    ?= 2000
+FIRST    ?= 1
 # Packages in which goroutines share state.
 CORE     ?= ./server/account/... ./server/store/... ./server/c2s/... ./server/s2s/...
 TOOL      = $(GO) tool -modfile=tools/go.mod
@@ -61,6 +64,15 @@ race: ## all tests with the race detector (needs a C compiler)
 .PHONY: soak
 soak: ## devices that connect, cut, resume and catch up while many write, MESSAGES=..., with the race detector
 	CARILLON_SOAK=$(MESSAGES) $(GO) test -race -count=1 -timeout 60m -v -run 'TestNoGapNoOverlap' ./server/account
+
+.PHONY: sim
+sim: ## engine and servers together over SEEDS=... seeds from FIRST=... on, a process for each processor; a failing seed says how to replay it
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; $(GO) test -c -o "$$dir/sim" ./sim; \
+	n=$$(nproc 2>/dev/null || echo 2); each=$$((($(SEEDS) + n - 1) / n)); pids=; failed=0; \
+	for k in $$(seq 0 $$((n - 1))); do \
+		(cd sim && exec "$$dir/sim" -test.run 'TestSeeds$$' -test.v -test.timeout 24h -seeds $$each -first $$(($(FIRST) + k * each))) & pids="$$pids $$!"; \
+	done; \
+	for pid in $$pids; do wait $$pid || failed=1; done; exit $$failed
 
 .PHONY: race-core
 race-core: ## the same for the packages that share state, CORE=...

@@ -149,6 +149,11 @@ func (e *Engine) touch(c *conversation, id EntryID) {
 // save notes that an entry is to be stored and shown anew.
 func (e *Engine) save(c *conversation, it *item) {
 	e.touch(c, it.ID)
+	if it.Kind != Text && it.Kind != Claim {
+		if of := c.target(it, e.cfg.Account); of != nil {
+			e.touch(c, of.ID) // it is shown there
+		}
+	}
 	e.writes = append(e.writes, Write{Entry: &EntryWrite{c.rec.JID, it.Entry}})
 }
 

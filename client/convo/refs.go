@@ -209,6 +209,9 @@ func (c *conversation) shown(it *item) Entry {
 	slices.SortFunc(about, func(a, b *item) int { return compare(a.Pos, b.Pos) })
 	var reacted []Reacted
 	for _, r := range about {
+		if r.Delivery == Failed && r.Archive.ID == "" {
+			continue // nobody else has it
+		}
 		switch r.Kind {
 		case Correction:
 			en.Body, en.Edited = r.Body, true

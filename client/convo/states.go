@@ -126,7 +126,7 @@ func (e *Engine) passed(m message) {
 			e.answer(m)
 		}
 	}
-	if m.live && m.archive.ID != "" && m.archive.By == e.cfg.Account {
+	if m.live && m.archive.ID != "" && m.archive.By == e.cfg.Account && !e.unheard() {
 		if e.catchup != nil {
 			e.catchup.live = m.archive.ID
 		} else if e.Cursor() != m.archive.ID {
@@ -134,6 +134,23 @@ func (e *Engine) passed(m message) {
 			e.record = true
 		}
 	}
+}
+
+// unheard reports whether own messages are on their way whose place in the
+// archive nobody will tell: without IM-NG they don't come back. The cursor stays
+// before them, for the next catch-up is to tell what the server had of them.
+func (e *Engine) unheard() bool {
+	if e.session.Profile >= NG {
+		return false
+	}
+	for _, c := range e.convs {
+		for _, it := range c.pending {
+			if it.Delivery == Pending && it.stream == e.stream && !c.rec.Room {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // receipt notes that the contact has an own message, or has seen it. What the

@@ -31,7 +31,7 @@ func TestSpansAreBounded(t *testing.T) {
 		if len(x.reached) != maxSpans {
 			t.Errorf("%d spans", len(x.reached))
 		}
-		if !s.elsewhere(nil, s.order) || !s.elsewhere(nil, 1) {
+		if !x.there(s.order) || !x.there(1) {
 			t.Errorf("it was not there for the first or the last: %v", x.reached)
 		}
 	})

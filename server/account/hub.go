@@ -60,6 +60,11 @@ type Config struct {
 	// given twice: what makes ids unique for ever that are kept nowhere.
 	Start uint64
 
+	// Repeatable does in the order of addresses what has no order of its own, such
+	// as telling an account's contacts of its presence: with one loop, what is done
+	// follows from what comes in. For simulations; it costs a sort for each presence.
+	Repeatable bool
+
 	hub               *Hub
 	stats             *Stats
 	domains           map[string]bool

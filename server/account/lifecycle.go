@@ -312,7 +312,7 @@ func carbonContent(data []byte) []byte {
 // keepUnread keeps a message that x never got, unless another session has it
 // or it is in the offline store already.
 func (s *State) keepUnread(x *session, data []byte, t tag, fx *effects) {
-	if data == nil || t.offline != 0 || s.offlineFull() || s.elsewhere(x, t.order) {
+	if data == nil || t.offline != 0 || s.offlineFull() || s.elsewhere(x, t, data) {
 		return
 	}
 	s.offline++
@@ -322,9 +322,9 @@ func (s *State) keepUnread(x *session, data []byte, t tag, fx *effects) {
 // keepOffline keeps a message that is counted already. It was acknowledged to
 // its sender, so a store that can't take it now is asked again.
 func (s *State) keepOffline(op store.OfflineAppend, fx *effects) {
-	if op.ID <= s.flushedTo {
-		// Also where there is no id. Below what a session was sent of the
-		// offline store nothing may be added: it would be cleared unseen.
+	if op.ID <= s.flushedTo || s.flushing != nil {
+		// Also where there is no id. Below what a session was sent of the offline
+		// store, or is about to be, nothing may be added: it would be cleared unseen.
 		op.ID = s.nextID(fx.now)
 	}
 	// A unit of its own: another session may have left the same message.
@@ -365,13 +365,26 @@ func (s *State) keepAgain(fx *effects) {
 	s.flushNext(0, fx)
 }
 
-// elsewhere reports whether another session was there when the message with
-// this place in the order was decided: its client has it, or it is in the
-// session's queue and settled when that session ends.
-func (s *State) elsewhere(x *session, order uint64) bool {
+// elsewhere reports whether another session was there when a message of x's queue
+// was decided: its client has it, or it is in the session's queue and settled when
+// that session ends. What was sent to one resource only that and no other classic
+// session got (R-CONV-3).
+func (s *State) elsewhere(x *session, t tag, data []byte) bool {
+	var to jid.JID
+	if t.alone {
+		if st := parseOwn(data); st != nil {
+			to = st.To
+		}
+	}
 	return slices.ContainsFunc(s.sessions, func(y *session) bool {
-		return y != x && !y.lost && slices.ContainsFunc(y.reached, func(p span) bool { return p.from <= order && order <= p.to })
+		return y != x && !y.lost && (!t.alone || y.profile != route.Classic || y.jid == to) && y.there(t.order)
 	})
+}
+
+// there reports whether the session was one that conversation messages reach, when
+// the one with this place in the order was decided.
+func (x *session) there(order uint64) bool {
+	return slices.ContainsFunc(x.reached, func(p span) bool { return p.from <= order && order <= p.to })
 }
 
 // maxSpans bounds how exactly is known what a session was there for that comes

@@ -5,8 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -336,9 +339,25 @@ func (l *loop) bounce(a *arrive, e *stanza.Error) {
 // tick passes time for every account with sessions, and for those that have
 // something to try again.
 func (l *loop) tick() {
-	for _, s := range l.states {
+	for _, s := range inOrder(&l.hub.cfg, l.states) {
 		if len(s.sessions)+len(s.waiting)+len(s.unkept)+len(s.unforgotten) > 0 || s.uncleared != 0 {
 			l.applyTo(s, tick{})
+		}
+	}
+}
+
+// inOrder are a map's entries, in the order of addresses if a run is to be
+// repeatable.
+func inOrder[V any](cfg *Config, m map[jid.JID]V) iter.Seq2[jid.JID, V] {
+	if !cfg.Repeatable {
+		return maps.All(m)
+	}
+	return func(yield func(jid.JID, V) bool) {
+		keys := slices.SortedFunc(maps.Keys(m), func(a, b jid.JID) int { return strings.Compare(a.String(), b.String()) })
+		for _, k := range keys {
+			if v, ok := m[k]; ok && !yield(k, v) {
+				return
+			}
 		}
 	}
 }

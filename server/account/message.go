@@ -269,6 +269,8 @@ func (s *State) deliver(d *route.Decision, c *copies, fx *effects) {
 	case d.Intent == route.Conversation && !msg.Marks.Any(route.NoStore|route.OnlyChatState):
 		direct.kind, carbon.kind = tagConversation, tagCarbon
 	}
+	full := c.stanza.To.IsFull() && s.session(c.stanza.To.Resource()) != nil
+	direct.alone, carbon.alone = full, full
 	for i, l := range d.Lines {
 		x := s.sessions[i]
 		direct.trail, carbon.trail, other.trail = c.trail.Line(i), c.trail.Line(i), c.trail.Line(i)
@@ -276,7 +278,9 @@ func (s *State) deliver(d *route.Decision, c *copies, fx *effects) {
 		case route.Direct:
 			fx.deliver(x, c.form(false, l.Tag), direct.in(c.archivedAs(false), l.Tag))
 		case route.DirectBare:
-			fx.deliver(x, c.form(true, l.Tag), direct.in(c.archivedAs(true), l.Tag))
+			bare := direct.in(c.archivedAs(true), l.Tag)
+			bare.alone = false
+			fx.deliver(x, c.form(true, l.Tag), bare)
 		case route.Reflected:
 			other.from = c.stanza.To
 			fx.deliver(x, c.form(c.toBare, l.Tag), other.in(formArchived, l.Tag))

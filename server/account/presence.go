@@ -145,12 +145,12 @@ func (s *State) sendToWatchers(p presence, from jid.JID, fx *effects) {
 
 // sendToContacts sends presence to the contacts that have a subscription.
 func (s *State) sendToContacts(p presence, from jid.JID, fx *effects) {
-	for j, c := range s.roster {
+	for j, c := range inOrder(s.cfg, s.roster) {
 		if c.From && s.unsure[j] == nil && !s.blocks(j) {
 			s.postPresence(p, from, j, fx)
 		}
 	}
-	for j := range s.unsure {
+	for j := range inOrder(s.cfg, s.unsure) {
 		s.whenSure(j, fx, func(s *State, fx *effects) {
 			// What is so by then, for newer presence may have gone out meanwhile.
 			now := p
@@ -220,7 +220,7 @@ func (s *State) presenceOfOwn(x *session, fx *effects) {
 				fx.deliver(x, y.presence.encode(y.jid, x.jid), tag{wait: waitPresence, from: y.jid})
 			}
 		}
-		for j, c := range s.roster {
+		for j, c := range inOrder(s.cfg, s.roster) {
 			if c.PendingIn && !s.blocks(j) {
 				fx.deliver(x, c.request, tag{})
 			}
@@ -235,12 +235,12 @@ func (s *State) probeAll(fx *effects) {
 			s.probe(j, fx)
 		}
 	}
-	for j := range s.roster {
+	for j := range inOrder(s.cfg, s.roster) {
 		if s.unsure[j] == nil {
 			ask(s, j, fx)
 		}
 	}
-	for j := range s.unsure {
+	for j := range inOrder(s.cfg, s.unsure) {
 		s.whenSure(j, fx, func(s *State, fx *effects) { ask(s, j, fx) })
 	}
 }
@@ -346,7 +346,7 @@ func (s *State) direct(ev *inbound, fx *effects) {
 // server's (RFC 6121 4.5). Whoever had directed presence of it is told too
 // (4.6.3).
 func (s *State) goUnavailable(x *session, p presence, asked bool, fx *effects) {
-	for j := range x.directed {
+	for j := range inOrder(s.cfg, x.directed) {
 		told := x.available && s.watched(j.Bare()) && s.unsure[j.Bare()] == nil
 		if !told && !s.blocks(j) {
 			s.postPresence(p, x.jid, j, fx)

@@ -238,10 +238,11 @@ func queued(data []byte, t tag) store.QueuedStanza {
 	return q
 }
 
-// tagFailure and tagArchived are bits of an encoded tag.
+// tagFailure, tagArchived and tagAlone are bits of an encoded tag.
 const (
 	tagFailure = 1 << iota
 	tagArchived
+	tagAlone
 )
 
 func encodeTag(t tag) []byte {
@@ -251,6 +252,9 @@ func encodeTag(t tag) []byte {
 	}
 	if t.archived {
 		flags |= tagArchived
+	}
+	if t.alone {
+		flags |= tagAlone
 	}
 	b := append(make([]byte, 0, 24), byte(t.kind), byte(t.form), byte(t.mark), flags)
 	b = binary.AppendUvarint(b, uint64(t.id))
@@ -265,6 +269,7 @@ func decodeTag(b []byte) (t tag, ok bool) {
 	}
 	t.kind, t.form, t.mark = tagKind(b[0]), form(b[1]), route.Tag(b[2])
 	t.failure, t.archived = b[3]&tagFailure != 0, b[3]&tagArchived != 0
+	t.alone = b[3]&tagAlone != 0
 	var n [4]uint64
 	b = b[4:]
 	for i := range n {

@@ -99,6 +99,7 @@ type tag struct {
 	answer  int             // its bytes, if the client asked for it
 	room    bool            // it asked for it by entering a room
 	failure bool            // says that a stanza wasn't kept: leaves before the <a/> that counts it
+	alone   bool            // of a message to this full address or a copy of one: classic sessions at others didn't get it
 	id      store.ArchiveID // of a message that has one
 	// archived: the message is in the archive, under id, and can be made again
 	// from there.

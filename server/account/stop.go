@@ -37,7 +37,7 @@ func (h *Hub) Close(ctx context.Context) {
 	// First those go that can't outlive the server, so that the others are told.
 	for _, ev := range []event{stopping{}, stopping{save: true}} {
 		h.everywhere(func(l *loop) {
-			for _, s := range l.states {
+			for _, s := range inOrder(&h.cfg, l.states) {
 				if len(s.sessions) > 0 {
 					l.applyTo(s, ev)
 				}

@@ -109,6 +109,10 @@ func (w *writer) transact() (rows int, err error) {
 			return 0, err
 		}
 	}
+	// Before the lock, so that who holds a transaction up here holds up no reader.
+	if err := w.s.fault("begin"); err != nil {
+		return 0, err
+	}
 	if m := w.s.memory; m != nil {
 		m.Lock()
 		defer m.Unlock()
@@ -120,9 +124,6 @@ func (w *writer) transact() (rows int, err error) {
 			t.abort()
 		}
 	}()
-	if err := w.s.fault("begin"); err != nil {
-		return 0, err
-	}
 	if err := t.exec(qBegin); err != nil {
 		return 0, err
 	}

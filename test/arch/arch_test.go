@@ -167,6 +167,24 @@ func TestPure(t *testing.T) {
 	}
 }
 
+// TestSimAlone: the simulation has nothing of the world outside: no network, no files,
+// no processes. Its clock is its bubble's, which it checks itself.
+func TestSimAlone(t *testing.T) {
+	for _, f := range load(t) {
+		if f.path != "sim" {
+			continue
+		}
+		for _, file := range f.files {
+			for _, spec := range file.Imports {
+				switch path, _ := strconv.Unquote(spec.Path.Value); path {
+				case "net", "net/http", "os", "os/exec", "syscall", "crypto/rand":
+					t.Errorf("%s: the simulation must not import %s", f.where(spec), path)
+				}
+			}
+		}
+	}
+}
+
 func TestHabits(t *testing.T) {
 	for _, f := range load(t) {
 		for _, file := range f.files {
