@@ -112,6 +112,9 @@ type AccountRef interface {
 	Snapshot(context.Context) (Snapshot, error)
 	// Relation tells what another entity is to the account.
 	Relation(context.Context, jid.JID) (Relation, error)
+	// Watched are the accounts of this server whose presence the account sees, in
+	// no order.
+	Watched(context.Context) ([]jid.JID, error)
 	// Settled waits until all that the account had sent and received when it
 	// was called is committed, and returns the newest archive id that may be
 	// shown (0 if there is none): an archive query bounded by it can't skip an
@@ -125,6 +128,8 @@ type Relation struct {
 	Sees    bool // may see the account's presence: subscription from or both
 	Sends   bool // the account sees its presence: subscription to or both
 	Blocked bool // XEP-0191
+	// Groups are the roster groups that the account keeps it in.
+	Groups []string
 }
 
 // Snapshot is an account's state at a moment.
@@ -178,6 +183,11 @@ type Update struct {
 	// for none; the owner puts it into the account's presence (XEP-0153).
 	AvatarHash *string
 
+	// Events changes nodes of the account's personal events (XEP-0163) and tells
+	// of it whom it concerns. Errors are the store's: ErrChanged, ErrLimit,
+	// ErrNotFound.
+	Events []EventChange
+
 	// Push is sent as an IQ set to the sessions that have asked for the
 	// interest (SessionRef.SetInterest).
 	Push Push
@@ -187,6 +197,44 @@ type Update struct {
 type KeyValue struct {
 	Space, Key string
 	Value      []byte
+}
+
+// EventChange is a change of one node of an account's personal events. It is
+// made only if the node's configuration still is Was, which it was decided on.
+type EventChange struct {
+	Node    string
+	Was     []byte      // nil: there is no such node
+	Config  []byte      // from now on; nil: the node goes
+	Purge   bool        // all items go, before Put
+	Remove  []string    // items that go, before Put
+	Put     []EventItem // become the newest, in this order
+	Keep    int         // of the items the newest stay
+	Notices []EventNotice
+
+	MaxNodes, MaxBytes int // of the account
+}
+
+// EventItem is an item of a node.
+type EventItem struct {
+	ID      string
+	Payload []byte // canonical XML
+	At      time.Time
+}
+
+// EventNotice tells of a change: a headline from the account to its own sessions
+// and to those of contacts with a subscription to its presence, of both to those
+// that asked for the node (SessionRef.SetEvents).
+type EventNotice struct {
+	Node    string
+	Payload string // canonical in the context jabber:client
+	To      Audience
+}
+
+// Audience is which contacts with a subscription an event is for.
+type Audience struct {
+	All     bool
+	Groups  []string  // those in one of these groups of the roster
+	Members []jid.JID // bare
 }
 
 // Push is an IQ set to the account's sessions with an interest.
@@ -204,6 +252,10 @@ type SessionRef interface {
 	SetProfile(context.Context, route.Profile) error
 	// SetInterest asks for pushes of an Update with this interest.
 	SetInterest(context.Context, string) error
+	// SetEvents says of which nodes of personal events the session wants to hear,
+	// its own account's and others' (XEP-0163 4.3), and returns those that are new.
+	// The session keeps the slice, which must not change, until it is unavailable.
+	SetEvents(ctx context.Context, nodes []string) (added []string, err error)
 	// SetActive is XEP-0352: an inactive session gets presence and chat states
 	// held back.
 	SetActive(bool)
