@@ -120,7 +120,7 @@ func FuzzParse(f *testing.F) {
 		if from, stamp, ok := ParseDelay(el); ok {
 			canonical(AppendDelay(nil, from, stamp))
 		}
-		_, err = PhotoHash(el)
+		_, err = Photo(el)
 		check(err)
 	})
 }

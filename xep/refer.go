@@ -12,7 +12,4 @@ const (
 	NSReply      = "urn:xmpp:reply:0"                      // XEP-0461
 	NSDisplayed  = "urn:xmpp:mds:displayed:0"              // XEP-0490
 	NSMUCUser    = "http://jabber.org/protocol/muc#user"   // XEP-0045
-	NSPubSub     = "http://jabber.org/protocol/pubsub"     // XEP-0060
-	NSEvent      = NSPubSub + "#event"
-	NSPubOptions = NSPubSub + "#publish-options"
 )

@@ -84,7 +84,7 @@ func TestWritten(t *testing.T) {
 		"0012 ex. 5":  {AppendLast(nil, 903*time.Second+900*time.Millisecond, "Heading Home"), `<query xmlns='jabber:iq:last' seconds='903'>Heading Home</query>`},
 		"0012 ex. 11": {AppendLast(nil, 123456*time.Second, ""), `<query xmlns='jabber:iq:last' seconds='123456'/>`},
 		"0012 past":   {AppendLast(nil, -time.Second, ""), `<query xmlns='jabber:iq:last' seconds='0'/>`},
-		"0030 items": {AppendDiscoItems(nil, "n", []DiscoItem{{chamber, "Juliet's"}}),
+		"0030 items": {AppendDiscoItems(nil, "n", []DiscoItem{{JID: chamber, Name: "Juliet's"}}),
 			`<query xmlns='http://jabber.org/protocol/disco#items' node='n'><item jid='juliet@capulet.lit/chamber' name="Juliet's"/></query>`},
 		"0030 nothing": {AppendDiscoItems(nil, "", nil), `<query xmlns='http://jabber.org/protocol/disco#items'/>`},
 		"0077 ex. 3":   {AppendRegistered(nil, "juliet"), `<query xmlns='jabber:iq:register'><registered/><username>juliet</username><password/></query>`},
@@ -281,16 +281,21 @@ func TestBlockItems(t *testing.T) {
 	}
 }
 
+func photoHash(vcard xmltree.Element) (string, error) {
+	photo, err := Photo(vcard)
+	return PhotoSum(photo), err
+}
+
 func TestPhotoHash(t *testing.T) {
 	for inner, want := range map[string]string{
 		"": "", "<PHOTO/>": "", "<PHOTO><EXTVAL>http://x</EXTVAL></PHOTO>": "", "<PHOTO><BINVAL> \n</BINVAL></PHOTO>": "",
 		"<PHOTO><BINVAL>\n\tYW\n J j</BINVAL></PHOTO>": "a9993e364706816aba3e25717850c26c9cd0d89d", // "abc"
 	} {
-		if got, err := PhotoHash(parse(t, "<vCard xmlns='vcard-temp'>"+inner+"</vCard>")); err != nil || got != want {
+		if got, err := photoHash(parse(t, "<vCard xmlns='vcard-temp'>"+inner+"</vCard>")); err != nil || got != want {
 			t.Errorf("%s: %q (%v)", inner, got, err)
 		}
 	}
-	if _, err := PhotoHash(parse(t, "<vCard xmlns='vcard-temp'><PHOTO><BINVAL>!</BINVAL></PHOTO></vCard>")); condition(err) != "bad-request" {
+	if _, err := photoHash(parse(t, "<vCard xmlns='vcard-temp'><PHOTO><BINVAL>!</BINVAL></PHOTO></vCard>")); condition(err) != "bad-request" {
 		t.Error(err)
 	}
 }

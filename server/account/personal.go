@@ -8,6 +8,7 @@ import (
 	"carillon.im/server/feature"
 	"carillon.im/server/store"
 	"carillon.im/stanza"
+	"carillon.im/xmltree"
 )
 
 // Personal events (XEP-0163): the owner of an account keeps what a feature has
@@ -127,4 +128,22 @@ func (a *accountRef) Watched(ctx context.Context) ([]jid.JID, error) {
 		}
 		return list
 	})
+}
+
+// takeAddressed carries out what a message asks of its sender's server and takes it
+// out of it. It runs on the connection's goroutine.
+func (h *Hub) takeAddressed(ctx context.Context, x *session, st *stanza.Stanza) *stanza.Stanza {
+	a, el, ok := h.features.Addressed(st)
+	if !ok {
+		return st
+	}
+	if err := a.Handle(ctx, x, st, el); err != nil {
+		if _, told := stanza.AsError(err); !told && ctx.Err() == nil {
+			h.cfg.Log.Error("request in a message failed", "account", x.jid.Bare(), "element", el.Space(), "error", err)
+		}
+	}
+	// There may be more than one.
+	rest := stanza.Build(st.Kind, st.Type, st.ID, st.From, st.To, st.InnerWithout(func(el xmltree.Element) bool { return el.Name() == a.Name }))
+	rest.Lang = st.Lang
+	return rest
 }

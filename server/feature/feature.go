@@ -15,6 +15,7 @@ import (
 	"carillon.im/jid"
 	"carillon.im/server/route"
 	"carillon.im/stanza"
+	"carillon.im/xep"
 	"carillon.im/xmltree"
 )
 
@@ -68,6 +69,28 @@ type Element struct {
 	Handle func(context.Context, SessionRef, xmltree.Element)
 }
 
+// Nodes tells disco (XEP-0030 3.2, 4.2) what an account has under names of its
+// own. It is asked on behalf of who may see the account's presence.
+type Nodes struct {
+	// List is what the asker may know of.
+	List func(context.Context, *Query) ([]NodeName, error)
+	// Info is about one node; the error is that there is none, as far as the asker
+	// may know.
+	Info func(ctx context.Context, q *Query, node string) (xep.DiscoInfo, error)
+}
+
+// NodeName is a node and what it is called, which may be nothing.
+type NodeName struct{ Node, Name string }
+
+// Addressed is a child element of a message that is meant for the server of the
+// session that sends it, such as <displayed/> of XEP-0490. It goes no further.
+type Addressed struct {
+	Name xmltree.Name
+	// Handle is called before the message goes its way, which it does whatever the
+	// outcome.
+	Handle func(context.Context, SessionRef, *stanza.Stanza, xmltree.Element) error
+}
+
 // Feature is one XEP's, or one family of XEPs', declaration.
 type Feature struct {
 	Name     string // one word, for logs and errors: "ping"
@@ -78,6 +101,11 @@ type Feature struct {
 	// StreamFeatures are canonical elements for <stream:features/> once the
 	// client is authenticated, such as <csi xmlns='urn:xmpp:csi:0'/>.
 	StreamFeatures []string
+	// Nodes, if set, are what accounts have under names of their own.
+	Nodes *Nodes
+	// Addresses are elements that a client puts into its messages for its own
+	// server.
+	Addresses []Addressed
 	// Presence, if set, observes each available presence that a session
 	// broadcasts, after it was handled. It must not block.
 	Presence func(SessionRef, *stanza.Stanza)
