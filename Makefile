@@ -79,7 +79,7 @@ expat: ## libexpat as oracle of our scanner, for FUZZTIME (needs a C compiler an
 	$(GO) test -tags expat -run '^$$' -fuzz '^FuzzExpat$$' -fuzztime $(FUZZTIME) ./xmltree
 
 .PHONY: interop
-interop: interop-needs ## real clients against the built server; installs nothing, names what is missing
+interop: interop-needs ## real clients against the built server, our own against others; installs nothing, names what is missing
 	CARILLON_INTEROP=1 $(GO) test -count=1 -parallel 4 -timeout 10m ./test/interop
 
 # One line for each thing that is missing, with what to do about it.
@@ -91,6 +91,8 @@ interop-needs:
 	need 'command -v profanity' 'profanity: apt-get install profanity'; \
 	need 'command -v tmux' 'tmux, the terminal for profanity: apt-get install tmux'; \
 	need '/usr/bin/python3 -c "import slixmpp"' 'slixmpp: apt-get install python3-slixmpp'; \
+	need 'command -v prosody' 'prosody, for our own client: apt-get install prosody'; \
+	need 'command -v ejabberdctl' 'ejabberd, for our own client: apt-get install ejabberd'; \
 	need 'command -v node' 'node: apt-get install nodejs npm'; \
 	need '[ -d test/interop/js/node_modules/@xmpp/client ]' '@xmpp/client: cd test/interop/js && npm ci'; \
 	exit $$missing

@@ -103,7 +103,8 @@ func (p *page) add(archive jid.JID, st *stanza.Stanza, el xmltree.Element) {
 		p.over = true
 		return
 	}
-	if m, ok := parseArchived(archive, st, el); ok {
+	m, ok := parseArchived(archive, st, el)
+	if ok && !slices.ContainsFunc(p.messages, func(old ArchivedMessage) bool { return old.ID == m.ID }) { // a resumed session may bring it again
 		p.messages = append(p.messages, m)
 	}
 }

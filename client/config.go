@@ -59,8 +59,9 @@ type Config struct {
 	Quiet bool
 
 	// Identity, Features and Node are what the client tells about itself
-	// (XEP-0030, XEP-0115). What the library answers by itself is added to
-	// Features. Without Node no capabilities are announced.
+	// (XEP-0030, XEP-0115; MINE-8). What the library answers by itself is added to
+	// Features; what the program can, claims for instance, is its own to name
+	// (MINE-9). Without Node no capabilities are announced.
 	Identity xep.Identity
 	Features []string
 	Node     string

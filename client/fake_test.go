@@ -180,14 +180,14 @@ func (p *peer) hear(want string) string {
 func (p *peer) drain() {
 	buf := make([]byte, 4096)
 	for {
+		if strings.HasSuffix(p.got.String(), "</stream:stream>") {
+			p.Write([]byte("</stream:stream>"))
+		}
 		n, err := p.Read(buf)
 		if err != nil {
 			return
 		}
 		p.got.Write(buf[:n])
-		if strings.HasSuffix(p.got.String(), "</stream:stream>") {
-			p.Write([]byte("</stream:stream>"))
-		}
 	}
 }
 

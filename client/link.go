@@ -114,6 +114,16 @@ func (l *link) abandon(err error) {
 	l.base.Close()
 }
 
+// hangUp closes the connection, with TLS's goodbye if the stream ended with one
+// too.
+func (l *link) hangUp(err error) {
+	var ended *StreamEnded
+	if errors.As(err, &ended) {
+		l.conn.Close()
+	}
+	l.base.Close()
+}
+
 func (l *link) signal() { signal(l.wake) }
 
 // signal puts a token into a channel of one, if there is none.

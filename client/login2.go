@@ -14,7 +14,7 @@ import (
 )
 
 // begin returns an <authenticate/> for g.offer (XEP-0388 2.3), with all that the
-// login asks for in it. version is the one of the offer if it is a remembered
+// login asks for in it (X2-32, X2-33). version is the one of the offer if it is a remembered
 // one (XEP-0509 2.2).
 func (g *login) begin(version string) ([]byte, error) {
 	mechanism := g.usable()
@@ -39,7 +39,7 @@ func (g *login) begin(version string) ([]byte, error) {
 	l.TokenFor = g.wantsToken()
 	g.asked = ask{resume: g.old != nil && g.offer.Resume}
 	if g.asked.resume {
-		l.Resume = &stream.Resume{ID: g.old.id, H: g.c.received()}
+		l.Resume = &stream.Resume{ID: g.old.id, H: g.c.handled()}
 	}
 	if g.offer.Bind2 {
 		g.asked.bind, g.asked.profile = g.bind2()
@@ -257,7 +257,7 @@ func (g *login) afterAuth(features xmltree.Element) error {
 	sm := !features.Child(stream.NSSM, "sm").IsZero()
 	g.csi = !features.Child(xep.NSCSI, "csi").IsZero()
 	if g.old != nil && sm && !g.asked.resume {
-		if err := g.write(g.link.mach.Resume(nil, g.old.id, g.c.received())); err != nil {
+		if err := g.write(g.link.mach.Resume(nil, g.old.id, g.c.handled())); err != nil {
 			return err
 		}
 		ev, err := g.next()
@@ -299,8 +299,8 @@ func (g *login) afterAuth(features xmltree.Element) error {
 }
 
 // setUp asks for what Bind 2 would have brought: stream management and a
-// profile, in one write. IM-NG and Carbons exclude each other (XEP-0409 4), the
-// first that is granted counts.
+// profile, in one write. IM-NG and Carbons exclude each other (XEP-0409 4,
+// IMNG-21), the first that is granted counts.
 func (g *login) setUp(sm bool) error {
 	imng, err := g.c.newID()
 	if err != nil {
@@ -318,7 +318,7 @@ func (g *login) setUp(sm bool) error {
 		out = stanza.Build(stanza.IQ, stanza.TypeSet, id, jid.JID{}, jid.JID{}, w.String()).AppendTo(out)
 		wait[id] = true
 	}
-	if p := g.c.cfg.Profile; p <= ProfileIMNG {
+	if p := g.c.cfg.Profile; p <= ProfileIMNG { // IMNG-6
 		ask(imng, xep.NSIMNG)
 	}
 	if p := g.c.cfg.Profile; p <= ProfileCarbons {

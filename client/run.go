@@ -119,7 +119,7 @@ func (c *Client) sentElsewhere(err error) bool {
 	return true
 }
 
-// connect makes a connection and logs in.
+// connect makes a connection, logs in and makes it the client's.
 func (c *Client) connect() (*link, *login, error) {
 	if err := c.ensureAgent(); err != nil {
 		return nil, nil, err
@@ -143,7 +143,11 @@ func (c *Client) connect() (*link, *login, error) {
 		// What was learned counts all the same: a token that is no good.
 		return nil, nil, errors.Join(err, c.save(&c.state))
 	}
-	if err := c.save(&c.state); err != nil {
+	err = c.save(&c.state)
+	if err == nil {
+		err = c.begin(l, g)
+	}
+	if err != nil {
 		l.conn.Close()
 		return nil, nil, err
 	}
@@ -161,33 +165,28 @@ func (c *Client) resumable() *session {
 	return s
 }
 
-// received is the count of the server's stanzas that are here, handled or
-// waiting to be: what a resumed session needn't send again.
-func (c *Client) received() uint32 {
+// handled is the count of the server's stanzas that a resumed session needn't
+// send again.
+func (c *Client) handled() uint32 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return uint32(c.in.Received())
+	return c.in.H()
 }
 
 // serve is the life of one connection that is logged in.
 func (c *Client) serve(l *link, g *login) error {
-	err := c.begin(l, g)
-	if err == nil {
-		written := make(chan struct{})
-		c.wg.Go(func() {
-			defer close(written)
-			c.write(l)
-		})
-		stop := context.AfterFunc(c.ctx, func() { l.abandon(context.Cause(c.ctx)) })
-		err = c.read(l, g)
-		c.farewell(l, err, written)
-		stop()
-		close(l.ended)
-		l.conn.Close()
-		<-written
-	} else {
-		l.conn.Close()
-	}
+	written := make(chan struct{})
+	c.wg.Go(func() {
+		defer close(written)
+		c.write(l)
+	})
+	stop := context.AfterFunc(c.ctx, func() { l.abandon(context.Cause(c.ctx)) })
+	err := c.read(l, g)
+	c.farewell(l, err, written)
+	stop()
+	close(l.ended)
+	l.hangUp(err)
+	<-written
 	c.unlink()
 	c.roster.store(c, &c.state)
 	if saveErr := c.save(&c.state); saveErr != nil && c.ctx.Err() == nil {
@@ -327,9 +326,26 @@ func (c *Client) unlink() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.link = nil
-	if c.session != nil {
-		c.session.lost = c.cfg.Clock.Now()
+	if c.session == nil {
+		return
 	}
+	c.session.lost = c.cfg.Clock.Now()
+	if c.session.id == "" || !c.counting {
+		return
+	}
+	// What was not taken the server still has, and sends again in this session or
+	// a new one (XEP-0198 4); kept here too, it would come twice. What the program
+	// has in hand counts as handled.
+	c.settle(c.current.epoch, c.current.number)
+	c.current = queued{}
+	c.events = slices.DeleteFunc(c.events, func(q queued) bool {
+		again := q.number > 0 && q.epoch == c.epoch
+		if again {
+			c.held -= q.size
+		}
+		return again
+	})
+	c.in = sm.NewInbound(c.in.H())
 }
 
 // finish ends the client: who waits is told why.

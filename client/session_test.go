@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -76,7 +77,8 @@ func TestProfiles(t *testing.T) {
 	}
 }
 
-// TestPresence is a quiet device that shows itself later, and says what it can.
+// TestPresence is a quiet device that shows itself later, and says what it can
+// (MINE-8, MINE-9).
 func TestPresence(t *testing.T) {
 	w := newWorld(t, "alice", "bob")
 	alice := dial(t, w.config("alice"))
@@ -315,5 +317,71 @@ func TestArchivePage(t *testing.T) {
 	info, err := alice.Disco(alice.ctx, jid.JID{}, "")
 	if err != nil || !slices.Contains(info.Features, xep.NSMAM) {
 		t.Errorf("account: %+v, %v", info, err)
+	}
+}
+
+// TestSync catches up from where the program says: behind an id, or so far back
+// (X2-34, X2-35).
+func TestSync(t *testing.T) {
+	w := newWorld(t, "alice", "bob")
+	alice := dial(t, w.config("alice"))
+	for _, body := range []string{"one", "two", "three"} {
+		alice.acknowledged(alice.send(chat("bob@localhost", body)))
+	}
+	cfg := w.config("bob")
+	var after string
+	for _, c := range []struct {
+		sync  *xep.Sync
+		count int
+	}{{&xep.Sync{Last: time.Hour}, 3}, {&xep.Sync{Last: time.Hour, Max: 1}, 1}, {nil, 2}} {
+		cfg.Sync = func() *xep.Sync {
+			if c.sync != nil {
+				return c.sync
+			}
+			return &xep.Sync{After: after}
+		}
+		bob := dial(t, cfg)
+		first := expect[*client.Archived](bob, nil)
+		if c.count == 3 {
+			after = first.ID
+		}
+		if s := expect[*client.Synced](bob, nil); s.Count != c.count || s.Stanza == nil {
+			t.Errorf("%+v: %+v", c.sync, s)
+		}
+		bob.Close(bob.ctx)
+	}
+}
+
+// TestResumeUntaken: what the program has not taken when the connection is lost
+// comes again, once, and in order.
+func TestResumeUntaken(t *testing.T) {
+	w := newWorld(t, "alice", "bob")
+	alice, bob := dial(t, w.config("alice")), dial(t, w.config("bob"))
+	expect[*client.Synced](bob, nil)
+	bob.Handled()
+	for round := range 5 {
+		want := []string{fmt.Sprint(round, " one"), fmt.Sprint(round, " two"), fmt.Sprint(round, " three")}
+		for _, body := range want {
+			alice.acknowledged(alice.send(chat("bob@localhost", body)))
+		}
+		if round > 0 { // all of it is here: the answer came behind it
+			if _, err := bob.Ping(bob.ctx, jid.JID{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if round > 2 { // and some of it is in hand
+			expect(bob, bodyIs(want[0]))
+			want = want[1:]
+		}
+		w.cut()
+		for _, body := range want {
+			got := expect(bob, func(r *client.Received) bool { return r.Stanza.Type == stanza.TypeChat })
+			if text := got.Stanza.Child(stanza.NSClient, "body").Text(); text != body {
+				t.Fatalf("%q instead of %q", text, body)
+			}
+		}
+	}
+	if _, err := bob.Ping(bob.ctx, jid.JID{}); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"math/big"
@@ -37,7 +38,7 @@ const patience = 20 * time.Second
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if code == 0 {
+	if code == 0 && flag.Lookup("test.fuzz").Value.String() == "" { // fuzzing has goroutines of its own
 		code = leaks()
 	}
 	if s, err := common(); err == nil {
@@ -337,6 +338,8 @@ func TestResume(t *testing.T) {
 	expect(bob, bodyIs("while away"))
 }
 
+// TestLoginFlows counts round trips: all that a session begins with is in the
+// request that logs in (S-2; X2-32, X2-33, X2-36).
 func TestLoginFlows(t *testing.T) {
 	w := newWorld(t, "alice")
 	store := &client.MemoryStore{}

@@ -53,6 +53,9 @@ func (s *Server) receive(ctx context.Context, st *stanza.Stanza) error { return 
 
 // borderTo finds the way to another domain.
 func (s *Server) borderTo(domain string) account.Border {
+	if s.rooms != nil && s.rooms.Has(domain) {
+		return s.rooms
+	}
 	if c := s.border.Component(domain); c != nil {
 		return c
 	}

@@ -56,6 +56,9 @@ func features(cfg config.Config, s *store.Store, known *caps.Cache, events *pep.
 		cam.New(clients, now),
 		known.Feature(),
 	}
+	if cfg.Rooms.Enabled {
+		list = append(list, inRooms())
+	}
 	return append(list, disco.New("carillon", "https://carillon.im", services(cfg), list...))
 }
 
@@ -65,10 +68,10 @@ func personal(s *store.Store, account func(jid.JID) feature.AccountRef, now func
 		Fragment: private.Fragment(s), SetFragment: private.SetFragment})
 }
 
-// services are the components, for who looks for what there is (XEP-0030 4).
+// services are the rooms and the components, for who looks for what there is (XEP-0030 4).
 func services(cfg config.Config) []xep.DiscoItem {
 	var items []xep.DiscoItem
-	for _, domain := range slices.Sorted(maps.Keys(cfg.Components)) {
+	for _, domain := range append(cfg.RoomDomains(), slices.Sorted(maps.Keys(cfg.Components))...) {
 		if j, err := jid.New("", domain, ""); err == nil { // Check has seen to that
 			items = append(items, xep.DiscoItem{JID: j})
 		}
@@ -82,7 +85,7 @@ func mine() feature.Feature {
 	vars := []string{xep.NSMine, xep.NSMineOCR}
 	return feature.Feature{
 		Name:  "mine",
-		Specs: []feature.Spec{{XEP: "0259", Version: "0.1", Note: "accounts; rooms not yet"}},
+		Specs: []feature.Spec{{XEP: "0259", Version: "0.1", Note: "accounts and rooms"}},
 		Disco: []feature.Disco{{Scope: feature.Server, Vars: vars}, {Scope: feature.Account, Vars: vars}},
 	}
 }

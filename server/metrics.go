@@ -4,6 +4,7 @@ import (
 	"carillon.im/sasl"
 	"carillon.im/server/c2s"
 	"carillon.im/server/component"
+	"carillon.im/server/room"
 )
 
 // components is what /metrics shows of the components.
@@ -22,6 +23,24 @@ type components struct {
 func componentCounters(m *component.Metrics) components {
 	return components{Connected: m.Connected.Load(), Accepted: m.Accepted.Load(), Refused: m.Refused.Load(), Failures: m.Failures.Load(),
 		StanzasIn: m.StanzasIn.Load(), StanzasOut: m.StanzasOut.Load(), Returned: m.Returned.Load(), Full: m.Full.Load(), Panics: m.Panics.Load()}
+}
+
+// rooms is what /metrics shows of the rooms.
+type rooms struct {
+	Loaded   int64  `help:"rooms in memory"`
+	Messages uint64 `help:"stanzas for rooms"`
+	Sent     uint64 `help:"stanzas that rooms have sent"`
+	Refused  uint64 `help:"stanzas refused because too much waited for the rooms"`
+	Panics   uint64 `help:"panics recovered; each is a bug"`
+}
+
+// roomCounters are all zero where there are no rooms.
+func roomCounters(h *room.Hub) rooms {
+	if h == nil {
+		return rooms{}
+	}
+	n := h.Stats()
+	return rooms{Loaded: n.Loaded.Load(), Messages: n.Messages.Load(), Sent: n.Sent.Load(), Refused: n.Refused.Load(), Panics: n.Panics.Load()}
 }
 
 // clients is what /metrics shows of the client connections.

@@ -28,7 +28,9 @@ import (
 	"carillon.im/server/features/caps"
 	"carillon.im/server/features/pep"
 	"carillon.im/server/features/register"
+	"carillon.im/server/room"
 	"carillon.im/server/store"
+	"carillon.im/stanza"
 )
 
 // Server is one carillon server.
@@ -43,6 +45,7 @@ type Server struct {
 	hub     *account.Hub
 	c2s     *c2s.Server
 	border  *component.Server
+	rooms   *room.Hub // nil: there are none
 	host    *admin.Host
 	control *admin.Control
 	pages   *http.Server
@@ -123,6 +126,9 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 	if s.border, err = newComponents(cfg, log, s.receive); err != nil {
 		return nil, err
 	}
+	if s.rooms, err = newRooms(ctx, cfg, s.store, log, opt.Now, s.deliver); err != nil {
+		return nil, err
+	}
 	s.hub = account.New(account.Config{
 		Borders: s.borderTo,
 		Domains: cfg.Domains, Store: s.store, Features: s.set, Log: log, Now: opt.Now, Rand: rand.Reader,
@@ -141,6 +147,10 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 	s.c2s, err = s.newC2S(users, secret)
 	return s, err
 }
+
+// deliver takes what rooms say to the accounts. Nobody reaches a room before there
+// are accounts.
+func (s *Server) deliver(list []*stanza.Stanza) { s.hub.Deliver(list) }
 
 // Bounds that are nobody's business to configure.
 const (
@@ -252,6 +262,7 @@ func (s *Server) sources() []admin.Source {
 	return []admin.Source{
 		{Prefix: "carillon_store", Read: func() any { return s.store.Stats() }},
 		{Prefix: "carillon_accounts", Read: func() any { return s.hub.Counters() }},
+		{Prefix: "carillon_rooms", Read: func() any { return roomCounters(s.rooms) }},
 		{Prefix: "carillon_component", Read: func() any { return componentCounters(&s.border.Metrics) }},
 		{Prefix: "carillon_c2s", Read: func() any { return clientCounters(&s.c2s.Metrics) }},
 	}
@@ -345,6 +356,9 @@ func (s *Server) close(ctx context.Context) {
 	for _, l := range s.listeners {
 		l.net.Close()
 	}
+	if s.rooms != nil {
+		s.rooms.GoAway(ctx)
+	}
 	if s.hub != nil {
 		// It ends the sessions' streams itself, once what they sent is committed
 		// and answered.
@@ -358,6 +372,11 @@ func (s *Server) close(ctx context.Context) {
 	if s.border != nil {
 		if err := s.border.Close(ctx); err != nil {
 			s.log.Warn("components", "error", err)
+		}
+	}
+	if s.rooms != nil {
+		if err := s.rooms.Close(ctx); err != nil {
+			s.log.Warn("rooms", "error", err)
 		}
 	}
 	if s.caps != nil {

@@ -85,8 +85,14 @@ type DiscoItem struct {
 // AppendDiscoItems appends the <query/> of an answer; node is that of the
 // question.
 func AppendDiscoItems(dst []byte, node string, items []DiscoItem) []byte {
+	return AppendDiscoItemsPage(dst, node, items, "")
+}
+
+// AppendDiscoItemsPage is AppendDiscoItems for a part of the items; set is what
+// AppendRSM says of it, "" for all of them (XEP-0059).
+func AppendDiscoItemsPage(dst []byte, node string, items []DiscoItem, set string) []byte {
 	dst = appendOptAttr(append(dst, "<query xmlns='"+NSDiscoItems+"'"...), "node", node)
-	if len(items) == 0 {
+	if len(items) == 0 && set == "" {
 		return append(dst, "/>"...)
 	}
 	dst = append(dst, '>')
@@ -95,5 +101,5 @@ func AppendDiscoItems(dst []byte, node string, items []DiscoItem) []byte {
 		dst = appendOptAttr(dst, "node", it.Node)
 		dst = append(appendOptAttr(dst, "name", it.Name), "/>"...)
 	}
-	return append(dst, "</query>"...)
+	return append(append(dst, set...), "</query>"...)
 }

@@ -6,10 +6,8 @@ const (
 	NSReceipts   = "urn:xmpp:receipts"                     // XEP-0184
 	NSCorrect    = "urn:xmpp:message-correct:0"            // XEP-0308
 	NSMarkers    = "urn:xmpp:chat-markers:0"               // XEP-0333
-	NSRetract    = "urn:xmpp:message-retract:1"            // XEP-0424
 	NSFallback   = "urn:xmpp:fallback:0"                   // XEP-0428
 	NSReactions  = "urn:xmpp:reactions:0"                  // XEP-0444
 	NSReply      = "urn:xmpp:reply:0"                      // XEP-0461
 	NSDisplayed  = "urn:xmpp:mds:displayed:0"              // XEP-0490
-	NSMUCUser    = "http://jabber.org/protocol/muc#user"   // XEP-0045
 )

@@ -17,7 +17,7 @@ type lock struct {
 
 // address says to whom the next message of a conversation goes. In a session
 // with IM-NG or 2.0 that is always the person, who has devices and no resources
-// that matter (IMNG-22, X2-26, X2-27). Elsewhere it is the bare address (LOCK-1,
+// that matter (IMNG-22, X2-9, X2-26, X2-27). Elsewhere it is the bare address (LOCK-1,
 // LOCK-5) until the contact has answered from somewhere (LOCK-2, LOCK-7).
 func (e *Engine) address(c *conversation, typ string) jid.JID {
 	if !c.lock.to.IsZero() && typ == stanza.TypeChat && e.session.Profile < NG {

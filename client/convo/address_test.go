@@ -51,7 +51,7 @@ func TestLocking(t *testing.T) {
 	}
 }
 
-// TestNeverLocked: IMNG-22, X2-26, X2-27: conversations have people.
+// TestNeverLocked: IMNG-22, X2-9, X2-26, X2-27: conversations have people.
 func TestNeverLocked(t *testing.T) {
 	for _, p := range []Profile{NG, V2} {
 		r := newRun(t, p)

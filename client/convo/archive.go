@@ -25,6 +25,8 @@ type catchup struct {
 	live     string // archive id of the newest live message meanwhile
 	others   bool   // a live message came meanwhile
 	pages    int
+	overlaps bool      // what is streamed may have been known already
+	buffer   []message // and waits until it is complete
 }
 
 func (e *Engine) ask(q *query) {
@@ -39,9 +41,11 @@ func (e *Engine) ask(q *query) {
 // beginCatchup asks for what was missed: behind the cursor, or the newest page
 // of an archive that is new to this device.
 func (e *Engine) beginCatchup(streamed bool) {
-	behind := e.account.Behind && e.Cursor() != ""
+	// What is asked for begins where the last one stopped; what is streamed may
+	// leave something out between the two.
+	behind := e.account.Behind && e.Cursor() != "" && !streamed
+	e.catchup = &catchup{streamed: streamed, overlaps: streamed && (e.account.Behind || e.Cursor() == "")}
 	e.account.Behind = true
-	e.catchup = &catchup{streamed: streamed}
 	e.record = true
 	for _, c := range e.inOrder() {
 		c.begun, c.chain = 1, nil
@@ -111,11 +115,26 @@ func (e *Engine) endCatchup(how ending) {
 	}
 	e.record = true
 	e.resendLost(how == whole)
+	for _, c := range e.inOrder() {
+		e.pageWanted(c)
+	}
+}
+
+// pageWanted asks for the page that had to wait.
+func (e *Engine) pageWanted(c *conversation) {
+	if p := c.wanted; p != nil {
+		c.wanted = nil
+		e.page(*p)
+	}
 }
 
 // markGap marks that something is missing behind a position.
 func (e *Engine) markGap(c *conversation, pos int64) {
 	if pos <= 1 {
+		if pos == 1 && c.rec.Complete { // it was, before something came
+			c.rec.Complete = false
+			e.saveRecord(c)
+		}
 		return
 	}
 	at := c.index(pos + 1)
@@ -134,6 +153,9 @@ func (e *Engine) markGap(c *conversation, pos int64) {
 func (e *Engine) synced(s xep.Synced) {
 	if e.catchup == nil || !e.catchup.streamed || !s.Room.IsZero() {
 		return
+	}
+	for _, m := range e.catchup.buffer {
+		e.message(m)
 	}
 	if s.Last != "" {
 		e.account.Cursors[e.cfg.Account.String()] = clip(s.Last, maxID)
@@ -263,6 +285,11 @@ func (e *Engine) page(p Page) {
 		e.do(LoadHistory{Conversation: c.rec.JID, Before: before, Max: e.lim.Page})
 		return
 	}
+	if anchor == nil && e.catchup != nil && e.online {
+		// The end is about to come by itself; what is there then can be told apart.
+		c.wanted = &asked
+		return
+	}
 	if !e.online || !e.pageable(c) || c.rec.Complete && !p.Newest && (anchor == nil || !anchor.Gap) {
 		return
 	}
@@ -331,8 +358,5 @@ func (e *Engine) historyLoaded(h HistoryLoaded) {
 	e.load(c, h.Entries)
 	c.changedAll = true
 	e.touch(c, 0)
-	if p := c.wanted; p != nil {
-		c.wanted = nil
-		e.page(*p)
-	}
+	e.pageWanted(c)
 }

@@ -18,7 +18,6 @@ package convo
 
 import (
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -87,6 +86,9 @@ const (
 	maxHolders = 8
 	maxTyping  = 16
 	maxQueries = 64
+	// maxStreamed bounds what waits for the end of a streamed catch-up; what is
+	// beyond it is taken as it comes.
+	maxStreamed = 5000
 	// maxWaiting bounds the own entries of one conversation that wait.
 	maxWaiting = 1000
 )
@@ -115,8 +117,8 @@ type Engine struct {
 	queries  map[string]*query
 	catchup  *catchup // nil: nothing is missing
 	claims   claims
+	unacked  map[string]place    // own entries that this session has, by their id attribute
 	names    map[jid.JID]jid.JID // one copy of each address
-	waiting  []Query             // archive queries for when the connection is back
 
 	effects []Effect
 	writes  []Write
@@ -141,6 +143,7 @@ func New(cfg Config, snap Snapshot) *Engine {
 		rooms:    map[jid.JID]*Room{},
 		queries:  map[string]*query{},
 		claims:   newClaims(),
+		unacked:  map[string]place{},
 		names:    map[jid.JID]jid.JID{},
 	}
 	e.cfg.Account = cfg.Account.Bare()
@@ -151,6 +154,9 @@ func New(cfg Config, snap Snapshot) *Engine {
 		e.restore(s)
 	}
 	// The store has them; nothing is to be told.
+	for _, c := range e.dirty {
+		c.isDirty, c.recordDirty, c.changed, c.changedAll = false, false, nil, false
+	}
 	e.effects, e.writes, e.dirty, e.record = nil, nil, nil, false
 	return e
 }
@@ -242,5 +248,3 @@ func clip(s string, most int) string {
 	}
 	return strings.Clone(s)
 }
-
-func decimal(n int) string { return strconv.Itoa(n) }

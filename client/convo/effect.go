@@ -60,24 +60,9 @@ func (RefreshPresence) effect() {}
 
 // IQ is the query as a stanza with an id of the caller's (XEP-0313 4.1).
 func (q Query) IQ(id string) *stanza.Stanza {
-	w := xmltree.NewWriter(nil, stanza.NSClient)
-	w.Start(xep.NSMAM, "query").Attr("queryid", q.ID)
-	if !q.With.IsZero() {
-		w.Start(xep.NSForm, "x").Attr("type", "submit")
-		field(w, "FORM_TYPE", xep.NSMAM)
-		field(w, "with", q.With.String())
-		w.End()
-	}
-	w.Start(xep.NSRSM, "set")
-	element(w, "max", decimal(q.Max))
-	if q.After != "" {
-		element(w, "after", q.After)
-	}
-	if q.Last || q.Before != "" {
-		element(w, "before", q.Before)
-	}
-	w.End().End()
-	return stanza.Build(stanza.IQ, stanza.TypeSet, id, jid.JID{}, q.By, w.String())
+	payload := xep.AppendMAMQuery(nil, xep.MAMQuery{ID: q.ID, With: q.With,
+		Page: xep.RSM{Max: q.Max, After: q.After, Before: q.Before, Last: q.Last || q.Before != ""}})
+	return stanza.Build(stanza.IQ, stanza.TypeSet, id, jid.JID{}, q.By, string(payload))
 }
 
 func field(w *xmltree.Writer, name, value string) {
@@ -88,27 +73,16 @@ func field(w *xmltree.Writer, name, value string) {
 	w.Start(xep.NSForm, "value").Text(value).End().End()
 }
 
-func element(w *xmltree.Writer, local, text string) {
-	w.Start(xep.NSRSM, local)
-	if text != "" {
-		w.Text(text)
-	}
-	w.End()
-}
-
 // Done reads the answer to the query's IQ.
 func (q Query) Done(answer *stanza.Stanza) QueryDone {
 	d := QueryDone{Query: q.ID}
-	fin := answer.Child(xep.NSMAM, "fin")
-	if answer.Type != stanza.TypeResult || fin.IsZero() {
+	fin, ok := xep.ParseMAMFin(answer.Child(xep.NSMAM, "fin"))
+	if answer.Type != stanza.TypeResult || !ok {
 		d.Failed = true
 		e := answer.ParseError()
 		d.Unknown = e != nil && e.Condition == stanza.ItemNotFound
 		return d
 	}
-	set := fin.Child(xep.NSRSM, "set")
-	d.Complete = fin.Attr("complete") == "true" || fin.Attr("complete") == "1"
-	d.First = clip(set.Child(xep.NSRSM, "first").Text(), maxID)
-	d.Last = clip(set.Child(xep.NSRSM, "last").Text(), maxID)
+	d.Complete, d.First, d.Last = fin.Complete, clip(fin.First, maxID), clip(fin.Last, maxID)
 	return d
 }

@@ -47,7 +47,7 @@ type conversation struct {
 	threads map[string]*thread
 	more    bool // the store has older entries
 	loading bool
-	wanted  *Page  // asked for again when the store has answered
+	wanted  *Page  // asked for again when the store has answered, or the catch-up is over
 	paging  string // the query that pages back; "" for none
 	begun   int64  // position of the last entry when the session began; 1 for none
 	met     bool   // the catch-up began with something that was known
@@ -86,6 +86,7 @@ func (e *Engine) conversation(j jid.JID, room bool) *conversation {
 	if e.catchup != nil {
 		c.rec.Base, c.rec.Caught, c.begun = 1, 1, 1 // all of it is behind what was known
 	}
+	e.saveRecord(c)
 	return c
 }
 

@@ -106,22 +106,14 @@ func (e *Engine) unwrap(st *stanza.Stanza) (message, bool) {
 
 // forwarded reads the message in a carbon or result (XEP-0297).
 func (e *Engine) forwarded(el xmltree.Element) (st *stanza.Stanza, at time.Time, ok bool) {
-	fwd := el.Child(xep.NSForward, "forwarded")
-	inner := fwd.Child(stanza.NSClient, "message")
-	if inner.IsZero() {
-		return nil, at, false
-	}
-	st, err := stanza.Parse(inner)
-	if err != nil {
+	st, at, ok = xep.ParseForwarded(el.Child(xep.NSForward, "forwarded"))
+	if !ok {
 		return nil, at, false
 	}
 	if st.From.IsZero() {
 		st.From = e.cfg.Account
 	}
-	at = e.now
-	if _, stamp, ok := xep.ParseDelay(fwd.Child(xep.NSDelay, "delay")); ok {
-		at = e.past(stamp)
-	}
+	at = e.past(at)
 	return st, at, true
 }
 
@@ -189,7 +181,14 @@ func (e *Engine) message(m message) {
 		}
 		return
 	}
-	if m.query != nil && m.query.back && key != m.query.With && key.Bare() != m.query.With {
+	if up := e.catchup; m.way == archive && m.query == nil && !m.buffered && up != nil && up.overlaps && len(up.buffer) < maxStreamed {
+		// They may begin before what is known already, and say where it belongs only
+		// when they are complete.
+		m.buffered = true
+		up.buffer = append(up.buffer, m)
+		return
+	}
+	if m.query != nil && m.query.back && key != m.query.conversation {
 		return // not what was asked for
 	}
 	m.c = e.convs[key]

@@ -214,6 +214,7 @@ func (e *Engine) write(c *conversation, en Entry) {
 // transmit hands an own entry over to this session.
 func (e *Engine) transmit(c *conversation, it *item) {
 	it.stream = e.stream
+	e.unacked[it.MessageID] = place{c, it}
 	e.do(Send{Stanza: e.compose(c, it), Entry: it.ID})
 }
 

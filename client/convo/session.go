@@ -29,10 +29,15 @@ func (e *Engine) connected(ev Connected) {
 	for _, c := range e.inOrder() {
 		e.unlock(c) // a conversation starts unlocked (LOCK-4)
 		c.typing, c.states = nil, chatStates{}
+		if c.rec.Room && len(c.items) > 0 && !c.rec.GapNext {
+			c.rec.GapNext = true // the room went on without this device
+			e.saveRecord(c)
+		}
 	}
 	clear(e.queries)
+	clear(e.unacked)
 	for _, c := range e.convs {
-		c.paging = ""
+		c.paging, c.wanted = "", nil
 	}
 	switch {
 	case ev.Catchup, ev.Facts.Archive:
@@ -118,24 +123,23 @@ func (e *Engine) resendLost(told bool) {
 // acked notes that the server has a message (XEP-0198). Where own messages come
 // back with their place they wait for it; elsewhere this is their place.
 func (e *Engine) acked(ev Acked) {
-	if ev.ID == "" {
+	p, ok := e.unacked[ev.ID]
+	if !ok {
 		return
 	}
-	for _, c := range e.inOrder() {
-		for n, it := range c.pending {
-			if it.MessageID != ev.ID || it.Delivery != Pending {
-				continue
-			}
-			it.Delivery = Sent
-			if e.session.Profile < NG && !c.rec.Room {
-				c.pending = slices.Delete(c.pending, n, n+1)
-				e.append(c, it)
-				e.enterPlaced(c, it)
-			}
-			e.save(c, it)
-			return
-		}
+	delete(e.unacked, ev.ID)
+	c, it := p.c, p.i
+	n := slices.Index(c.pending, it)
+	if n < 0 || it.Delivery != Pending {
+		return
 	}
+	it.Delivery = Sent
+	if e.session.Profile < NG && !c.rec.Room {
+		c.pending = slices.Delete(c.pending, n, n+1)
+		e.append(c, it)
+		e.enterPlaced(c, it)
+	}
+	e.save(c, it)
 }
 
 // failed takes an error that came back for an own message (RFC 6120 8.3).
@@ -256,12 +260,10 @@ func (e *Engine) room(ev Room) {
 
 // tick lets time go by: idle conversations unlock, and who types stops.
 func (e *Engine) tick() {
-	for _, c := range e.convs {
+	for _, c := range e.inOrder() {
 		if e.cfg.UnlockAfter > 0 && !c.lock.to.IsZero() && e.now.Sub(c.lock.at) >= e.cfg.UnlockAfter {
 			e.unlock(c) // LOCK-15
 		}
-	}
-	for _, c := range e.inOrder() {
 		e.ageTyping(c)
 	}
 }

@@ -52,7 +52,7 @@ func (p *program) run(ctx context.Context, args []string) int {
 	root.SetIn(p.stdin)
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
-	root.AddCommand(p.serveCommand(), p.userCommand(), p.explainCommand(), p.traceCommand(), p.checkCommand(), p.configCommand(), p.versionCommand())
+	root.AddCommand(p.serveCommand(), p.userCommand(), p.roomCommand(), p.explainCommand(), p.traceCommand(), p.checkCommand(), p.configCommand(), p.versionCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		if _, said := err.(reported); !said {
 			fmt.Fprintf(p.stderr, "carillon: %v\n", err)

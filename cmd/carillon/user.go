@@ -41,9 +41,27 @@ func (p *program) userCommand() *cobra.Command {
 	return user
 }
 
+// roomCommand does the same for rooms.
+func (p *program) roomCommand() *cobra.Command {
+	room := &cobra.Command{
+		Use:        "room",
+		SuggestFor: []string{"rooms", "muc"},
+		Short:      "look at rooms",
+		Long:       "Rooms of the server, as it runs or as they are in the data folder.",
+		Args:       knownCommand,
+		RunE:       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	for _, call := range admin.Calls() {
+		if strings.HasPrefix(call.Name, "room ") {
+			room.AddCommand(p.callCommand(call))
+		}
+	}
+	return room
+}
+
 func (p *program) callCommand(call admin.Call) *cobra.Command {
 	var positional, flags []admin.Arg
-	use := strings.TrimPrefix(call.Name, "user ")
+	_, use, _ := strings.Cut(call.Name, " ")
 	for _, a := range call.Args {
 		switch {
 		case a.Secret:

@@ -262,8 +262,15 @@ func (c *Session) Ack(h uint32) error {
 		c.mu.Unlock()
 		return nil
 	}
+	before := c.out.Acked()
 	done, err := c.acknowledge(h)
 	c.asked = false
+	if c.out.Acked() != before || c.out.Unacked() == 0 {
+		c.vain = 0
+	} else {
+		c.vain = min(c.vain+1, maxVain)
+	}
+	c.pause = 1<<c.vain - 1
 	if c.out.Waiting() > 0 {
 		c.wake()
 	}
@@ -419,15 +426,25 @@ func (x *session) appendAck(dst []byte) []byte {
 	return append(dst, "'/>"...)
 }
 
+// maxVain bounds how seldom a client is asked whose program doesn't take what it
+// got: about once a minute. Each question costs a phone the waking of its radio.
+const maxVain = 6
+
 // requestRest asks for the acknowledgement of stanzas that were too few for
-// Next to ask. The loop calls it on its tick.
+// Next to ask. The loop calls it on its tick. A client whose last answer said
+// nothing new is asked half as often each time.
 func (x *session) requestRest() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.transport != nil && x.out.Enabled() && !x.asked && x.out.Unacked() > 0 {
-		x.askDue = true
-		x.wake()
+	if x.transport == nil || !x.out.Enabled() || x.asked || x.out.Unacked() == 0 {
+		return
 	}
+	if x.pause > 0 {
+		x.pause--
+		return
+	}
+	x.askDue = true
+	x.wake()
 }
 
 // makeRoom wakes who waits for the queue to shrink. mu is held.
@@ -465,6 +482,7 @@ func (x *session) attach(req *ResumeRequest) (handled uint32, done flushed, ok b
 	done, _ = x.acknowledge(req.H)
 	x.out.Rewind()
 	x.asked, x.askDue, x.failures = false, false, 0
+	x.vain, x.pause = 0, 0
 	// Requests of the old stream are answered by <resumed h=…/>.
 	x.ackDue, x.ackAt = false, 0
 	x.inactive = false // XEP-0352 4.1: a stream starts active

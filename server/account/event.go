@@ -235,4 +235,9 @@ type arrive struct {
 	// sender's order that waits for it.
 	ops    []store.Op
 	origin *entry
+	// many: a room says it to all who are in it. It isn't noted for each of them
+	// where it went.
+	many bool
+	// taken is for a message to a Keeper, which calls it.
+	taken func()
 }

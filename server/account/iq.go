@@ -74,7 +74,8 @@ func (ev *arrive) apply(s *State, fx *effects) {
 			(&probeArrives{st.From, st.To}).apply(s, fx)
 			return
 		}
-		s.receivePresence(&presenceArrives{presence: presenceOf(st, st.Inner()), from: st.From, to: st.To}, fx)
+		// It doesn't outlive this: nothing is copied.
+		s.receivePresence(&presenceArrives{presence: presence{typ: st.Type, id: st.ID, lang: st.Lang, inner: st.Inner()}, from: st.From, to: st.To}, fx)
 	case stanza.IQ:
 		s.receiveIQ(ev, fx)
 	}

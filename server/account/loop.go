@@ -256,7 +256,9 @@ func (l *loop) carryOut(e *effect) {
 		l.route(e.ev.(*arrive))
 	case fxLeave:
 		a := e.ev.(*arrive)
-		if b := l.hub.cfg.border(a.stanza.To.Domain()); b != nil {
+		if b := l.hub.cfg.border(a.stanza.To.Domain()); a.taken != nil {
+			l.keep(b.(Keeper), a)
+		} else if b != nil {
 			l.cross(b, a)
 		} else {
 			l.noWay(a)

@@ -45,11 +45,16 @@ func (s *State) sendMessage(ev *inbound, fx *effects) {
 	}
 	s.noteSent(st, ev.session, d, fx.now)
 	out := &arrive{stanza: st, msg: msg, intent: d.Intent}
+	if s.cfg.keeper(st.To.Domain()) != nil {
+		out.taken = s.whenTaken(ev.session, ev.number)
+	}
 	c := s.newCopy(st, d, fx)
 	out.ops, _ = s.keep(d, c, nil)
 	out.origin = s.hold(fx.now, func(fx *effects) {
 		s.deliver(d, c, fx)
-		fx.handled(ev.session, ev.number)
+		if out.taken == nil {
+			fx.handled(ev.session, ev.number)
+		}
 	})
 	out.ops = s.outlive(out.ops, out.origin)
 	out.origin.failed = func(fx *effects, err error) {
@@ -103,8 +108,18 @@ func (s *State) receiveMessage(ev *arrive, fx *effects) {
 		fx.commit(ops, ev.origin)
 		return
 	}
-	c := s.newCopy(st, d, fx)
+	c := s.copyOf(st, d, fx)
+	if ev.many {
+		s.cfg.stats.Messages.Add(1)
+	} else {
+		c.trail = s.observe(st, d, c.id, fx)
+	}
 	ops, undo := s.keep(d, c, ops)
+	if len(ops) == 0 && ev.origin == nil && s.kept == 0 {
+		// What a room says, mostly: nothing of it is kept here.
+		s.later(fx, func(fx *effects) { s.deliver(d, c, fx) })
+		return
+	}
 	e := s.hold(fx.now, func(fx *effects) { s.deliver(d, c, fx) })
 	e.failed = func(fx *effects, err error) {
 		undo()
@@ -245,7 +260,10 @@ func (s *State) deliver(d *route.Decision, c *copies, fx *effects) {
 	}
 	direct, carbon := other, other
 	switch {
-	case msg.Type == route.Error || msg.Type == route.Headline:
+	case msg.Type == route.Error:
+		// What a service hasn't kept: its sender hears of it before it is counted.
+		direct.failure = s.cfg.keeper(c.stanza.From.Domain()) != nil
+	case msg.Type == route.Headline:
 	case d.Intent == route.Exclusive:
 		direct.kind = tagExclusive
 	case d.Intent == route.Conversation && !msg.Marks.Any(route.NoStore|route.OnlyChatState):
@@ -345,12 +363,18 @@ type copies struct {
 const tags = 3
 
 func (s *State) newCopy(st *stanza.Stanza, d *route.Decision, fx *effects) *copies {
+	c := s.copyOf(st, d, fx)
+	c.trail = s.observe(st, d, c.id, fx)
+	return c
+}
+
+// copyOf is newCopy without a note of where the message went.
+func (s *State) copyOf(st *stanza.Stanza, d *route.Decision, fx *effects) *copies {
 	c := &copies{state: s, stanza: st, archived: d.Archive, whose: d.Whose}
 	c.toBare = s.facts.Message.Full && s.facts.Side != route.Sending && d.Intent == route.Conversation
 	if d.Archive || d.Offline || d.Whose {
 		c.id = s.nextID(fx.now)
 	}
-	c.trail = s.observe(st, d, c.id, fx)
 	return c
 }
 

@@ -413,6 +413,10 @@ func (s *State) deliverPresence(ev *presenceArrives, all bool, fx *effects) {
 	if ev.typ != stanza.TypeError {
 		t.wait = waitPresence
 	}
+	if !all && s.cfg.keeper(ev.from.Domain()) != nil {
+		// Who enters a room is told of everybody in it at once.
+		t.answer, t.room = len(data), true
+	}
 	c := s.roster[ev.from.Bare()]
 	again := all && c != nil && c.To && ev.typ != stanza.TypeError // it answers probes
 	s.later(fx, func(fx *effects) {

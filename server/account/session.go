@@ -42,6 +42,8 @@ type session struct {
 	smID      string // "" without stream management
 	window    time.Duration
 	asked     bool   // an <r/> of ours is unanswered
+	vain      uint8  // how often in a row the answer was nothing new
+	pause     uint8  // ticks before the tick asks again
 	askDue    bool   // an <r/> is to be written
 	ackDue    bool   // an <a/> is to be written
 	ackAt     uint64 // the oldest <r/> without an answer came behind this stanza; 0: there is none
@@ -52,6 +54,7 @@ type session struct {
 	held      []sm.Entry[tag]
 	heldBytes int
 	answers   int           // bytes of out that the client asked for itself
+	corked    bool          // more comes at once: the connection is woken for all of it
 	room      chan struct{} // closed when the queue has shrunk; nil if nobody waits
 	credit    chan struct{} // likewise, when received stanzas are done
 	questions map[string]chan *stanza.Stanza
@@ -95,6 +98,7 @@ type tag struct {
 	kind    tagKind
 	wait    waitKind
 	answer  int             // its bytes, if the client asked for it
+	room    bool            // it asked for it by entering a room
 	failure bool            // says that a stanza wasn't kept: leaves before the <a/> that counts it
 	id      store.ArchiveID // of a message that has one
 	// archived: the message is in the archive, under id, and can be made again
@@ -137,6 +141,7 @@ const (
 	maxQuestions = 16
 	maxInterests = 32
 	maxHeld      = 512 // stanzas held back for an inactive client
+	maxRooms     = 4   // presence of rooms that a session has entered, in OutboxBytes, beside that bound
 )
 
 // ErrEnded is what a session's methods give once it has ended, or when its
@@ -183,6 +188,9 @@ func (x *session) wakeReceivers() {
 // wake tells the connection that there is something to write. mu is held,
 // which Transport allows.
 func (x *session) wake() {
+	if x.corked {
+		return
+	}
 	if x.transport != nil {
 		x.transport.Wake()
 	}
@@ -219,14 +227,29 @@ func (x *session) push(data []byte, t tag) {
 	if x.asleep {
 		x.askToRouse()
 	}
-	if x.answers > 0 {
-		t.answer = 0 // one at a time is beside the bound
+	if x.answers > 0 && !t.room || x.answers > maxRooms*x.hub.cfg.Limits.OutboxBytes {
+		t.answer = 0 // one at a time is beside the bound, and so many rooms at a time
 	}
 	x.answers += t.answer
 	x.out.Push(sm.Entry[tag]{Data: data, Tag: t})
 	if t.failure {
 		x.failures++
 	}
+}
+
+// cork holds the connection back while a burst is put into the queue; uncork lets
+// it write all of it.
+func (x *session) cork() {
+	x.mu.Lock()
+	x.corked = true
+	x.mu.Unlock()
+}
+
+func (x *session) uncork() {
+	x.mu.Lock()
+	x.corked = false
+	x.wake()
+	x.mu.Unlock()
 }
 
 // holdBack keeps presence and chat states of an inactive client, the newest of

@@ -249,6 +249,37 @@ func TestRequests(t *testing.T) {
 	b.expect("<r xmlns='urn:xmpp:sm:3'/>")
 }
 
+// TestVainRequests: a client whose program doesn't take what came answers that
+// nothing is new, and is asked more and more seldom.
+func TestVainRequests(t *testing.T) {
+	w := newWorld(t, "alice bob", func(c *Config) { c.Tick = time.Hour })
+	a, b := w.bind("alice/a"), w.bind("bob/b sm online")
+	a.say(bob, "hi")
+	asked := func(ticks int, h uint32) (n int) {
+		for range ticks {
+			w.tick()
+			if strings.Contains(strings.Join(b.take(), ""), "<r ") {
+				n++
+				if err := b.Ack(h); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		return n
+	}
+	if n := asked(600, 1); n < 10 || n > 20 {
+		t.Errorf("asked %d times in ten minutes", n)
+	}
+	if n := asked(100, 2); n != 1 {
+		t.Errorf("asked %d times for what was acknowledged then", n)
+	}
+	a.say(bob, "again")
+	b.take()
+	if n := asked(1, 3); n != 1 {
+		t.Error("not asked at once for what is new")
+	}
+}
+
 // TestRequestsAreBounded: a client that asks and doesn't read costs nothing.
 func TestRequestsAreBounded(t *testing.T) {
 	w := newWorld(t, "alice")

@@ -310,6 +310,10 @@ func (s *State) fail(ev event, fx *effects, err error) bool {
 		case ev.stanza.Kind != stanza.Presence || ev.stanza.Type == stanza.TypeSubscribe || lasting(ev):
 			s.answer(ev.stanza, storeError(err), fx)
 		}
+	case *burst:
+		for _, st := range ev.list {
+			s.fail(newArrive(st), fx, err)
+		}
 	case *inbound:
 		s.tellFailure(ev, err, fx)
 	case *call:

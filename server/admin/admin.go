@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -91,7 +92,7 @@ func (r Result) Decode(out any) error {
 }
 
 // Calls returns all calls.
-func Calls() []Call { return append(userCalls(), messageCalls()...) }
+func Calls() []Call { return slices.Concat(userCalls(), roomCalls(), messageCalls()) }
 
 // Call carries out the call of the given name. Errors are for the operator and say what to do where that is known.
 func (h *Host) Call(ctx context.Context, name string, args map[string]string) (Result, error) {

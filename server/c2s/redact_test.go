@@ -16,6 +16,7 @@ func TestRedact(t *testing.T) {
 		"<enabled xmlns='urn:xmpp:sm:3' id='s3>ret' resume='true'/><enabled xmlns='urn:xmpp:carbons:2'/>":                        "<enabled xmlns='urn:xmpp:sm:3' id='...' resume='true'/><enabled xmlns='urn:xmpp:carbons:2'/>",
 		"<resumed xmlns='urn:xmpp:sm:3' h='1' previd='s3cret'/>":                                                                 "<resumed xmlns='urn:xmpp:sm:3' h='1' previd='...'/>",
 		"<resumed xmlns='urn:xmpp:sm:3' previd='cut":                                                                             "<resumed xmlns='urn:xmpp:sm:3' previd='",
+		"<x><field type='text-private' var='a'><value>s3cret</value></field><field var='muc#roomconfig_roomsecret'><value>s3cret</value></field><field var='b'><value>c</value></field></x>": "<x><field type='text-private' var='a'>...</field><field var='muc#roomconfig_roomsecret'>...</field><field var='b'><value>c</value></field></x>",
 		"text < more <": "text < more <",
 	} {
 		if got := redact(in); got != want {

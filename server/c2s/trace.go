@@ -102,6 +102,10 @@ func secretOf(tag string) (content bool, attr string) {
 			return s.attr == "", s.attr
 		}
 	}
+	// A room's password in its configuration form (XEP-0045 16.5.3).
+	if strings.HasPrefix(tag, "<field ") && (strings.Contains(tag, "'muc#roomconfig_roomsecret'") || strings.Contains(tag, "'text-private'")) {
+		return true, ""
+	}
 	return false, ""
 }
 

@@ -33,6 +33,7 @@ func (c *Config) Check() error {
 	p.between("auth.token_days", c.Auth.TokenDays, 1, 3650)
 	p.between("archive.keep_days", c.Archive.KeepDays, 0, 365_000)
 	c.checkLimits(p)
+	c.checkRooms(p)
 	p.between("storage.commit_units", c.Storage.CommitUnits, 0, 1<<20)
 	p.between("storage.commit_delay_microseconds", c.Storage.CommitDelayMicroseconds, -1, 1_000_000)
 	p.between("storage.queue_units", c.Storage.QueueUnits, 0, math.MaxInt32)
@@ -87,6 +88,47 @@ func (c *Config) checkDomains(p *problems) {
 		}
 		seen[prepared] = true
 		c.Domains[i] = prepared
+	}
+}
+
+// RoomDomains are the domains of rooms, none where there are no rooms. Check has seen to their form.
+func (c *Config) RoomDomains() []string {
+	if !c.Rooms.Enabled {
+		return nil
+	}
+	list := make([]string, 0, len(c.Domains))
+	for _, d := range c.Domains {
+		if prepared, err := domain(c.Rooms.Subdomain + "." + d); err == nil {
+			list = append(list, prepared)
+		}
+	}
+	return list
+}
+
+// checkRooms needs prepared domains and components.
+func (c *Config) checkRooms(p *problems) {
+	r := &c.Rooms
+	p.oneOf("rooms.create", r.Create, "local", "everyone")
+	p.between("rooms.max", r.Max, 1, 10_000_000)
+	p.between("rooms.per_user", r.PerUser, 1, 10_000_000)
+	p.between("rooms.occupants", r.Occupants, 1, 100_000)
+	p.between("rooms.affiliations", r.Affiliations, 1, 1_000_000)
+	p.between("rooms.history", r.History, 0, 100)
+	p.between("rooms.user_per_second", r.UserPerSecond, 0, 1_000_000)
+	p.between("rooms.room_per_second", r.RoomPerSecond, 0, 1_000_000)
+	for _, d := range c.Domains {
+		name := r.Subdomain + "." + d
+		switch prepared, err := domain(name); {
+		case !r.Enabled:
+		case err != nil:
+			p.add("rooms.subdomain", "%q is no domain: %v", name, err)
+		case slices.Contains(c.Domains, prepared):
+			p.add("rooms.subdomain", "%q is among domains: it can't be both for accounts and for rooms", name)
+		default:
+			if _, taken := c.Components[prepared]; taken {
+				p.add("rooms.subdomain", "%q is a component: choose another subdomain, or rooms.enabled = false", name)
+			}
+		}
 	}
 }
 

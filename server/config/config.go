@@ -76,6 +76,9 @@ type Config struct {
 	// The message archive that every account has (XEP-0313), from which its devices catch up.
 	Archive Archive `toml:"archive"`
 
+	// Rooms, for conversations of many (XEP-0045).
+	Rooms Rooms `toml:"rooms"`
+
 	// How the database works. 0 leaves a value to the server, which has it from measurements and suits nearly everybody.
 	Storage Storage `toml:"storage"`
 
@@ -189,6 +192,39 @@ type Archive struct {
 	KeepDays int `toml:"keep_days"`
 }
 
+// Rooms is the table [rooms].
+type Rooms struct {
+	// Whether there are rooms. Each domain has its own: with domains = ["example.org"] they are at rooms.example.org.
+	Enabled bool `toml:"enabled"`
+
+	// What stands before a domain to make the domain of its rooms. Changing it leaves the rooms that there are behind.
+	Subdomain string `toml:"subdomain"`
+
+	// Who may make rooms: "local", who has an account here, or "everyone".
+	Create string `toml:"create"`
+
+	// How many rooms there may be.
+	Max int `toml:"max"`
+
+	// How many rooms made by one person there may be.
+	PerUser int `toml:"per_user"`
+
+	// How many occupants a room may have.
+	Occupants int `toml:"occupants"`
+
+	// How many owners, admins, members and banned people a room may have, together.
+	Affiliations int `toml:"affiliations"`
+
+	// How many messages somebody who enters a room gets of what was said before. A room's owner may change it for the room, up to 100.
+	History int `toml:"history"`
+
+	// How many stanzas a second one person may send to one room. For ten seconds somebody may send it all at once. 0: no limit.
+	UserPerSecond int `toml:"user_per_second"`
+
+	// How many messages a second a room passes on, likewise. 0: no limit.
+	RoomPerSecond int `toml:"room_per_second"`
+}
+
 // Storage is the table [storage].
 type Storage struct {
 	// How many changes are committed together at most.
@@ -256,5 +292,7 @@ func Default() Config {
 			MAMPageMax:                 250,
 		},
 		Archive: Archive{Default: "always"},
+		Rooms: Rooms{Enabled: true, Subdomain: "rooms", Create: "local", Max: 100_000, PerUser: 200, Occupants: 1000, Affiliations: 10_000, History: 20,
+			UserPerSecond: 20, RoomPerSecond: 200},
 	}
 }

@@ -157,6 +157,13 @@ func TestCheck(t *testing.T) {
 		{"component with two secrets", func(c *Config) { c.Components = map[string]Component{"irc.localhost": {Secret: "x", SecretFile: "y"}} }, "needs either"},
 		{"component among domains", func(c *Config) { c.Components = map[string]Component{"Localhost": {Secret: "x"}} }, "where accounts live"},
 		{"component that is an account", func(c *Config) { c.Components = map[string]Component{"a@b": {Secret: "x"}} }, "no domain"},
+		{"component where rooms are", func(c *Config) {
+			c.Component, c.Components = ":5347", map[string]Component{"Rooms.localhost": {Secret: "x"}}
+		}, `rooms.subdomain: "rooms.localhost" is a component`},
+		{"accounts where rooms are", func(c *Config) { c.Domains = []string{"localhost", "rooms.localhost"} }, `rooms.subdomain: "rooms.localhost" is among domains`},
+		{"rooms without a name", func(c *Config) { c.Rooms.Subdomain = "a b" }, `rooms.subdomain: "a b.localhost" is no domain`},
+		{"rooms made by nobody", func(c *Config) { c.Rooms.Create = "nobody" }, "rooms.create"},
+		{"rooms for nobody", func(c *Config) { c.Rooms.Occupants = 0 }, "rooms.occupants"},
 		{"component twice", func(c *Config) { c.Components = map[string]Component{"a.b": {Secret: "x"}, "A.b": {Secret: "x"}} }, "stands there twice"},
 		{"component's rate", func(c *Config) { c.Components = map[string]Component{"a.b": {Secret: "x", BytesPerSecond: -1}} }, "too small"},
 		{"component on another's address", func(c *Config) {

@@ -509,3 +509,49 @@ func TestPrivate(t *testing.T) {
 		}
 	}
 }
+
+// TestReaderIsUsedAgain: who reads one thing after the other has one connection,
+// and one page cache; another is opened for who reads beside it, and not again.
+func TestReaderIsUsedAgain(t *testing.T) {
+	var opened atomic.Int32
+	var together atomic.Pointer[chan struct{}] // not nil: two reads meet there
+	s, err := store.Open(t.Context(), store.Options{Path: t.TempDir(), Readers: 4, Fault: func(point string) error {
+		switch meet := together.Load(); {
+		case point == "open":
+			opened.Add(1)
+		case point == "read" && meet != nil:
+			select {
+			case *meet <- struct{}{}:
+			case <-*meet:
+			}
+		}
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	a := storetest.Account(t, s, "a@x.example")
+	opened.Store(0)
+	for range 8 {
+		ids(t, s, a)
+	}
+	if n := opened.Load(); n > 1 {
+		t.Errorf("one reader opened %d connections", n)
+	}
+	opened.Store(0)
+	meet := make(chan struct{})
+	together.Store(&meet)
+	for range 3 {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			s.Archive(context.Background(), store.ArchiveQuery{Account: a, Max: 1}, func(store.ArchivedMessage) error { return nil })
+		}()
+		ids(t, s, a)
+		<-done
+	}
+	if n := opened.Load(); n > 1 { // none, if the housekeeper has read beside somebody before
+		t.Errorf("a second reader beside the first opened %d connections", n)
+	}
+}

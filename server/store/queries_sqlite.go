@@ -108,6 +108,15 @@ const (
 	qSavedBytes = `SELECT bytes FROM resumable WHERE account = ?1 AND key = ?2`
 	qSavedGrow  = `UPDATE resumable SET bytes = ?3 WHERE account = ?1 AND key = ?2`
 
+	qRoomCount     = `SELECT count(*) FROM room`
+	qRoomCountOf   = `SELECT count(*) FROM room WHERE creator = ?1`
+	qRoomCreate    = `INSERT INTO room (account, domain, jid, creator, persistent, public, name, options, subject) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
+	qRoomPut       = `UPDATE room SET persistent = ?2, public = ?3, name = ?4, options = ?5, subject = ?6 WHERE account = ?1`
+	qRoomMemberPut = `INSERT INTO room_member (account, jid, affiliation, nick, reason) VALUES (?1, ?2, ?3, ?4, ?5)
+		ON CONFLICT DO UPDATE SET affiliation = ?3, nick = ?4, reason = ?5`
+	qRoomMemberDel  = `DELETE FROM room_member WHERE account = ?1 AND jid = ?2`
+	qArchiveReplace = `UPDATE archive SET stanza = ?3, thread = NULL WHERE account = ?1 AND id = ?2`
+
 	qStart  = `UPDATE starts SET n = n + 1`
 	qStarts = `SELECT n FROM starts`
 
@@ -128,7 +137,7 @@ const (
 		coalesce((SELECT max(id) FROM offline WHERE account = a.id), 0)),
 		(SELECT count(*) FROM offline WHERE account = a.id),
 		(SELECT value FROM kv WHERE account = a.id AND space = 'mam' AND key = 'prefs')
-		FROM account a WHERE jid = ?1`
+		FROM account a WHERE jid = ?1 AND domain <> ''`
 	qSnapshot    = `BEGIN`
 	qRosterAll   = `SELECT contact, name, subscription, ask, approved, groups, version FROM roster WHERE account = ?`
 	qRemovedAll  = `SELECT contact, version FROM roster_removed WHERE account = ? ORDER BY version`
@@ -151,12 +160,24 @@ const (
 	// Accounts above ?1 that have saved sessions.
 	qSavedAccounts = `SELECT id, jid, created, disabled FROM account a WHERE id > ?1 AND EXISTS (SELECT 1 FROM resumable WHERE account = a.id)
 		ORDER BY id LIMIT ?2`
+	qRoomGet = `SELECT account, max(last_id, coalesce((SELECT max(id) FROM archive WHERE account = r.account), 0)), persistent, public, name, options, subject
+		FROM room r JOIN account a ON a.id = r.account WHERE r.jid = ?1`
+	qRoomMembers      = `SELECT jid, affiliation, nick, reason FROM room_member WHERE account = ? ORDER BY jid`
+	qRoomColumns      = `SELECT jid, creator, persistent, public, name FROM room WHERE domain = ?1 AND jid > ?2`
+	qRoomsAll         = qRoomColumns + ` ORDER BY jid LIMIT ?3`
+	qRoomsEverywhere  = `SELECT jid, creator, persistent, public, name FROM room WHERE jid > ?2 ORDER BY jid LIMIT ?3`
+	qRoomsPublic      = qRoomColumns + ` AND public ORDER BY jid LIMIT ?3`
+	qRoomsCount       = `SELECT count(*) FROM room WHERE domain = ?1`
+	qRoomsCountAll    = qRoomsCount
+	qRoomsCountPublic = qRoomsCount + ` AND public`
+	qRoomsTemporary   = `SELECT jid FROM room WHERE NOT persistent LIMIT 100`
+
 	qSecretGet   = `SELECT value FROM secret WHERE name = ?`
 	qRemovalAll  = `SELECT account FROM removal ORDER BY account`
-	qAccountsAll = `SELECT id, jid, created, disabled FROM account WHERE jid > ?1 ORDER BY jid LIMIT ?3`
+	qAccountsAll = `SELECT id, jid, created, disabled FROM account WHERE jid > ?1 AND domain <> '' ORDER BY jid LIMIT ?3`
 	qAccountsOf  = `SELECT id, jid, created, disabled FROM account WHERE domain = ?2 AND jid > ?1 ORDER BY jid LIMIT ?3`
 	qAccountGet  = `SELECT id, jid, created, disabled FROM account WHERE jid = ?1`
-	qDomains     = `SELECT domain, count(*) FROM account GROUP BY domain`
+	qDomains     = `SELECT domain, count(*) FROM account WHERE domain <> '' GROUP BY domain`
 	// Accounts above ?1 with archive entries up to ?2, at most ?3.
 	qPurgeable = `SELECT id FROM account a WHERE id > ?1 AND (SELECT min(id) FROM archive WHERE account = a.id) <= ?2 ORDER BY id LIMIT ?3`
 

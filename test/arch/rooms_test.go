@@ -42,7 +42,7 @@ func rooms() []room {
 		// and its own small store interface speaks in the store's row types.
 		{"server/features", with("server/feature", "server/route", "server/store"), false},
 		{"server/account", with("sm", "server/feature", "server/route", "server/store", "server/trail"), false},
-		{"server/room", with("sm", "server/feature", "server/route", "server/store"), false},
+		{"server/room", with("server/route", "server/store"), false},
 		{"server/c2s", append(slices.Clone(wire), "stream", "server/account"), false},
 		{"server/component", append(slices.Clone(protocol), "stream"), false},
 		{"server/s2s", append(slices.Clone(wire), "stream", "server/account"), false},

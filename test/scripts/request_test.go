@@ -26,7 +26,7 @@ const (
 // Juliet is online.
 func inWorld(t *testing.T, f func(t *testing.T, w *world)) {
 	t.Helper()
-	if _, err := common(); err != nil { // outside: what it starts isn't the test's
+	if _, err := identity(); err != nil { // outside: what it starts isn't the test's
 		t.Fatal(err)
 	}
 	romeo, juliet := jid.MustParse("romeo@localhost"), jid.MustParse("juliet@localhost")
@@ -49,7 +49,7 @@ func inWorld(t *testing.T, f func(t *testing.T, w *world)) {
 // login writes header and <authenticate/> with PLAIN in one go, and inner in it.
 func (w *world) login(password, inner string) *xmppclient.Client {
 	w.t.Helper()
-	c, err := xmppclient.Open(w.pipe(true), w.config(w.clients["Romeo"]), true)
+	c, err := xmppclient.Open(w.srv.Pipe(true), w.config(w.clients["Romeo"]), true)
 	if err == nil {
 		err = c.SendRaw([]byte("<?xml version='1.0'?><stream:stream to='localhost' version='1.0' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>" +
 			"<authenticate xmlns='urn:xmpp:sasl:2' mechanism='PLAIN'><initial-response>" + base64.StdEncoding.EncodeToString([]byte("\x00romeo\x00"+password)) +
@@ -204,7 +204,7 @@ func TestHugeSessionRequest(t *testing.T) {
 			}
 			c.Cut()
 		}
-		if got, err := xmppclient.Login(w.pipe(true), w.config(w.clients["Romeo"])); err != nil {
+		if got, err := xmppclient.Login(w.srv.Pipe(true), w.config(w.clients["Romeo"])); err != nil {
 			t.Error(err)
 		} else {
 			got.Cut()
@@ -282,7 +282,7 @@ func TestBadTokens(t *testing.T) {
 			cfg.Password, cfg.Keys = password, nil
 			l.Agent = xep.UserAgent{ID: agent}
 			l.Bind = &xep.Bind2{Session: &xep.SessionRequest{Parts: []xep.SessionAsk{{Part: xep.SessionSync, Sync: &xep.Sync{}}}}}
-			c, welcome, err := xmppclient.Begin(w.pipe(true), cfg, l, nil)
+			c, welcome, err := xmppclient.Begin(w.srv.Pipe(true), cfg, l, nil)
 			if err == nil {
 				c.Cut()
 			}

@@ -50,6 +50,9 @@ func Run(t *testing.T, open Open) {
 		"cancelled":    cancelled,
 		"closed":       closed,
 		"nonexistent":  nonexistent,
+		"rooms":        rooms,
+		"room lists":   roomLists,
+		"replace":      replace,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open) })
 	}

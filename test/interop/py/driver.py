@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from slixmpp import JID, ClientXMPP
-from slixmpp.exceptions import IqError, IqTimeout
+from slixmpp.exceptions import IqError, IqTimeout, PresenceError
 from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher import MatchXPath
 
@@ -29,9 +29,13 @@ class Refused(Exception):
         self.stage, self.condition = stage, condition
 
 
+# slixmpp prints now and then: that goes to the trace.
+answers, sys.stdout = sys.stdout, sys.stderr
+
+
 def emit(value):
-    sys.stdout.write(json.dumps(value) + '\n')
-    sys.stdout.flush()
+    answers.write(json.dumps(value) + '\n')
+    answers.flush()
 
 
 def stanza_id(msg, by):
@@ -64,7 +68,7 @@ class Driver:
         xmpp.use_ipv6 = False
         xmpp.roster.auto_authorize = None  # the test answers subscription requests itself
         xmpp.roster.auto_subscribe = False
-        for plugin in ('0030', '0199', '0198', '0280', '0313', '0191', '0184', '0203', '0359'):
+        for plugin in ('0030', '0199', '0198', '0280', '0313', '0191', '0184', '0203', '0359', '0045', '0249', '0421'):
             xmpp.register_plugin('xep_' + plugin)
         self.listen(xmpp)
         outcome = asyncio.get_running_loop().create_future()
@@ -168,6 +172,55 @@ class Driver:
     async def blocked(self):
         return sorted(str(jid) for jid in (await self.xmpp['xep_0191'].get_blocked())['blocklist']['items'])
 
+    # Rooms, with slixmpp's plugin for XEP-0045. A refusal is an IqError, or a PresenceError when entering.
+
+    async def room_join(self, room, nick, password=None):
+        result = await self.xmpp['xep_0045'].join_muc_wait(JID(room), nick, password=password, maxstanzas=10, timeout=20)
+        _, subject, occupants, history = result
+        return {'occupants': sorted(str(p['from'].resource) for p in occupants), 'history': [m['body'] for m in history],
+                'subject': subject['subject']}
+
+    async def room_configure(self, room, **values):
+        muc = self.xmpp['xep_0045']
+        form = await muc.get_room_config(JID(room))
+        fields = form.get_fields()
+        form['type'] = 'submit'
+        for name, value in values.items():
+            fields['muc#roomconfig_' + name]['value'] = value
+        await muc.set_room_config(JID(room), form)
+
+    async def room_role(self, room, nick, role):
+        await self.xmpp['xep_0045'].set_role(JID(room), nick, role)
+
+    async def room_affiliation(self, room, jid, affiliation):
+        await self.xmpp['xep_0045'].set_affiliation(JID(room), affiliation, jid=JID(jid))
+
+    async def room_list(self, room, affiliation):
+        return sorted(str(jid) for jid in await self.xmpp['xep_0045'].get_affiliation_list(JID(room), affiliation))
+
+    async def room_seen(self, room):
+        muc = self.xmpp['xep_0045']
+        return {nick: [muc.get_jid_property(JID(room), nick, name) for name in ('affiliation', 'role')] for nick in muc.get_roster(JID(room))}
+
+    async def room_subject(self, room, subject):
+        self.xmpp['xep_0045'].set_subject(JID(room), subject)
+
+    async def room_invite(self, room, jid):
+        self.xmpp['xep_0045'].invite(JID(room), JID(jid), reason='come')
+
+    async def room_ping(self, to):
+        return bool(await self.xmpp['xep_0199'].send_ping(JID(to), timeout=20))
+
+    async def room_archive(self, room):
+        iq = await self.xmpp['xep_0313'].retrieve(jid=JID(room), rsm={'max': 50})
+        return [msg['mam_result']['forwarded']['stanza']['body'] for msg in iq['mam']['results']]
+
+    async def room_leave(self, room, nick):
+        self.xmpp['xep_0045'].leave_muc(JID(room), nick)
+
+    async def room_destroy(self, room):
+        await self.xmpp['xep_0045'].destroy(JID(room), reason='over')
+
     async def disconnect(self):
         await self.xmpp.disconnect()
 
@@ -185,6 +238,7 @@ class Driver:
         xmpp.add_event_handler('unblocked', lambda iq: emit(
             {'event': 'unblock', 'jids': sorted(str(jid) for jid in iq['unblock']['items'])}))
         xmpp.add_event_handler('roster_update', self.on_roster)
+        xmpp.add_event_handler('groupchat_direct_invite', lambda msg: emit({'event': 'invitation', 'from': str(msg['from'])}))
         xmpp.add_event_handler('disconnected', lambda reason: emit({'event': 'disconnected'}))
 
     def on_presence(self, stanza):
@@ -226,6 +280,8 @@ class Driver:
             emit({'id': number, 'error': {'stage': error.stage, 'condition': error.condition}})
         except IqError as error:
             emit({'id': number, 'error': {'stage': 'iq', 'condition': error.condition}})
+        except PresenceError as error:
+            emit({'id': number, 'error': {'stage': 'presence', 'condition': error.condition}})
         except IqTimeout:
             emit({'id': number, 'error': {'stage': 'iq', 'condition': 'timeout'}})
         except Exception as error:  # a bug in the driver; the test shows it
