@@ -120,7 +120,7 @@ func FuzzParse(f *testing.F) {
 		if from, stamp, ok := ParseDelay(el); ok {
 			canonical(AppendDelay(nil, from, stamp))
 		}
-		_, err = Photo(el)
+		_, err = PhotoHash(el)
 		check(err)
 	})
 }

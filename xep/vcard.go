@@ -48,6 +48,12 @@ func PhotoSum(photo []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// PhotoHash is PhotoSum of a vCard's Photo.
+func PhotoHash(vcard xmltree.Element) (string, error) {
+	photo, err := Photo(vcard)
+	return PhotoSum(photo), err
+}
+
 // AppendVCardUpdate appends what presence says about the avatar (XEP-0153 4.1):
 // its hash, "" for a vCard without one.
 func AppendVCardUpdate(dst []byte, hash string) []byte {

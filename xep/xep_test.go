@@ -281,21 +281,16 @@ func TestBlockItems(t *testing.T) {
 	}
 }
 
-func photoHash(vcard xmltree.Element) (string, error) {
-	photo, err := Photo(vcard)
-	return PhotoSum(photo), err
-}
-
 func TestPhotoHash(t *testing.T) {
 	for inner, want := range map[string]string{
 		"": "", "<PHOTO/>": "", "<PHOTO><EXTVAL>http://x</EXTVAL></PHOTO>": "", "<PHOTO><BINVAL> \n</BINVAL></PHOTO>": "",
 		"<PHOTO><BINVAL>\n\tYW\n J j</BINVAL></PHOTO>": "a9993e364706816aba3e25717850c26c9cd0d89d", // "abc"
 	} {
-		if got, err := photoHash(parse(t, "<vCard xmlns='vcard-temp'>"+inner+"</vCard>")); err != nil || got != want {
+		if got, err := PhotoHash(parse(t, "<vCard xmlns='vcard-temp'>"+inner+"</vCard>")); err != nil || got != want {
 			t.Errorf("%s: %q (%v)", inner, got, err)
 		}
 	}
-	if _, err := photoHash(parse(t, "<vCard xmlns='vcard-temp'><PHOTO><BINVAL>!</BINVAL></PHOTO></vCard>")); condition(err) != "bad-request" {
+	if _, err := PhotoHash(parse(t, "<vCard xmlns='vcard-temp'><PHOTO><BINVAL>!</BINVAL></PHOTO></vCard>")); condition(err) != "bad-request" {
 		t.Error(err)
 	}
 }
