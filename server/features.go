@@ -20,6 +20,7 @@ import (
 	"carillon.im/server/features/imng"
 	"carillon.im/server/features/lastactivity"
 	"carillon.im/server/features/mam"
+	"carillon.im/server/features/pep"
 	"carillon.im/server/features/ping"
 	"carillon.im/server/features/private"
 	"carillon.im/server/features/register"
@@ -37,7 +38,7 @@ const (
 )
 
 // features is the list of all that the server can do. A new XEP is a line here.
-func features(cfg config.Config, s *store.Store, known *caps.Cache, accounts register.Accounts, clients cam.Clients, release string, now func() time.Time) []feature.Feature {
+func features(cfg config.Config, s *store.Store, known *caps.Cache, events *pep.Service, accounts register.Accounts, clients cam.Clients, release string, now func() time.Time) []feature.Feature {
 	list := []feature.Feature{
 		core(),
 		ping.New(),
@@ -49,8 +50,9 @@ func features(cfg config.Config, s *store.Store, known *caps.Cache, accounts reg
 		mine(),
 		csi.New(),
 		blocking.New(cfg.Limits.BlockItems),
-		private.New(s, private.Limits{Items: privateItems, Bytes: privateBytes}),
-		vcard.New(s, vcardBytes),
+		private.New(s, private.Limits{Items: privateItems, Bytes: privateBytes}, events),
+		vcard.New(s, vcardBytes, events),
+		events.Feature(),
 		mam.New(s, mam.Options{Page: min(50, cfg.Limits.MAMPageMax), MaxPage: cfg.Limits.MAMPageMax}),
 		register.New(accounts),
 		cam.New(clients, now),
@@ -63,6 +65,12 @@ func features(cfg config.Config, s *store.Store, known *caps.Cache, accounts reg
 		list = append(list, inRooms())
 	}
 	return append(list, disco.New("carillon", "https://carillon.im", services(cfg), list...))
+}
+
+// personal makes the service of personal events.
+func personal(s *store.Store, account func(jid.JID) feature.AccountRef, now func() time.Time) *pep.Service {
+	return pep.New(pep.Options{Store: s, Now: now, Account: account, Photo: vcard.WithPhoto(s, vcardBytes),
+		Fragment: private.Fragment(s), SetFragment: private.SetFragment})
 }
 
 // services are the rooms, the components and the server's other own, for who looks for what there is (XEP-0030 4).

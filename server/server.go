@@ -26,6 +26,7 @@ import (
 	"carillon.im/server/config"
 	"carillon.im/server/feature"
 	"carillon.im/server/features/caps"
+	"carillon.im/server/features/pep"
 	"carillon.im/server/features/register"
 	"carillon.im/server/room"
 	"carillon.im/server/s2s"
@@ -41,6 +42,7 @@ type Server struct {
 	store   *store.Store
 	certs   *cert.Source
 	caps    *caps.Cache
+	events  *pep.Service
 	set     *feature.Set
 	hub     *account.Hub
 	c2s     *c2s.Server
@@ -124,8 +126,9 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 		return nil, err
 	}
 	users := &accounts{server: s}
-	s.caps = caps.New(caps.Options{})
-	declared := features(cfg, s.store, s.caps, users, &devices{s}, opt.Release, opt.Now)
+	s.events = personal(s.store, func(j jid.JID) feature.AccountRef { return s.hub.Account(j) }, opt.Now)
+	s.caps = caps.New(caps.Options{Notify: s.events.Notify})
+	declared := features(cfg, s.store, s.caps, s.events, users, &devices{s}, opt.Release, opt.Now)
 	if s.set, err = feature.NewSet(declared...); err != nil {
 		return nil, err
 	}
@@ -398,6 +401,9 @@ func (s *Server) close(ctx context.Context) {
 	}
 	if s.caps != nil {
 		s.caps.Close()
+	}
+	if s.events != nil {
+		s.events.Close()
 	}
 	if s.store != nil {
 		if err := s.store.Close(); err != nil {

@@ -75,9 +75,10 @@ func AppendDiscoInfo(dst []byte, node string, info DiscoInfo) []byte {
 	return append(dst, "</query>"...)
 }
 
-// DiscoItem is an entity that belongs to another (XEP-0030 4.1).
+// DiscoItem is an entity that belongs to another, or a node of one (XEP-0030 4.1).
 type DiscoItem struct {
 	JID  jid.JID
+	Node string
 	Name string
 }
 
@@ -97,6 +98,7 @@ func AppendDiscoItemsPage(dst []byte, node string, items []DiscoItem, set string
 	dst = append(dst, '>')
 	for _, it := range items {
 		dst = appendAttr(append(dst, "<item"...), "jid", it.JID.String())
+		dst = appendOptAttr(dst, "node", it.Node)
 		dst = append(appendOptAttr(dst, "name", it.Name), "/>"...)
 	}
 	return append(append(dst, set...), "</query>"...)

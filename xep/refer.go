@@ -10,7 +10,4 @@ const (
 	NSReactions  = "urn:xmpp:reactions:0"                  // XEP-0444
 	NSReply      = "urn:xmpp:reply:0"                      // XEP-0461
 	NSDisplayed  = "urn:xmpp:mds:displayed:0"              // XEP-0490
-	NSPubSub     = "http://jabber.org/protocol/pubsub"     // XEP-0060
-	NSEvent      = NSPubSub + "#event"
-	NSPubOptions = NSPubSub + "#publish-options"
 )

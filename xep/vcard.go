@@ -18,10 +18,9 @@ const (
 // EmptyVCard is the answer where there is none (XEP-0054 3.1).
 const EmptyVCard = "<vCard xmlns='" + NSVCard + "'/>"
 
-// PhotoHash is the SHA-1 of a vCard's photo in lower case hex, "" where it has
-// none or refers to one elsewhere (XEP-0153 3.1). A photo that isn't base64 is
-// bad-request.
-func PhotoHash(vcard xmltree.Element) (string, error) {
+// Photo is a vCard's photo, nil where it has none or refers to one elsewhere. A
+// photo that isn't base64 is bad-request.
+func Photo(vcard xmltree.Element) ([]byte, error) {
 	text := vcard.Child(NSVCard, "PHOTO").Child(NSVCard, "BINVAL").Text()
 	// XEP-0153 4.6: white space must be ignored.
 	text = strings.Map(func(r rune) rune {
@@ -31,14 +30,28 @@ func PhotoHash(vcard xmltree.Element) (string, error) {
 		return r
 	}, text)
 	if text == "" {
-		return "", nil
+		return nil, nil
 	}
 	photo, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {
-		return "", badRequest("the photo is not base64")
+		return nil, badRequest("the photo is not base64")
+	}
+	return photo, nil
+}
+
+// PhotoSum is the SHA-1 of a photo in lower case hex, "" of none (XEP-0153 3.1).
+func PhotoSum(photo []byte) string {
+	if photo == nil {
+		return ""
 	}
 	sum := sha1.Sum(photo)
-	return hex.EncodeToString(sum[:]), nil
+	return hex.EncodeToString(sum[:])
+}
+
+// PhotoHash is PhotoSum of a vCard's Photo.
+func PhotoHash(vcard xmltree.Element) (string, error) {
+	photo, err := Photo(vcard)
+	return PhotoSum(photo), err
 }
 
 // AppendVCardUpdate appends what presence says about the avatar (XEP-0153 4.1):

@@ -84,7 +84,7 @@ func TestWritten(t *testing.T) {
 		"0012 ex. 5":  {AppendLast(nil, 903*time.Second+900*time.Millisecond, "Heading Home"), `<query xmlns='jabber:iq:last' seconds='903'>Heading Home</query>`},
 		"0012 ex. 11": {AppendLast(nil, 123456*time.Second, ""), `<query xmlns='jabber:iq:last' seconds='123456'/>`},
 		"0012 past":   {AppendLast(nil, -time.Second, ""), `<query xmlns='jabber:iq:last' seconds='0'/>`},
-		"0030 items": {AppendDiscoItems(nil, "n", []DiscoItem{{chamber, "Juliet's"}}),
+		"0030 items": {AppendDiscoItems(nil, "n", []DiscoItem{{JID: chamber, Name: "Juliet's"}}),
 			`<query xmlns='http://jabber.org/protocol/disco#items' node='n'><item jid='juliet@capulet.lit/chamber' name="Juliet's"/></query>`},
 		"0030 nothing": {AppendDiscoItems(nil, "", nil), `<query xmlns='http://jabber.org/protocol/disco#items'/>`},
 		"0077 ex. 3":   {AppendRegistered(nil, "juliet"), `<query xmlns='jabber:iq:register'><registered/><username>juliet</username><password/></query>`},

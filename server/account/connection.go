@@ -66,6 +66,9 @@ func (c *Session) Receive(ctx context.Context, st *stanza.Stanza, _ int) error {
 			return err
 		}
 	}
+	if st.Kind == stanza.Message {
+		st = c.hub.takeAddressed(ctx, c.session, st)
+	}
 	c.hub.post(c.jid.Bare(), &inbound{session: c.session, number: number, stanza: st})
 	return nil
 }

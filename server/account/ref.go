@@ -45,7 +45,7 @@ func (a *accountRef) Relation(ctx context.Context, other jid.JID) (feature.Relat
 		r.Own = other.Bare() == s.jid
 		r.Blocked = s.blocks(other)
 		if c := s.roster[other.Bare()]; c != nil {
-			r.Sees, r.Sends = c.From, c.To
+			r.Sees, r.Sends, r.Groups = c.From, c.To, slices.Clone(c.groups)
 		}
 		r.Sees = r.Sees || r.Own
 		r.Sends = r.Sends || r.Own
@@ -152,10 +152,14 @@ func (s *State) update(u feature.Update, fx *effects, result chan<- error) {
 			s.rebroadcast(fx)
 		}
 		s.push(u.Push, fx)
+		s.tellEvents(u.Events, fx)
 		fx.call(func() { result <- nil })
 	})
+	ahead := len(block)+len(unblock) > 0 || u.Archive != nil || u.AvatarHash != nil // memory of the disk
 	e.failed = func(fx *effects, err error) {
-		s.distrust(err)
+		if ahead {
+			s.distrust(err)
+		}
 		fx.call(func() { result <- err })
 	}
 	s.commit(fx, ops, e, nil)
@@ -199,6 +203,7 @@ func (s *State) updateOps(u *feature.Update) []store.Op {
 	if u.AvatarHash != nil {
 		ops = append(ops, store.KVPut{Account: s.id, Space: "vcard", Key: "photo-hash", Value: []byte(*u.AvatarHash)})
 	}
+	ops = s.eventOps(ops, u.Events)
 	for _, kv := range u.Put {
 		if kv.Value == nil {
 			ops = append(ops, store.KVDelete{Account: s.id, Space: kv.Space, Key: kv.Key})

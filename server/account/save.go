@@ -49,6 +49,7 @@ type savedState struct {
 	Presence  *savedPresence  `json:",omitempty"` // nil: it isn't available
 	Directed  []string        `json:",omitempty"`
 	Interests []string        `json:",omitempty"`
+	Events    []string        `json:",omitempty"`
 	Inactive  bool            `json:",omitempty"`
 	Queried   bool            `json:",omitempty"`
 	Unbroken  bool            `json:",omitempty"`
@@ -204,7 +205,7 @@ func (x *session) stopped() bool {
 
 func (s *State) encodeState(x *session, when saving) []byte {
 	st := savedState{Start: s.cfg.Start, Whole: when == savingLast && !x.behind, Serial: x.serial, Since: x.since, Profile: x.profile, Bind2: x.bind2,
-		Interests: x.interests, Roster: s.rosterVersion, Order: s.order}
+		Interests: x.interests, Events: x.events, Roster: s.rosterVersion, Order: s.order}
 	if x.available {
 		p := &x.presence
 		st.Presence = &savedPresence{ID: p.id, Lang: p.lang, Inner: p.inner, Caps: x.caps, Priority: x.priority}

@@ -77,6 +77,7 @@ type session struct {
 	caps       string
 	directed   map[jid.JID]struct{}
 	interests  []string
+	events     []string        // nodes of personal events that it wants to hear of; shared
 	detachedAt time.Time       // zero while connected
 	reached    []span          // which conversation messages it was there for
 	flushedTo  store.ArchiveID // the newest message of the offline store that it was sent

@@ -15,6 +15,7 @@ import (
 	"carillon.im/jid"
 	"carillon.im/server/route"
 	"carillon.im/stanza"
+	"carillon.im/xep"
 	"carillon.im/xmltree"
 )
 
@@ -68,6 +69,28 @@ type Element struct {
 	Handle func(context.Context, SessionRef, xmltree.Element)
 }
 
+// Nodes tells disco (XEP-0030 3.2, 4.2) what an account has under names of its
+// own. It is asked on behalf of who may see the account's presence.
+type Nodes struct {
+	// List is what the asker may know of.
+	List func(context.Context, *Query) ([]NodeName, error)
+	// Info is about one node; the error is that there is none, as far as the asker
+	// may know.
+	Info func(ctx context.Context, q *Query, node string) (xep.DiscoInfo, error)
+}
+
+// NodeName is a node and what it is called, which may be nothing.
+type NodeName struct{ Node, Name string }
+
+// Addressed is a child element of a message that is meant for the server of the
+// session that sends it, such as <displayed/> of XEP-0490. It goes no further.
+type Addressed struct {
+	Name xmltree.Name
+	// Handle is called before the message goes its way, which it does whatever the
+	// outcome.
+	Handle func(context.Context, SessionRef, *stanza.Stanza, xmltree.Element) error
+}
+
 // Feature is one XEP's, or one family of XEPs', declaration.
 type Feature struct {
 	Name     string // one word, for logs and errors: "ping"
@@ -78,6 +101,11 @@ type Feature struct {
 	// StreamFeatures are canonical elements for <stream:features/> once the
 	// client is authenticated, such as <csi xmlns='urn:xmpp:csi:0'/>.
 	StreamFeatures []string
+	// Nodes, if set, are what accounts have under names of their own.
+	Nodes *Nodes
+	// Addresses are elements that a client puts into its messages for its own
+	// server.
+	Addresses []Addressed
 	// Presence, if set, observes each available presence that a session
 	// broadcasts, after it was handled. It must not block.
 	Presence func(SessionRef, *stanza.Stanza)
@@ -112,6 +140,9 @@ type AccountRef interface {
 	Snapshot(context.Context) (Snapshot, error)
 	// Relation tells what another entity is to the account.
 	Relation(context.Context, jid.JID) (Relation, error)
+	// Watched are the accounts of this server whose presence the account sees, in
+	// no order.
+	Watched(context.Context) ([]jid.JID, error)
 	// Settled waits until all that the account had sent and received when it
 	// was called is committed, and returns the newest archive id that may be
 	// shown (0 if there is none): an archive query bounded by it can't skip an
@@ -125,6 +156,8 @@ type Relation struct {
 	Sees    bool // may see the account's presence: subscription from or both
 	Sends   bool // the account sees its presence: subscription to or both
 	Blocked bool // XEP-0191
+	// Groups are the roster groups that the account keeps it in.
+	Groups []string
 }
 
 // Snapshot is an account's state at a moment.
@@ -178,6 +211,11 @@ type Update struct {
 	// for none; the owner puts it into the account's presence (XEP-0153).
 	AvatarHash *string
 
+	// Events changes nodes of the account's personal events (XEP-0163) and tells
+	// of it whom it concerns. Errors are the store's: ErrChanged, ErrLimit,
+	// ErrNotFound.
+	Events []EventChange
+
 	// Push is sent as an IQ set to the sessions that have asked for the
 	// interest (SessionRef.SetInterest).
 	Push Push
@@ -187,6 +225,44 @@ type Update struct {
 type KeyValue struct {
 	Space, Key string
 	Value      []byte
+}
+
+// EventChange is a change of one node of an account's personal events. It is
+// made only if the node's configuration still is Was, which it was decided on.
+type EventChange struct {
+	Node    string
+	Was     []byte      // nil: there is no such node
+	Config  []byte      // from now on; nil: the node goes
+	Purge   bool        // all items go, before Put
+	Remove  []string    // items that go, before Put
+	Put     []EventItem // become the newest, in this order
+	Keep    int         // of the items the newest stay
+	Notices []EventNotice
+
+	MaxNodes, MaxBytes int // of the account
+}
+
+// EventItem is an item of a node.
+type EventItem struct {
+	ID      string
+	Payload []byte // canonical XML
+	At      time.Time
+}
+
+// EventNotice tells of a change: a headline from the account to its own sessions
+// and to those of contacts with a subscription to its presence, of both to those
+// that asked for the node (SessionRef.SetEvents).
+type EventNotice struct {
+	Node    string
+	Payload string // canonical in the context jabber:client
+	To      Audience
+}
+
+// Audience is which contacts with a subscription an event is for.
+type Audience struct {
+	All     bool
+	Groups  []string  // those in one of these groups of the roster
+	Members []jid.JID // bare
 }
 
 // Push is an IQ set to the account's sessions with an interest.
@@ -204,6 +280,10 @@ type SessionRef interface {
 	SetProfile(context.Context, route.Profile) error
 	// SetInterest asks for pushes of an Update with this interest.
 	SetInterest(context.Context, string) error
+	// SetEvents says of which nodes of personal events the session wants to hear,
+	// its own account's and others' (XEP-0163 4.3), and returns those that are new.
+	// The session keeps the slice, which must not change, until it is unavailable.
+	SetEvents(ctx context.Context, nodes []string) (added []string, err error)
 	// SetActive is XEP-0352: an inactive session gets presence and chat states
 	// held back.
 	SetActive(bool)

@@ -24,6 +24,7 @@ import (
 	"carillon.im/server/features/entitytime"
 	"carillon.im/server/features/lastactivity"
 	"carillon.im/server/features/mam"
+	"carillon.im/server/features/pep"
 	"carillon.im/server/features/ping"
 	"carillon.im/server/features/private"
 	"carillon.im/server/features/register"
@@ -63,12 +64,17 @@ type live struct {
 	set   *feature.Set
 	caps  *caps.Cache
 
+	events *pep.Service
+
 	mu  sync.Mutex
 	now time.Time
 }
 
 var limits = account.Limits{OutboxBytes: 64 << 20, SessionsPerAccount: 10, OfflineMessages: 100, RosterItems: 100, BlockItems: 20,
 	Directed: 10, ResumeWindow: time.Minute, IdleAccounts: 100}
+
+// eventLimits bound personal events.
+var eventLimits = pep.Limits{Nodes: 6, Items: 5, ItemBytes: 1000, Bytes: 3000, Burst: 200}
 
 const (
 	vcardBytes   = 2000
@@ -86,11 +92,13 @@ func start(t testing.TB, lim account.Limits) *live {
 	if l.store, err = store.Open(t.Context(), store.Options{Path: ":memory:", Log: log, Now: l.time}); err != nil {
 		t.Fatal(err)
 	}
-	l.caps = caps.New(caps.Options{})
+	l.events = pep.New(pep.Options{Store: l.store, Now: l.time, Account: func(j jid.JID) feature.AccountRef { return l.hub.Account(j) },
+		Limits: eventLimits, Photo: vcard.WithPhoto(l.store, vcardBytes), Fragment: private.Fragment(l.store), SetFragment: private.SetFragment})
+	l.caps = caps.New(caps.Options{Notify: l.events.Notify})
 	fs := []feature.Feature{
 		ping.New(), version.New("carillon", "1.0", ""), entitytime.New(l.time), lastactivity.New(l.time, l.now.Add(-123456*time.Second)),
-		carbons.New(), csi.New(), blocking.New(limits.BlockItems), private.New(l.store, private.Limits{Items: privateItems, Bytes: privateBytes}),
-		vcard.New(l.store, vcardBytes), mam.New(l.store, mam.Options{Page: 50, MaxPage: 250}), register.New(l), l.caps.Feature(),
+		carbons.New(), csi.New(), blocking.New(limits.BlockItems), private.New(l.store, private.Limits{Items: privateItems, Bytes: privateBytes}, l.events),
+		vcard.New(l.store, vcardBytes, l.events), l.events.Feature(), mam.New(l.store, mam.Options{Page: 50, MaxPage: 250}), register.New(l), l.caps.Feature(),
 	}
 	fs = append(fs, disco.New("carillon", "https://carillon.im", nil, fs...))
 	if l.set, err = feature.NewSet(fs...); err != nil {
@@ -100,6 +108,7 @@ func start(t testing.TB, lim account.Limits) *live {
 		Rand: rand.Reader, Limits: lim, Loops: 2, ArchiveDefault: "always", RefuseStrangers: true})
 	t.Cleanup(func() {
 		l.caps.Close()
+		l.events.Close()
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		l.hub.Close(ctx)

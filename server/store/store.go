@@ -33,6 +33,8 @@ var (
 	ErrInvalid  = errors.New("store: invalid value")
 	ErrLocked   = errors.New("store: in use by another process")
 	ErrReplayed = errors.New("store: token count used before")
+	ErrChanged  = errors.New("store: changed meanwhile")
+	ErrLimit    = errors.New("store: beyond the account's bounds")
 )
 
 // Defaults and bounds; sizes were chosen by measurement (DESIGN.md).

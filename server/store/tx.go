@@ -120,6 +120,20 @@ func (t *tx) number(query string, args ...any) (n int64, ok bool, err error) {
 	return s.ColInt(0), true, nil
 }
 
+// blob runs a query for one value; ok is false if there is no row.
+func (t *tx) blob(query string, args ...any) (b []byte, ok bool, err error) {
+	s, err := t.stmt(query)
+	if err != nil {
+		return nil, false, err
+	}
+	defer s.Reset()
+	bind(s, args...)
+	if ok, err = s.Step(); err != nil || !ok {
+		return nil, false, err
+	}
+	return s.ColBlob(0), true, nil
+}
+
 // account returns the tail's record of an account, ErrNotFound if there is no such account.
 func (t *tx) account(id AccountID) (*tailAccount, error) {
 	a := t.w.tail.accounts[id]
@@ -330,7 +344,7 @@ func unitError(err error) error {
 // isUnitError tells an error that a unit brought upon itself from a fault of the database.
 func isUnitError(err error) bool {
 	return errors.Is(err, ErrNotFound) || errors.Is(err, ErrExists) || errors.Is(err, ErrTooBig) || errors.Is(err, ErrInvalid) ||
-		errors.Is(err, ErrReplayed)
+		errors.Is(err, ErrReplayed) || errors.Is(err, ErrChanged) || errors.Is(err, ErrLimit)
 }
 
 // diskError makes a full disk recognisable.

@@ -28,10 +28,19 @@ type Options struct {
 	Entries int           // default 1000
 	Open    int           // questions open at a time, default 64
 	Timeout time.Duration // of a question, default 30 s
+	// Notify, if set, is called with the nodes of personal events that a session
+	// wants to hear of (XEP-0163 4.3), at each of its presences that names
+	// capabilities which are known or none, and once they become known. The slice
+	// is shared and must not change. It must not block.
+	Notify func(s feature.SessionRef, nodes []string)
 }
 
 // maxInfo bounds one entry of the cache, in bytes of its strings.
 const maxInfo = 32 << 10
+
+// maxNotify is of how many nodes of personal events a session may want to hear:
+// each costs a look-up per contact when it comes.
+const maxNotify = 64
 
 // Cache is what is known of clients' capabilities. Its methods may be called
 // concurrently.
@@ -42,10 +51,16 @@ type Cache struct {
 	wg   sync.WaitGroup
 
 	mu      sync.Mutex
-	known   *lru[string, xep.DiscoInfo] // by ver
+	known   *lru[string, verified] // by ver
 	refused *lru[attempt, struct{}]
-	open    map[jid.JID]struct{} // sessions with an open question
+	open    map[jid.JID]string // sessions with an open question, and the hash that they named last
 	closed  bool
+}
+
+// verified is information that has the hash by which it is known.
+type verified struct {
+	info   xep.DiscoInfo
+	notify []string
 }
 
 // attempt is a hash that a session named.
@@ -65,8 +80,8 @@ func New(o Options) *Cache {
 	if o.Timeout <= 0 {
 		o.Timeout = 30 * time.Second
 	}
-	c := &Cache{opt: o, known: newLRU[string, xep.DiscoInfo](o.Entries),
-		refused: newLRU[attempt, struct{}](o.Entries), open: map[jid.JID]struct{}{}}
+	c := &Cache{opt: o, known: newLRU[string, verified](o.Entries),
+		refused: newLRU[attempt, struct{}](o.Entries), open: map[jid.JID]string{}}
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	return c
 }
@@ -88,7 +103,8 @@ func (c *Cache) Lookup(nodeVer string) (info xep.DiscoInfo, ok bool) {
 	ver := nodeVer[strings.LastIndexByte(nodeVer, '#')+1:]
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.known.get(ver)
+	v, ok := c.known.get(ver)
+	return v.info, ok
 }
 
 // Close ends the open questions and waits for them.
@@ -102,25 +118,38 @@ func (c *Cache) Close() {
 
 // observe sees each available presence that a session broadcasts.
 func (c *Cache) observe(s feature.SessionRef, st *stanza.Stanza) {
+	if notify, sure := c.learn(s, st); sure && c.opt.Notify != nil {
+		c.opt.Notify(s, notify)
+	}
+}
+
+// learn finds what the session's presence says of it; sure is false if that isn't
+// known, or not yet.
+func (c *Cache) learn(s feature.SessionRef, st *stanza.Stanza) (notify []string, sure bool) {
 	named, ok := xep.ParseCaps(st.Child(xep.NSCaps, "c"))
 	if !ok || named.Hash != "sha-1" && named.Hash != "sha-256" || len(named.Ver) > 64 || len(named.Node) > 1024 {
-		return // XEP-0115 5.4: nothing that could be verified
+		named = xep.Caps{} // XEP-0115 5.4: nothing that could be verified
 	}
 	named.Ver, named.Node = strings.Clone(named.Ver), strings.Clone(named.Node)
 	a := attempt{s.JID(), named.Ver}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, known := c.known.get(named.Ver); known || c.closed || len(c.open) >= c.opt.Open {
-		return
+	_, busy := c.open[a.session]
+	if busy {
+		c.open[a.session] = named.Ver
+	}
+	if v, known := c.known.get(named.Ver); known || named.Ver == "" {
+		return v.notify, true
+	}
+	if c.closed || busy || len(c.open) >= c.opt.Open {
+		return nil, false
 	}
 	if _, refused := c.refused.get(a); refused {
-		return
+		return nil, true
 	}
-	if _, busy := c.open[a.session]; busy {
-		return
-	}
-	c.open[a.session] = struct{}{}
+	c.open[a.session] = named.Ver
 	c.wg.Go(func() { c.ask(s, named) })
+	return nil, false
 }
 
 // ask asks a session for its capabilities and keeps them if they are what it
@@ -128,32 +157,50 @@ func (c *Cache) observe(s feature.SessionRef, st *stanza.Stanza) {
 func (c *Cache) ask(s feature.SessionRef, named xep.Caps) {
 	ctx, cancel := context.WithTimeout(c.ctx, c.opt.Timeout)
 	defer cancel()
-	session := s.JID()
-	info, ok := query(ctx, s, named)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.open, session)
-	if ok {
-		c.known.put(named.Ver, info)
-	} else {
-		c.refused.put(attempt{session, named.Ver}, struct{}{})
+	v, ok := query(ctx, s, named)
+	if c.answered(s.JID(), named.Ver, v, ok) && c.opt.Notify != nil {
+		c.opt.Notify(s, v.notify)
 	}
 }
 
+// answered ends a question. It reports whether the answer is about what the
+// session named last.
+func (c *Cache) answered(session jid.JID, ver string, v verified, ok bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last := c.open[session]
+	delete(c.open, session)
+	if ok {
+		c.known.put(ver, v)
+	} else {
+		c.refused.put(attempt{session, ver}, struct{}{})
+	}
+	return last == ver
+}
+
 // query is XEP-0115 5.4.
-func query(ctx context.Context, s feature.SessionRef, named xep.Caps) (info xep.DiscoInfo, ok bool) {
+func query(ctx context.Context, s feature.SessionRef, named xep.Caps) (v verified, ok bool) {
 	answer, err := s.Ask(ctx, string(xep.AppendDiscoInfo(nil, named.Query(), xep.DiscoInfo{})))
 	if err != nil {
-		return xep.DiscoInfo{}, false
+		return verified{}, false
 	}
-	if info, err = xep.ParseDiscoInfo(answer.Payload()); err != nil {
-		return xep.DiscoInfo{}, false
+	info, err := xep.ParseDiscoInfo(answer.Payload())
+	if err != nil {
+		return verified{}, false
 	}
 	ver, ok := xep.CapsVer(named.Hash, info)
 	if !ok || ver != named.Ver {
-		return xep.DiscoInfo{}, false
+		return verified{}, false
 	}
-	return compact(info)
+	if v.info, ok = compact(info); !ok {
+		return verified{}, false
+	}
+	for _, f := range v.info.Features {
+		if node, wants := strings.CutSuffix(f, "+notify"); wants && node != "" && len(v.notify) < maxNotify {
+			v.notify = append(v.notify, node)
+		}
+	}
+	return v, true
 }
 
 // compact copies what is kept out of the stanza, whose memory it would hold:

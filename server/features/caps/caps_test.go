@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -150,11 +151,55 @@ func TestBounds(t *testing.T) {
 	}
 
 	for i := range 20 {
-		c.known.put(fmt.Sprint(i), infoWith())
+		c.known.put(fmt.Sprint(i), verified{})
 		c.known.get("15") // used, so it stays
 	}
 	if _, ok := c.known.get("15"); !ok || c.known.order.Len() != 5 || len(c.known.index) != 5 {
 		t.Errorf("%d entries, %d in the index", c.known.order.Len(), len(c.known.index))
+	}
+}
+
+// TestNotify: of which nodes a session wants to hear is told once it is known, again at each presence, and that it is none where it names no
+// capabilities.
+func TestNotify(t *testing.T) {
+	var told []string
+	c := New(Options{Notify: func(s feature.SessionRef, nodes []string) { told = append(told, fmt.Sprint(s.JID().Local(), nodes)) }})
+	defer c.Close()
+	info := infoWith("a+notify", "b", "+notify", "c+notify")
+	ver := verOf(t, "sha-1", info)
+	s, liar := client("s", info), client("liar", info)
+	for _, p := range []*stanza.Stanza{presence("sha-1", ver), presence("sha-1", ver), presence("sha-1", "")} {
+		c.observe(s, p)
+		c.wg.Wait()
+	}
+	for range 2 {
+		c.observe(liar, presence("sha-1", "x"))
+		c.wg.Wait()
+	}
+	if want := []string{"s[a c]", "s[a c]", "s[]", "liar[]", "liar[]"}; !slices.Equal(told, want) {
+		t.Errorf("told %v, want %v", told, want)
+	}
+
+	// What a session named before the answer came is not what it names now.
+	told = nil
+	many := make([]string, maxNotify+5)
+	for i := range many {
+		many[i] = fmt.Sprintf("%d+notify", i)
+	}
+	old := client("old", infoWith(many...))
+	c.observe(s, presence("sha-1", ver))
+	answer, gate := old.answer, make(chan struct{})
+	old.answer = func(ctx context.Context) (*stanza.Stanza, error) { <-gate; return answer(ctx) }
+	oldVer := verOf(t, "sha-1", infoWith(many...))
+	c.observe(old, presence("sha-1", oldVer))
+	c.observe(old, presence("sha-1", ver))
+	close(gate)
+	c.wg.Wait()
+	if want := []string{"s[a c]", "old[a c]"}; !slices.Equal(told, want) {
+		t.Errorf("told %v, want %v", told, want)
+	}
+	if v, _ := c.known.get(oldVer); len(v.notify) != maxNotify {
+		t.Errorf("%d nodes", len(v.notify))
 	}
 }
 

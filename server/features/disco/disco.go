@@ -51,6 +51,11 @@ func New(name, node string, items []xep.DiscoItem, others ...feature.Feature) fe
 	for _, scope := range []feature.Scope{feature.Account, feature.Contact} {
 		h.info[scope] = answer(collect(scope, all))
 	}
+	for _, o := range others {
+		if o.Nodes != nil {
+			h.nodes = append(h.nodes, o.Nodes)
+		}
+	}
 	f.IQs = []feature.IQ{
 		{Scope: feature.Server, Type: stanza.TypeGet, Name: info, Handle: h.serverInfo},
 		{Scope: feature.Server, Type: stanza.TypeGet, Name: list, Handle: h.serverItems},
@@ -94,6 +99,7 @@ type handler struct {
 	server   xep.DiscoInfo
 	items    []xep.DiscoItem
 	info     map[feature.Scope]string // answers without node; never changes
+	nodes    []*feature.Nodes         // of accounts
 }
 
 func errNoNode() error { return stanza.NewError(stanza.ItemNotFound, "there is no such node") }
@@ -127,13 +133,26 @@ func (h handler) accountInfo(ctx context.Context, q *feature.Query) (string, err
 		return "", err
 	case !sees:
 		return "", stanza.NewError(stanza.ServiceUnavailable, "")
-	case q.Payload.Attr("node") != "":
-		return "", errNoNode()
+	}
+	if node := q.Payload.Attr("node"); node != "" {
+		info, err := h.node(ctx, q, node)
+		return string(xep.AppendDiscoInfo(nil, node, info)), err
 	}
 	return h.info[q.Scope], nil
 }
 
-// accountItems are the resources of an account: to its owner all that are
+// node finds a node of an account.
+func (h handler) node(ctx context.Context, q *feature.Query, node string) (info xep.DiscoInfo, err error) {
+	err = errNoNode()
+	for _, n := range h.nodes {
+		if info, err = n.Info(ctx, q, node); err == nil {
+			break
+		}
+	}
+	return info, err
+}
+
+// accountItems are the nodes of an account, and its resources: to its owner all that are
 // connected, to others those that are available; nothing to who may not see
 // them (XEP-0030 8, rule 2).
 func (h handler) accountItems(ctx context.Context, q *feature.Query) (string, error) {
@@ -144,8 +163,9 @@ func (h handler) accountItems(ctx context.Context, q *feature.Query) (string, er
 		return "", err
 	case !sees:
 		return string(xep.AppendDiscoItems(nil, node, nil)), nil
-	case node != "":
-		return "", errNoNode()
+	case node != "": // it has none
+		_, err := h.node(ctx, q, node)
+		return string(xep.AppendDiscoItems(nil, node, nil)), err
 	}
 	snap, err := q.Owner.Snapshot(ctx)
 	if err != nil {
@@ -155,6 +175,15 @@ func (h handler) accountItems(ctx context.Context, q *feature.Query) (string, er
 	for _, s := range snap.Sessions {
 		if s.Available || q.Scope == feature.Account {
 			items = append(items, xep.DiscoItem{JID: s.JID})
+		}
+	}
+	for _, n := range h.nodes {
+		names, err := n.List(ctx, q)
+		if err != nil {
+			return "", err
+		}
+		for _, name := range names {
+			items = append(items, xep.DiscoItem{JID: q.Owner.JID(), Node: name.Node, Name: name.Name})
 		}
 	}
 	return string(xep.AppendDiscoItems(nil, "", items)), nil

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"carillon.im/server/feature"
@@ -33,9 +34,24 @@ type Limits struct {
 	Bytes int // of all fragments together, with their names
 }
 
+// Bookmarks is where bookmarks are kept, which private XML shows as one of its
+// fragments (XEP-0402 5.3).
+type Bookmarks interface {
+	// Storage is the fragment, nil if there is none.
+	Storage(ctx context.Context, owner feature.AccountRef) ([]byte, error)
+	// SetStorage adds to an update what another fragment means.
+	SetStorage(ctx context.Context, owner feature.AccountRef, storage xmltree.Element, u *feature.Update) error
+	// Update has the change made; decide may be called several times.
+	Update(ctx context.Context, owner feature.AccountRef, decide func(*feature.Update) error) error
+}
+
+func isStorage(n xmltree.Name) bool {
+	return n == xmltree.Name{Space: xep.NSStorage, Local: "storage"}
+}
+
 // New is the feature.
-func New(s Store, l Limits) feature.Feature {
-	h := handler{s, l}
+func New(s Store, l Limits, b Bookmarks) feature.Feature {
+	h := handler{s, l, b}
 	name := xmltree.Name{Space: xep.NSPrivate, Local: "query"}
 	return feature.Feature{
 		Name:  "private",
@@ -51,14 +67,59 @@ func New(s Store, l Limits) feature.Feature {
 }
 
 type handler struct {
-	store  Store
-	limits Limits
+	store     Store
+	limits    Limits
+	bookmarks Bookmarks
 }
 
 // forbid answers who asks somebody else's account (XEP-0049 2.3), whether or
 // not there is such an account.
 func forbid(context.Context, *feature.Query) (string, error) {
 	return "", stanza.NewError(stanza.Forbidden, "")
+}
+
+// fragment is what is stored under a name, nil for nothing.
+func (h handler) fragment(ctx context.Context, owner feature.AccountRef, name xmltree.Name) ([]byte, error) {
+	if isStorage(name) {
+		return h.bookmarks.Storage(ctx, owner)
+	}
+	return read(ctx, h.store, owner, name)
+}
+
+func read(ctx context.Context, s Store, owner feature.AccountRef, name xmltree.Name) ([]byte, error) {
+	id, err := owner.StoreID(ctx)
+	if err != nil {
+		return nil, err
+	}
+	value, err := s.KVGet(ctx, store.AccountID(id), Space, key(name))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading private XML: %w", err)
+	}
+	return value, nil
+}
+
+// Fragment reads what is stored under a name, for who shows it otherwise: the
+// first element of it, the zero Element for nothing.
+func Fragment(s Store) func(context.Context, feature.AccountRef, xmltree.Name) (xmltree.Element, error) {
+	return func(ctx context.Context, owner feature.AccountRef, name xmltree.Name) (xmltree.Element, error) {
+		value, err := read(ctx, s, owner, name)
+		if value == nil || err != nil {
+			return xmltree.Element{}, err
+		}
+		query, err := xmltree.Parse([]byte("<query xmlns='"+xep.NSPrivate+"'>"+string(value)+"</query>"), "", xmltree.Limits{})
+		if err != nil {
+			return xmltree.Element{}, fmt.Errorf("reading private XML: %w", err)
+		}
+		return query.Child(name.Space, name.Local), nil
+	}
+}
+
+// SetFragment is what has to be stored for a fragment, nil for none.
+func SetFragment(name xmltree.Name, fragment []byte) feature.KeyValue {
+	return feature.KeyValue{Space: Space, Key: key(name), Value: fragment}
 }
 
 func (h handler) get(ctx context.Context, q *feature.Query) (string, error) {
@@ -75,16 +136,12 @@ func (h handler) get(ctx context.Context, q *feature.Query) (string, error) {
 	if err := checkName(asked.Name()); err != nil {
 		return "", err
 	}
-	id, err := q.Owner.StoreID(ctx)
+	value, err := h.fragment(ctx, q.Owner, asked.Name())
+	if value == nil && err == nil {
+		value = empty(asked.Name())
+	}
 	if err != nil {
 		return "", err
-	}
-	value, err := h.store.KVGet(ctx, store.AccountID(id), Space, key(asked.Name()))
-	if errors.Is(err, store.ErrNotFound) {
-		value, err = empty(asked.Name()), nil
-	}
-	if err != nil {
-		return "", fmt.Errorf("reading private XML: %w", err)
 	}
 	return "<query xmlns='" + xep.NSPrivate + "'>" + string(value) + "</query>", nil
 }
@@ -110,18 +167,36 @@ func (h handler) set(ctx context.Context, q *feature.Query) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var u feature.Update
+	var puts []feature.KeyValue
+	var bookmarks []byte
 	for _, n := range names {
 		v := values[n]
-		if string(v) == string(empty(n)) {
+		switch {
+		case isStorage(n):
+			bookmarks = v
+			continue
+		case string(v) == string(empty(n)):
 			v = nil
 		}
-		u.Put = append(u.Put, feature.KeyValue{Space: Space, Key: key(n), Value: v})
+		puts = append(puts, SetFragment(n, v))
 	}
-	if err := h.checkRoom(ctx, store.AccountID(id), u.Put); err != nil {
-		return "", err
+	if bookmarks == nil {
+		if err := h.checkRoom(ctx, store.AccountID(id), puts); err != nil {
+			return "", err
+		}
+		return "", q.Owner.Update(ctx, feature.Update{Put: puts})
 	}
-	return "", q.Owner.Update(ctx, u)
+	el, err := xmltree.Parse(bookmarks, xep.NSPrivate, xmltree.Limits{})
+	if err != nil {
+		return "", stanza.NewError(stanza.NotAcceptable, "bookmarks are one element")
+	}
+	return "", h.bookmarks.Update(ctx, q.Owner, func(u *feature.Update) error {
+		u.Put = slices.Clone(puts)
+		if err := h.bookmarks.SetStorage(ctx, q.Owner, el, u); err != nil {
+			return err
+		}
+		return h.checkRoom(ctx, store.AccountID(id), u.Put)
+	})
 }
 
 // checkRoom finds whether the account stays within its limits with puts. What

@@ -4,6 +4,7 @@ package vcard
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 
@@ -26,9 +27,17 @@ type Store interface {
 	KVGet(ctx context.Context, id store.AccountID, space, key string) ([]byte, error)
 }
 
+// Avatars is where a photo is published besides (XEP-0398 3.2).
+type Avatars interface {
+	// Avatar adds to an update what a new photo means, nil for none any more.
+	Avatar(ctx context.Context, owner feature.AccountRef, mime string, photo []byte, u *feature.Update) error
+	// Update has the change made; decide may be called several times.
+	Update(ctx context.Context, owner feature.AccountRef, decide func(*feature.Update) error) error
+}
+
 // New is the feature; maxBytes bounds a vCard.
-func New(s Store, maxBytes int) feature.Feature {
-	h := handler{s, maxBytes}
+func New(s Store, maxBytes int, avatars Avatars) feature.Feature {
+	h := handler{s, maxBytes, avatars}
 	name := xmltree.Name{Space: xep.NSVCard, Local: "vCard"}
 	vars := []string{xep.NSVCard}
 	return feature.Feature{
@@ -51,6 +60,7 @@ func New(s Store, maxBytes int) feature.Feature {
 type handler struct {
 	store    Store
 	maxBytes int
+	avatars  Avatars
 }
 
 // own answers the account's owner, with an empty vCard if there is none
@@ -75,7 +85,11 @@ func (h handler) contact(ctx context.Context, q *feature.Query) (string, error) 
 
 // read returns the vCard, "" if there is none.
 func (h handler) read(ctx context.Context, q *feature.Query) (string, error) {
-	id, err := q.Owner.StoreID(ctx)
+	return h.readOf(ctx, q.Owner)
+}
+
+func (h handler) readOf(ctx context.Context, owner feature.AccountRef) (string, error) {
+	id, err := owner.StoreID(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -92,14 +106,76 @@ func (h handler) set(ctx context.Context, q *feature.Query) (string, error) {
 	if len(card) > h.maxBytes {
 		return "", stanza.NewError(stanza.PolicyViolation, fmt.Sprintf("a vCard has at most %d bytes", h.maxBytes))
 	}
-	hash, err := xep.PhotoHash(q.Payload)
+	photo, err := xep.Photo(q.Payload)
 	if err != nil {
 		return "", err
 	}
-	return "", q.Owner.Update(ctx, feature.Update{
-		Put:        []feature.KeyValue{{Space: Space, Key: Key, Value: card}},
-		AvatarHash: &hash,
+	hash, mime := xep.PhotoSum(photo), q.Payload.Child(xep.NSVCard, "PHOTO").Child(xep.NSVCard, "TYPE").Text()
+	return "", h.avatars.Update(ctx, q.Owner, func(u *feature.Update) error {
+		u.Put, u.AvatarHash = []feature.KeyValue{{Space: Space, Key: Key, Value: card}}, &hash
+		if photo == nil {
+			before, err := h.read(ctx, q)
+			if err != nil || !hasPhoto(before) {
+				return err // there was none, and an avatar that isn't in the vCard stays
+			}
+		}
+		return h.avatars.Avatar(ctx, q.Owner, mime, photo, u)
 	})
+}
+
+// hasPhoto reports whether a stored vCard has a photo of its own.
+func hasPhoto(card string) bool {
+	el, err := xmltree.Parse([]byte(card), stanza.NSClient, xmltree.Limits{})
+	if err != nil {
+		return false
+	}
+	photo, err := xep.Photo(el)
+	return err == nil && photo != nil
+}
+
+// WithPhoto makes what has to be stored of an account so that its vCard has this
+// photo, nil for none (XEP-0398 3.1); nothing if it is so already. A vCard that
+// gets too big by it has none.
+func WithPhoto(s Store, maxBytes int) func(context.Context, feature.AccountRef, string, []byte) ([]feature.KeyValue, error) {
+	h := handler{s, maxBytes, nil}
+	return func(ctx context.Context, owner feature.AccountRef, mime string, photo []byte) ([]feature.KeyValue, error) {
+		text, err := h.readOf(ctx, owner)
+		if err != nil {
+			return nil, err
+		}
+		var card xmltree.Element
+		if text != "" {
+			if card, err = xmltree.Parse([]byte(text), stanza.NSClient, xmltree.Limits{}); err != nil {
+				return nil, fmt.Errorf("reading a vCard: %w", err)
+			}
+		}
+		if text == "" && photo == nil {
+			return nil, nil
+		}
+		value := replacePhoto(card, mime, photo)
+		if len(value) > maxBytes {
+			value = replacePhoto(card, "", nil)
+		}
+		return []feature.KeyValue{{Space: Space, Key: Key, Value: value}}, nil
+	}
+}
+
+func replacePhoto(card xmltree.Element, mime string, photo []byte) []byte {
+	w := xmltree.NewWriter(nil, stanza.NSClient)
+	w.Start(xep.NSVCard, "vCard")
+	for a := range card.Attrs() {
+		w.AttrNS(a.Name.Space, a.Name.Local, a.Value)
+	}
+	for el := range card.Children() {
+		if !el.Is(xep.NSVCard, "PHOTO") {
+			w.Element(el)
+		}
+	}
+	if photo != nil {
+		w.Start(xep.NSVCard, "PHOTO").Start(xep.NSVCard, "TYPE").Text(mime).End()
+		w.Start(xep.NSVCard, "BINVAL").Text(base64.StdEncoding.EncodeToString(photo)).End().End()
+	}
+	return w.End().Bytes()
 }
 
 // forbid answers who changes somebody else's vCard (XEP-0054 3.2).

@@ -27,6 +27,7 @@ func Run(t *testing.T, open Open) {
 		"requests":     requests,
 		"blocking":     blocking,
 		"keyvalue":     keyValue,
+		"events":       events,
 		"sessions":     sessions,
 		"offline":      offline,
 		"secret":       secret,

@@ -7,6 +7,8 @@ client sees by itself is {"event": "message", ...}. js/driver.mjs speaks the sam
 one scenario runs with both.
 """
 import asyncio
+import base64
+import hashlib
 import io
 import json
 import logging
@@ -15,6 +17,7 @@ import socket
 import ssl
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 from slixmpp import JID, ClientXMPP
 from slixmpp.exceptions import IqError, IqTimeout, PresenceError
@@ -22,6 +25,8 @@ from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher import MatchXPath
 
 SID = '{urn:xmpp:sid:0}'
+EVENT = '{http://jabber.org/protocol/pubsub#event}'
+CONFERENCE = '{urn:xmpp:bookmarks:1}conference'
 
 
 class Refused(Exception):
@@ -245,6 +250,75 @@ class Driver:
 
     async def room_destroy(self, room):
         await self.xmpp['xep_0045'].destroy(JID(room), reason='over')
+
+    async def personal(self, nodes):
+        """Uses personal events from now on and asks to hear of nodes."""
+        for plugin in ('0004', '0048', '0049', '0054', '0060', '0084', '0115', '0163', '0222', '0223'):
+            self.xmpp.register_plugin('xep_' + plugin)
+        self.xmpp.add_event_handler('pubsub_publish', lambda msg: self.on_event('publish', msg))
+        self.xmpp.add_event_handler('pubsub_retract', lambda msg: self.on_event('retract', msg))
+        self.xmpp['xep_0163'].add_interest(nodes)
+        await self.xmpp['xep_0115'].update_caps()
+        self.xmpp.send_presence()
+
+    def on_event(self, what, msg):
+        items = msg.xml.find(EVENT + 'event/' + EVENT + 'items')
+        for item in items:
+            emit({'event': 'personal', 'type': what, 'from': str(msg['from']), 'status': items.get('node'), 'id': item.get('id')})
+
+    async def avatar_publish(self, image, mime, access):
+        image = base64.b64decode(image)
+        options = self.options(access_model=access)
+        digest = hashlib.sha1(image).hexdigest()
+        data = self.xmpp['xep_0084'].stanza.Data()
+        data['value'] = image
+        await self.xmpp['xep_0060'].publish(None, 'urn:xmpp:avatar:data', id=digest, payload=data.xml, options=options)
+        metadata = self.xmpp['xep_0084'].stanza.MetaData()
+        metadata.add_info(digest, mime, len(image))
+        await self.xmpp['xep_0060'].publish(None, 'urn:xmpp:avatar:metadata', id=digest, payload=metadata.xml, options=options)
+        return digest
+
+    async def avatar_read(self, jid, id):
+        answer = await self.xmpp['xep_0084'].retrieve_avatar(jid, id)
+        for item in answer['pubsub']['items']:
+            return base64.b64encode(item['avatar_data']['value']).decode()
+
+    async def vcard_photo(self, jid=None):
+        answer = await self.xmpp['xep_0054'].get_vcard(jid)
+        return base64.b64encode(answer['vcard_temp']['PHOTO']['BINVAL'] or b'').decode()
+
+    def options(self, **values):
+        form = self.xmpp['xep_0004'].make_form('submit')
+        form.add_field('FORM_TYPE', ftype='hidden', value='http://jabber.org/protocol/pubsub#publish-options')
+        for name, value in values.items():
+            form.add_field('pubsub#' + name, value=value)
+        return form
+
+    async def bookmark_add(self, room, name):
+        conference = ElementTree.Element(CONFERENCE, name=name, autojoin='true')
+        await self.xmpp['xep_0060'].publish(None, 'urn:xmpp:bookmarks:1', id=room, payload=conference, options=self.options(
+            persist_items='true', max_items='max', send_last_published_item='never', access_model='whitelist'))
+
+    async def bookmark_list(self, jid=None):
+        answer = await self.xmpp['xep_0060'].get_items(jid, 'urn:xmpp:bookmarks:1')
+        return [item['id'] + ' ' + item.xml.find(CONFERENCE).get('name') for item in answer['pubsub']['items']]
+
+    async def bookmark_old_list(self):
+        answer = await self.xmpp['xep_0048'].get_bookmarks(method='xep_0049')
+        return [str(c['jid']) + ' ' + c['name'] for c in answer['private']['bookmarks']['conferences']]
+
+    async def bookmark_old_set(self, rooms):
+        bookmarks = self.xmpp['xep_0048'].stanza.Bookmarks()
+        for room, name in rooms.items():
+            bookmarks.add_conference(room, 'nick', autojoin=True, name=name)
+        await self.xmpp['xep_0048'].set_bookmarks(bookmarks, method='xep_0049')
+
+    async def event_retract(self, node, id):
+        await self.xmpp['xep_0060'].retract(None, node, id, notify=True)
+
+    async def event_nodes(self, jid):
+        answer = await self.xmpp['xep_0060'].get_nodes(jid)
+        return sorted(node for _, node, _ in answer['disco_items']['items'] if node)
 
     async def disconnect(self):
         await self.xmpp.disconnect()
