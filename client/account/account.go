@@ -38,7 +38,8 @@ const (
 
 // Config says how an account is run.
 type Config struct {
-	// Client is the connection's configuration; Account is required. Sync and Deliveries are set by Start.
+	// Client is the connection's configuration; Account is required. Sync and Deliveries are set by Start; Features, where there are none, are what the
+	// engine understands (MINE-8, MINE-9).
 	Client client.Config
 	// Store keeps the history; it is the Account's from Start on, and closed by Close. nil keeps nothing.
 	Store convo.Store
@@ -122,6 +123,9 @@ func Start(ctx context.Context, cfg Config) (*Account, error) {
 	a.note()
 	c := cfg.Client
 	c.Sync, c.Deliveries = a.sync, true
+	if c.Features == nil {
+		c.Features = features()
+	}
 	if cfg.Live {
 		c.Profile = max(c.Profile, client.ProfileIMNG) // the best one brings what was said before
 	}
@@ -133,6 +137,11 @@ func Start(ctx context.Context, cfg Config) (*Account, error) {
 	a.wg.Go(a.pump)
 	a.wg.Go(a.post)
 	return a, nil
+}
+
+// features are what the engine understands of what others send.
+func features() []string {
+	return []string{xep.NSMine, xep.NSChatStates, xep.NSReceipts, xep.NSMarkers, xep.NSCorrect, xep.NSRetract, xep.NSReactions, xep.NSReply, xep.NSStanzaID}
 }
 
 // newID is a fresh UUID (RFC 9562 5.4).
