@@ -301,9 +301,6 @@ func (d *device) event(ev convo.Event) {
 	}
 }
 
-// bodyOf is a message's body, "" for none.
-func bodyOf(st *stanza.Stanza) string { return st.Child(stanza.NSClient, "body").Text() }
-
 // parse reads what one of the run's own sides wrote.
 func (w *world) parse(data string) *stanza.Stanza {
 	st, err := stanza.ParseBytes([]byte(data), xmltree.Limits{MaxBytes: 1 << 20})
