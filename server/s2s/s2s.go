@@ -33,7 +33,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,6 +74,10 @@ type Config struct {
 	Settle func(context.Context) error
 	// Forget is told which messages of the outbox are delivered, or returned.
 	Forget func(ids []uint64)
+	// Reach is told which domains nothing has reached for as long as a stream can be
+	// resumed, or have no server, and which of them there is a stream with again. It
+	// doesn't block. Nil: nobody asks.
+	Reach func(gone, back []string)
 	// Certificate chooses among ours, by the name of one of Domains.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	// Roots are the authorities that are trusted; nil: the system's.
@@ -170,6 +176,7 @@ type Server struct {
 	conns     map[*conn]struct{}
 	ways      map[pair]*way
 	sessions  map[string]*session // that can be resumed, by id
+	absent    absent
 	listeners map[net.Listener]struct{}
 	running   sync.WaitGroup
 }
@@ -183,7 +190,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.Rand = rand.Reader
 	}
 	s := &Server{cfg: cfg, domains: map[string]bool{}, conns: map[*conn]struct{}{}, ways: map[pair]*way{},
-		sessions: map[string]*session{}, listeners: map[net.Listener]struct{}{}}
+		sessions: map[string]*session{}, absent: absent{lost: map[string]bool{}}, listeners: map[net.Listener]struct{}{}}
 	for _, d := range cfg.Domains {
 		if j, err := jid.New("", d, ""); err != nil || j.Domain() != d {
 			return nil, fmt.Errorf("s2s: %q is no prepared domain", d)
@@ -416,17 +423,18 @@ func (s *Server) sweep() {
 				delete(s.sessions, id)
 			}
 		}
-		ways := make([]*way, 0, len(s.ways))
-		for p, w := range s.ways {
-			if w.unused(now) {
-				delete(s.ways, p)
-				continue
-			}
-			ways = append(ways, w)
-		}
+		ways := slices.Collect(maps.Values(s.ways))
 		s.mu.Unlock()
+		s.tellReach(now, ways)
 		for _, w := range ways {
 			w.tick(now)
 		}
+		s.mu.Lock()
+		for p, w := range s.ways {
+			if w.unused(now) {
+				delete(s.ways, p)
+			}
+		}
+		s.mu.Unlock()
 	}
 }

@@ -26,7 +26,9 @@ type way struct {
 	past       *session // of the one before it that we made
 	connecting bool     // its goroutine is making a stream, or serves one
 	retry      time.Time
-	failures   int // in a row
+	failures   int       // in a row
+	failing    time.Time // since the first of them
+	away       bool      // Reach is told
 	lastErr    error
 	timer      *time.Timer // for the next try; nil: none
 	marks      []mark      // without acknowledgements: when what was written
@@ -154,6 +156,7 @@ func (s *Server) carry(c *conn, w *way) {
 	s.mu.Unlock()
 	s.Metrics.Outgoing.Add(1)
 	c.log(slog.LevelInfo, "stream to another server", slog.String("security", c.security()))
+	s.reached(w.pair.remote)
 	taken := w.attach(c, true)
 	if closing {
 		c.shutDown()
@@ -329,7 +332,9 @@ func (w *way) failed(err error) {
 		w.mu.Unlock()
 		return
 	}
-	w.failures++
+	if w.failures++; w.failures == 1 {
+		w.failing, w.away = time.Now(), false
+	}
 	pause := min(l.RetryMin<<min(w.failures-1, 20), l.RetryMax)
 	pause += time.Duration(rand.Int64N(int64(pause)/4 + 1)) // domains that failed together don't try together
 	w.retry = time.Now().Add(pause)
@@ -494,7 +499,7 @@ func (w *way) ownSession(id string) (*session, *conn) {
 func (w *way) unused(now time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.link == nil && !w.connecting && w.timer == nil && len(w.queue.list) == 0 && now.After(w.retry) &&
+	return w.link == nil && !w.connecting && w.timer == nil && len(w.queue.list) == 0 && now.After(w.retry) && (w.failures == 0 || w.away) &&
 		now.Sub(w.used) > w.srv.cfg.Limits.Resume
 }
 
