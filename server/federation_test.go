@@ -314,3 +314,21 @@ func TestRoomAcross(t *testing.T) {
 		t.Errorf("it came as %s", got)
 	}
 }
+
+// TestVanished: contacts on a server that can't be reached are unavailable, and asked
+// anew when it is back.
+func TestVanished(t *testing.T) {
+	n := newInternet(t)
+	a, b := n.node("a.example", "alice"), n.node("b.example", "bob")
+	alice, bob := a.device("alice", "v2", route.V2), b.device("bob", "phone", route.V2)
+	alice.send("<presence/>")
+	bob.send("<presence/>")
+	alice.send("<presence type='subscribe' to='bob@b.example'/>")
+	bob.until("type='subscribe'")
+	bob.send("<presence type='subscribed' to='alice@a.example'/>")
+	alice.until("<presence from='bob@b.example/phone'")
+	a.hub.Reach([]string{"b.example", "c.example"}, nil)
+	alice.until("<presence from='bob@b.example' to='alice@a.example' type='unavailable'/>")
+	a.hub.Reach(nil, []string{"b.example"})
+	alice.until("<presence from='bob@b.example/phone'")
+}

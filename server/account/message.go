@@ -43,6 +43,9 @@ func (s *State) sendMessage(ev *inbound, fx *effects) {
 		s.refuse(ev, d, fx)
 		return
 	}
+	if !s.cfg.local(st.To.Domain()) && s.turnedAway(ev, &msg, fx) {
+		return
+	}
 	s.noteSent(st, ev.session, d, fx.now)
 	out := &arrive{stanza: st, msg: msg, intent: d.Intent}
 	if s.cfg.keeper(st.To.Domain()) != nil {
