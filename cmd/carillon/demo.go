@@ -49,8 +49,14 @@ func (p *program) demo(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	life := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	d, stop, err := startDemo(ctx, dir)
+	defer func() {
+		if life.Err() != nil { // a signal: what failed was interrupted
+			err = nil
+		}
+	}()
 	if err != nil {
 		cancel()
 		return err
