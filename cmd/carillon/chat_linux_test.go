@@ -262,6 +262,18 @@ func TestDemo(t *testing.T) {
 	x.until("the message on both", func(s string) bool { return strings.Count(s, "Call me but love") >= 2 })
 	x.keys("C-w")
 	x.has("^W: go to this device")
+
+	// One device ends the other.
+	x.keys("F2")
+	x.has("desk, carillon")
+	if !strings.Contains(x.screen(), "▸ desk") {
+		x.keys("Down")
+	}
+	x.has("▸ desk")
+	x.types("d")
+	x.has("end its access?")
+	x.types("y")
+	x.has("✕", "has no access")
 	x.keys("C-c")
 	x.until("end of the program", func(string) bool { _, err := x.tmux("has-session"); return err != nil })
 	leavesNothing(t, home)

@@ -78,6 +78,10 @@ func (p *program) demo(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	// From now on nobody knows the password, so that the access of a device can be ended without another one (XEP-0494 3.2).
+	if err := d.newPassword(ctx); err != nil {
+		return err
+	}
 	var answering sync.WaitGroup
 	answering.Go(func() { answer(ctx, contact) })
 	err = p.show(ctx, chat.NewPair(screens[0], screens[1]))
@@ -129,6 +133,12 @@ func (d *demo) prepare(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// newPassword gives the person's account a password that none of its devices knows.
+func (d *demo) newPassword(ctx context.Context) error {
+	_, err := d.srv.Host().Call(ctx, "user passwd", map[string]string{"jid": demoPerson, "password": rand.Text()})
+	return err
 }
 
 // DialContext connects to the server in this process.
