@@ -71,12 +71,14 @@ type Client struct {
 
 	// Only for the goroutine of run.
 	keys       sasl.ClientKeys
+	keyed      string // the password that they are made of
 	state      State
 	redirect   Address
 	redirected int
 	attempts   int
 
 	mu       sync.Mutex // never held over I/O or a wait
+	password string     // Config's, or what it was changed to
 	final    error      // why it is over
 	closing  bool
 	suspend  bool
@@ -173,7 +175,7 @@ func newClient(ctx context.Context, cfg Config) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{
-		cfg:     cfg,
+		cfg: cfg, password: cfg.Password,
 		tickets: tls.NewLRUClientSessionCache(8),
 		done:    make(chan struct{}), quit: make(chan struct{}), kick: make(chan struct{}, 1),
 		arrived: make(chan struct{}, 1), room: make(chan struct{}, 1),

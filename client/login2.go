@@ -136,7 +136,7 @@ func (g *login) refused(ev stream.Event) error {
 		// XEP-0484 3.5: it expired, or was revoked. The password decides.
 		g.state.dropToken()
 		g.result.Pipelined = false
-		if g.c.cfg.Password != "" {
+		if g.c.secret() != "" {
 			return nil
 		}
 	}
