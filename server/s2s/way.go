@@ -93,7 +93,16 @@ func (s *Server) put(p pair, st *stanza.Stanza, id uint64, at time.Time) *stanza
 			return w.unreachable()
 		}
 	}
-	w.queue.push(newItem(st, id, at))
+	one := newItem(st, id, at)
+	if c := w.link; c != nil && !c.takes(len(one.data)) {
+		e := c.tooLong()
+		if id == 0 {
+			return e
+		}
+		s.running.Go(func() { s.giveBack([]item{one}, e) })
+		return nil
+	}
+	w.queue.push(one)
 	w.used = now
 	switch {
 	case w.link != nil:
@@ -207,6 +216,7 @@ func (w *way) attach(c *conn, own bool) (taken bool) {
 	}
 	w.marks, w.ping = nil, ""
 	w.calm()
+	long := w.tooLong(c)
 	w.adopt(c)
 	w.link, w.failures, w.lastErr, w.used = c, 0, nil, time.Now()
 	c.mu.Lock()
@@ -214,6 +224,9 @@ func (w *way) attach(c *conn, own bool) (taken bool) {
 	c.signal()
 	c.mu.Unlock()
 	w.mu.Unlock()
+	if len(long) > 0 {
+		w.srv.running.Go(func() { w.srv.giveBack(long, c.tooLong()) })
+	}
 	w.srv.running.Go(c.writeLoop)
 	return true
 }

@@ -255,7 +255,7 @@ func federation(t *testing.T, kind string, external bool) (own, theirs *other) {
 		t.Cleanup(func() {
 			o.stop()
 			if t.Failed() {
-				t.Logf("end of the log of %s:\n%s", o.domain, tail(o.logFile(), 12<<10))
+				t.Logf("end of the log of %s:\n%s", o.domain, tail(o.logFile(), 12<<20))
 			}
 		})
 		return o
