@@ -40,6 +40,7 @@ type server struct {
 	starts uint64
 	up     bool
 	closed chan struct{} // of the orderly stop that is under way
+	hurry  func()        // which then waits for nothing any more
 	killed time.Time     // the last time
 
 	mu  sync.Mutex
@@ -228,11 +229,13 @@ func (s *server) stop() {
 	s.w.result.Counts.Stops++
 	s.w.log(s.domain, "stops", "")
 	closed := make(chan struct{})
-	s.closed = closed
+	ctx, cancel := context.WithCancel(context.Background())
+	s.closed, s.hurry = closed, cancel
 	hub := s.hub
 	s.w.phase(0, stopPhase+s.shift())
 	go func() {
-		hub.Close(context.Background())
+		hub.Close(ctx)
+		cancel()
 		close(closed)
 	}()
 }
@@ -252,7 +255,8 @@ func (s *server) kill() {
 	over, cancel := context.WithCancel(context.Background())
 	cancel()
 	if s.closed != nil {
-		<-s.closed // its stop is quick when nothing works
+		s.hurry()
+		<-s.closed
 		s.closed = nil
 	} else {
 		s.hub.Close(over)
