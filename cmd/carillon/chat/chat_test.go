@@ -125,7 +125,7 @@ func TestNarrow(t *testing.T) {
 
 // FuzzClean: whatever a text is, what is left of it can't be obeyed, and cleaning it again changes nothing.
 func FuzzClean(f *testing.F) {
-	for _, seed := range []string{"", "plain", "\x1b[2J\x1b]0;title\a", "\u009b1m", "\u202e", "h\u0300\u0301\u0302\u0303\u0304\u0305", "\xff\xfe", "\u2028", "👨‍👩‍👧"} {
+	for _, seed := range []string{"", "plain", "\x1b[2J\x1b]0;title\a", "\u009b1m", "\u202e", "h\u0300\u0301\u0302\u0303\u0304\u0305", "\xff\xfe", "\u2028", "👨‍👩‍👧", "क्षत्रिय हिन्दी भाषा क्षत्रिय"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -138,15 +138,40 @@ func FuzzClean(f *testing.F) {
 		if again := Clean(got); again != got && len(s) <= maxText {
 			t.Fatalf("%q became %q", got, again)
 		}
-		for _, l := range wrap(got, 20) {
-			if width(l) > 20 {
-				t.Fatalf("%q is %d cells wide", l, width(l))
+		for _, c := range []cells{{}, {ansi.GraphemeWidth}} {
+			for _, l := range c.wrap(c.clean(s), 20) {
+				if c.wide(l) > 20 {
+					t.Fatalf("%q is %d cells wide", l, c.wide(l))
+				}
+			}
+			if n := c.wide(c.fit(c.oneLine(s), 10)); n != 10 {
+				t.Fatalf("fit is %d cells wide", n)
 			}
 		}
-		if n := width(fit(oneLine(s), 10)); n != 10 {
-			t.Fatalf("fit is %d cells wide", n)
-		}
 	})
+}
+
+// TestCells: lines are laid out by the widths that the terminal has, as far as it says which those are.
+func TestCells(t *testing.T) {
+	s := newScreen(t, 80, 24)
+	s.online()
+	s.gets("bob@wonder.example/pc", "b1", "t1", body("क्षत्रिय हिन्दी भाषा क्षत्रिय हिन्दी भाषा end"))
+	s.gets("bob@wonder.example/pc", "b2", "t1", body("one 👨‍👩‍👧‍👦 two ❤️ three 👍🏽 four 🏳️‍🌈 flag 🇩🇪"))
+	s.keys("enter")
+	check := func(want string) {
+		t.Helper()
+		s.has("end", "flag 🇩🇪", want)
+		for _, l := range strings.Split(s.text(), "\n") {
+			if s.m.wide(l) > 80 {
+				t.Errorf("%q is %d cells wide", l, s.m.wide(l))
+			}
+		}
+	}
+	check("one 👨👩👧👦 two ❤ three 👍 four 🏳🌈")
+	s.tell(tea.ModeReportMsg{Mode: ansi.ModeUnicodeCore, Value: ansi.ModeNotRecognized})
+	check("one 👨👩👧👦 two")
+	s.tell(tea.ModeReportMsg{Mode: ansi.ModeUnicodeCore, Value: ansi.ModeReset})
+	check("one 👨‍👩‍👧‍👦 two ❤️ three 👍🏽 four 🏳️‍🌈")
 }
 
 // TestSizes: on every size, whatever has the keys, the screen has as many lines as the terminal, none too wide, and the cursor is on it.
@@ -412,8 +437,8 @@ func TestPair(t *testing.T) {
 	}
 	text, cursor := p.screen()
 	for i, l := range strings.Split(ansi.Strip(text), "\n") {
-		if width(l) != 80 {
-			t.Errorf("line %d is %d cells wide", i, width(l))
+		if p.panes[0].wide(l) != 80 {
+			t.Errorf("line %d is %d cells wide", i, p.panes[0].wide(l))
 		}
 	}
 	if cursor == nil || cursor.X != 40+3+len("right") || cursor.Y != 22 {

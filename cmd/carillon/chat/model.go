@@ -70,6 +70,7 @@ type Model struct {
 	cfg           Config
 	width, height int
 	style         styles
+	cells
 
 	status  account.Status
 	ended   error // the device is over
@@ -150,7 +151,7 @@ func (m *Model) update(msg tea.Msg) tea.Cmd {
 		return m.looked(msg)
 	case actedMsg:
 		if msg.err != nil {
-			m.notice = "not done: " + oneLine(msg.err.Error())
+			m.notice = "not done: " + m.oneLine(msg.err.Error())
 		}
 		return nil
 	case devicesMsg:
@@ -159,6 +160,9 @@ func (m *Model) update(msg tea.Msg) tea.Cmd {
 			m.devices = msg.list
 			m.deviceLine = min(m.deviceLine, max(0, len(m.devices)-1))
 		}
+		return nil
+	case tea.ModeReportMsg:
+		m.learn(msg)
 		return nil
 	case tea.FocusMsg:
 		return m.returned()

@@ -36,7 +36,7 @@ func (m *Model) help() []string {
 			text = append(text, " "+m.style.strong(r[1]))
 			continue
 		}
-		text = append(text, "   "+fit(r[0], 16)+r[1])
+		text = append(text, "   "+m.fit(r[0], 16)+r[1])
 	}
 	return text
 }
@@ -47,7 +47,7 @@ func (m *Model) devicesPage() []string {
 	var below []string
 	if said := m.aboutDevices(); said != "" {
 		below = append(below, "")
-		for _, l := range wrap(said, m.width-2) {
+		for _, l := range m.wrap(said, m.width-2) {
 			below = append(below, " "+l)
 		}
 	}
@@ -66,7 +66,7 @@ func (m *Model) devicesPage() []string {
 		if i == m.deviceLine {
 			mark = "▸"
 		}
-		row := sides(mark+" "+deviceTitle(d), seen+" ", m.width)
+		row := m.sides(mark+" "+m.deviceTitle(d), seen+" ", m.width)
 		if i == m.deviceLine {
 			row = m.style.reverse(row)
 		}
@@ -76,8 +76,8 @@ func (m *Model) devicesPage() []string {
 }
 
 // deviceTitle is what a device is called.
-func deviceTitle(d xep.Client) string {
-	name := strings.TrimPrefix(oneLine(d.Device)+", "+oneLine(d.Software), ", ")
+func (m *Model) deviceTitle(d xep.Client) string {
+	name := strings.TrimPrefix(m.oneLine(d.Device)+", "+m.oneLine(d.Software), ", ")
 	if name = strings.TrimSuffix(name, ", "); name == "" {
 		return "unnamed"
 	}
@@ -90,7 +90,7 @@ func (m *Model) aboutDevices() string {
 	case m.devicesErr != nil:
 		return m.style.warn(Reason(m.devicesErr))
 	case m.question == askPassword || m.question == askPasswordAgain:
-		return deviceTitle(m.devices[m.deviceLine]) + " knows the account's password: it is kept out by a new one alone. " +
+		return m.deviceTitle(m.devices[m.deviceLine]) + " knows the account's password: it is kept out by a new one alone. " +
 			"This device goes on; all others ask for the new password when they next log in."
 	case m.asking:
 		return m.style.faint("asking the server…")

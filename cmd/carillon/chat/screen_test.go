@@ -251,7 +251,7 @@ func (s *screen) text() string {
 	plain := ansi.Strip(content)
 	lines := strings.Split(plain, "\n")
 	for i, l := range lines {
-		if w := width(l); w > s.m.width {
+		if w := s.m.wide(l); w > s.m.width {
 			s.t.Errorf("line %d is %d cells wide: %q", i, w, l)
 		}
 	}

@@ -59,7 +59,7 @@ func (m *Model) View() tea.View {
 // screen is the screen's text, and where the cursor is in it, nil for nowhere.
 func (m *Model) screen() (string, *tea.Cursor) {
 	if m.width < minWidth || m.height < minHeight {
-		return cut(fmt.Sprintf("the terminal is too small: %d×%d are needed", minWidth, minHeight), max(m.width, 1)), nil
+		return m.cut(fmt.Sprintf("the terminal is too small: %d×%d are needed", minWidth, minHeight), max(m.width, 1)), nil
 	}
 	rows := []string{m.header()}
 	var cursor *tea.Cursor
@@ -103,10 +103,10 @@ func (m *Model) screen() (string, *tea.Cursor) {
 func (m *Model) header() string {
 	name := " " + m.cfg.Account.String()
 	if m.cfg.Name != "" {
-		name += " · " + oneLine(m.cfg.Name)
+		name += " · " + m.oneLine(m.cfg.Name)
 	}
 	state := m.connection() + " "
-	left := fit(name, m.width-width(state)-1)
+	left := m.fit(name, m.width-m.wide(state)-1)
 	if m.ended != nil || m.status.Final {
 		state = m.style.warn(state)
 	}
@@ -118,9 +118,9 @@ func (m *Model) connection() string {
 	s := m.status
 	switch {
 	case m.ended != nil:
-		return cut("✕ stopped: "+oneLine(m.ended.Error()), m.width/2)
+		return m.cut("✕ stopped: "+m.oneLine(m.ended.Error()), m.width/2)
 	case s.Final && s.Err != nil:
-		return cut("✕ "+Reason(s.Err), m.width/2)
+		return m.cut("✕ "+Reason(s.Err), m.width/2)
 	case s.Online && s.CatchingUp:
 		return "◌ catching up…"
 	case s.Online:
@@ -142,19 +142,19 @@ func (m *Model) lists(w, h int) []string {
 	if threads > 0 {
 		top = h - threads - 2
 	}
-	rows := []string{m.style.faint(fit(" Conversations", w))}
+	rows := []string{m.style.faint(m.fit(" Conversations", w))}
 	at := window(m.cursor, len(m.snap.list), top-1)
 	for i := at; i < len(m.snap.list) && len(rows) < top; i++ {
 		rows = append(rows, m.summary(i, w))
 	}
 	if len(m.snap.list) == 0 {
-		rows = append(rows, m.style.faint(fit(" none yet: ^O begins one", w)))
+		rows = append(rows, m.style.faint(m.fit(" none yet: ^O begins one", w)))
 	}
 	for len(rows) < top {
 		rows = append(rows, strings.Repeat(" ", w))
 	}
 	if threads > 0 {
-		rows = append(rows, strings.Repeat(" ", w), m.style.faint(fit(" Threads", w)))
+		rows = append(rows, strings.Repeat(" ", w), m.style.faint(m.fit(" Threads", w)))
 		current := max(0, m.threadOf(m.snap.view.Current))
 		if m.focus == onThreads {
 			current = m.line
@@ -194,7 +194,7 @@ func (m *Model) summary(i, w int) string {
 	case len(s.Typing) > 0:
 		unread = "… "
 	}
-	text := sides(mark+" "+conversationName(s.JID, s.Name), unread, w)
+	text := m.sides(mark+" "+m.conversationName(s.JID, s.Name), unread, w)
 	switch {
 	case m.focus == onList && i == m.cursor:
 		return m.style.reverse(text)
@@ -205,16 +205,16 @@ func (m *Model) summary(i, w int) string {
 }
 
 // conversationName is what a conversation is called.
-func conversationName(j jid.JID, name string) string {
+func (m *Model) conversationName(j jid.JID, name string) string {
 	switch {
 	case name != "":
-		return oneLine(name)
+		return m.oneLine(name)
 	case j.Resource() != "":
-		return oneLine(j.Resource())
+		return m.oneLine(j.Resource())
 	case j.Local() != "":
-		return oneLine(j.Local())
+		return m.oneLine(j.Local())
 	}
-	return oneLine(j.String())
+	return m.oneLine(j.String())
 }
 
 // threadLine is a line of the index of threads.
@@ -231,7 +231,7 @@ func (m *Model) threadLine(i, w int) string {
 	if t.Unread > 0 {
 		count = strconv.Itoa(t.Unread) + " new "
 	}
-	text := sides(mark+strings.Repeat(" ", min(t.Depth, 4)+1)+t.label+" "+m.threadName(t), count, w)
+	text := m.sides(mark+strings.Repeat(" ", min(t.Depth, 4)+1)+t.label+" "+m.threadName(t), count, w)
 	if m.focus == onThreads && i == m.line {
 		return m.style.reverse(text)
 	}
@@ -249,9 +249,9 @@ func (m *Model) threadName(t thread) string {
 	case e.Retracted:
 		return "(taken back)"
 	case e.Subject != "":
-		return cut(oneLine(e.Subject), 60)
+		return m.cut(m.oneLine(e.Subject), 60)
 	}
-	return cut(oneLine(cut(oneLine(e.Body), 60)), 60)
+	return m.cut(m.oneLine(m.cut(m.oneLine(e.Body), 60)), 60)
 }
 
 // conversation is the open conversation with the text below it, and where the cursor is.
@@ -275,7 +275,7 @@ func (m *Model) conversation() ([]string, *tea.Cursor) {
 			if len(v.Entries) == 0 && !v.More && !v.Paging {
 				text = "nothing was said yet"
 			}
-			rows[len(rows)-1] = m.style.faint(centred(text, w))
+			rows[len(rows)-1] = m.style.faint(m.centred(text, w))
 		}
 		for _, l := range lines {
 			rows = append(rows, l.text)
@@ -294,12 +294,10 @@ func (m *Model) conversation() ([]string, *tea.Cursor) {
 		if i == 0 && (!m.open.IsZero() || m.mode == address) {
 			prompt = " > "
 		}
-		rows = append(rows, prompt+fit(text, w-3))
+		rows = append(rows, prompt+m.fit(text, w-3))
 	}
 	return rows, cursor
 }
-
-func centred(s string, w int) string { return fit(strings.Repeat(" ", max(0, (w-width(s))/2))+s, w) }
 
 // title says with whom the conversation is, and which of the own devices have it.
 func (m *Model) title(w int) string {
@@ -307,14 +305,14 @@ func (m *Model) title(w int) string {
 		return strings.Repeat(" ", w)
 	}
 	v := m.snap.view
-	name := conversationName(m.open, v.Name)
+	name := m.conversationName(m.open, v.Name)
 	left := " " + name
 	if address := m.open.String(); address != name {
-		left += " · " + oneLine(address)
+		left += " · " + m.oneLine(address)
 	}
 	var others []string
 	for _, h := range v.Holders {
-		if name := deviceName(h.Resource); !h.This && name != "" && !slices.Contains(others, name) && len(others) < 3 {
+		if name := m.deviceName(h.Resource); !h.This && name != "" && !slices.Contains(others, name) && len(others) < 3 {
 			others = append(others, name)
 		}
 	}
@@ -325,10 +323,10 @@ func (m *Model) title(w int) string {
 	if m.anchor != 0 {
 		right = "older messages, esc: newest "
 	}
-	if width(left)+width(right)+1 > w {
+	if m.wide(left)+m.wide(right)+1 > w {
 		left = " " + name
 	}
-	return m.style.strong(fit(left, w-width(right))) + m.style.faint(cut(right, w)) + strings.Repeat(" ", len(right)-len(strings.TrimRight(right, " ")))
+	return m.style.strong(m.fit(left, w-m.wide(right))) + m.style.faint(m.cut(right, w)) + strings.Repeat(" ", len(right)-len(strings.TrimRight(right, " ")))
 }
 
 // welcome is what is there before a conversation is open.
@@ -338,7 +336,7 @@ func (m *Model) welcome(w, h int) []string {
 	for i := range rows {
 		rows[i] = strings.Repeat(" ", w)
 		if n := i - max(0, h/2-2); n >= 0 && n < len(text) {
-			rows[i] = m.style.faint(centred(text[n], w))
+			rows[i] = m.style.faint(m.centred(text[n], w))
 		}
 	}
 	return rows
@@ -354,7 +352,7 @@ func (m *Model) rule(w int) string {
 		what = map[mode]string{reply: "reply to", correct: "correct", branch: "branch off from"}[m.mode]
 		if i := m.entryAt(m.about); i >= 0 {
 			e := m.snap.view.Entries[i]
-			what += " " + strings.TrimSpace(m.name(e)) + ": " + oneLine(e.Body)
+			what += " " + strings.TrimSpace(m.name(e)) + ": " + m.oneLine(e.Body)
 		}
 	case newThread:
 		what = "new thread"
@@ -362,9 +360,9 @@ func (m *Model) rule(w int) string {
 		if m.open.IsZero() {
 			break
 		}
-		what = "to " + conversationName(m.open, m.snap.view.Name)
+		what = "to " + m.conversationName(m.open, m.snap.view.Name)
 		if to := m.snap.view.LockedTo; !to.IsZero() {
-			what += " at " + deviceName(to.Resource())
+			what += " at " + m.deviceName(to.Resource())
 		}
 		if n := m.threadOf(m.snap.view.Current); n >= 0 {
 			what += " · thread " + m.index[n].label + " " + m.threadName(m.index[n])
@@ -376,13 +374,13 @@ func (m *Model) rule(w int) string {
 		if m.snap.view.Room {
 			who = names[0].Resource()
 		}
-		right = " " + cut(oneLine(who), 16) + " is writing… ─"
+		right = " " + m.cut(m.oneLine(who), 16) + " is writing… ─"
 	}
 	left := ""
 	if what != "" {
-		left = "─ " + cut(what, w-4-width(right)) + " "
+		left = "─ " + m.cut(what, w-4-m.wide(right)) + " "
 	}
-	return m.style.faint(left + strings.Repeat("─", max(0, w-width(left)-width(right))) + right)
+	return m.style.faint(left + strings.Repeat("─", max(0, w-m.wide(left)-m.wide(right))) + right)
 }
 
 // block is text as a page: h lines as wide as the screen.
@@ -391,7 +389,7 @@ func (m *Model) block(text []string, h int) []string {
 	for i := range rows {
 		rows[i] = strings.Repeat(" ", m.width)
 		if i < len(text) {
-			rows[i] = fit(text[i], m.width)
+			rows[i] = m.fit(text[i], m.width)
 		}
 	}
 	return rows
@@ -402,7 +400,7 @@ func (m *Model) hint() string {
 	text := m.notice
 	switch {
 	case text != "":
-		return m.style.warn(fit(" "+text, m.width))
+		return m.style.warn(m.fit(" "+text, m.width))
 	case m.question == askRetract:
 		text = "take this message back?  y yes  any other key: no"
 	case m.question == askEndDevice:
@@ -436,9 +434,9 @@ func (m *Model) hint() string {
 		text = "enter send  ↑ messages  tab conversations  ^T threads  ^N new thread  F1 keys"
 	}
 	if m.question != noQuestion {
-		return m.style.strong(fit(" "+text, m.width))
+		return m.style.strong(m.fit(" "+text, m.width))
 	}
-	return m.style.faint(fit(" "+text, m.width))
+	return m.style.faint(m.fit(" "+text, m.width))
 }
 
 // messageKeys are the keys that mean something for the chosen message.
