@@ -15,6 +15,7 @@ import (
 	"carillon.im/client"
 	"carillon.im/client/account"
 	"carillon.im/client/convo"
+	"carillon.im/jid"
 	"carillon.im/stanza"
 	"carillon.im/xep"
 )
@@ -26,6 +27,7 @@ func TestConversation(t *testing.T) {
 	s := newScreen(t, 80, 24)
 	s.shows("01-connecting")
 	s.online()
+	s.apply(convo.Received{Stanza: stanza.Build(stanza.Presence, "", "", jid.MustParse("alice@wonder.example/phone~x9"), alice, "")})
 	s.gets("bob@wonder.example/pc", "b1", "t1", body("Wherefore art thou?"))
 	s.gets("carol@wonder.example/x", "c1", "c", body("Tea at four?"))
 	s.shows("02-list")
@@ -108,6 +110,46 @@ func TestNoColor(t *testing.T) {
 		if colour.MatchString(content) == without {
 			t.Errorf("without colour: %v, and the screen is %q", without, content)
 		}
+	}
+}
+
+// TestHelp: all keys are to be had on the smallest screen.
+func TestHelp(t *testing.T) {
+	s := newScreen(t, minWidth, minHeight)
+	s.online()
+	s.keys("f1")
+	seen := s.text()
+	for range 60 {
+		s.keys("down")
+		seen += s.text()
+	}
+	for _, want := range []string{"Everywhere", "quit", "branch off", "show all", "who answers", "↑↓ more"} {
+		if !strings.Contains(seen, want) {
+			t.Errorf("no %q in the help", want)
+		}
+	}
+	if strings.Count(seen, "…") > strings.Count(seen, "alice@") { // but the header
+		t.Error("something is cut off")
+	}
+	s.tell(tea.WindowSizeMsg{Width: 80, Height: 24})
+	s.has("Everywhere")
+}
+
+// TestPresent: who presses keys is at the terminal, whatever it said.
+func TestPresent(t *testing.T) {
+	s := newScreen(t, 80, 24)
+	s.online()
+	s.gets("bob@wonder.example/pc", "b1", "t1", body("one"))
+	s.keys("enter")
+	s.tell(tea.BlurMsg{})
+	s.gets("bob@wonder.example/pc", "b2", "t1", body("two"))
+	if n := s.m.snap.list[0].Unread; n != 1 {
+		t.Errorf("%d unread while away", n)
+	}
+	s.keys("'x")
+	s.refresh()
+	if n := s.m.snap.list[0].Unread; n != 0 {
+		t.Errorf("%d unread while writing", n)
 	}
 }
 
@@ -211,6 +253,10 @@ func TestLongMessage(t *testing.T) {
 	s.has("short", "line 0 of many", "52 more lines")
 	s.hasNot("line 9 of many")
 	s.keys("up", "enter")
+	s.has("▸14:05 bob     line 0 of many") // the beginning, not the end
+	for range 10 {
+		s.keys("pgdown")
+	}
 	s.has("line 59 of many")
 	for range 10 {
 		s.keys("pgup")
@@ -349,14 +395,21 @@ func TestConnection(t *testing.T) {
 		{account.Status{Online: true, CatchingUp: true}, "catching up…"},
 		{account.Status{Err: errors.New("unreachable"), Retry: s.now.Add(5 * time.Second)}, "offline, next try 14:03:05"},
 		{account.Status{Err: errors.New("unreachable")}, "offline, connecting…"},
-		{account.Status{Final: true, Err: &client.AuthError{Condition: "not-authorized"}}, "✕ the password is wrong"},
+		{account.Status{Final: true, Err: &client.AuthError{Condition: "not-authorized"}}, "✕ stopped"},
 	} {
 		s.status = tt.status
 		s.refresh()
 		s.has(tt.want)
 	}
+	s.has("the password is wrong, or the access of this device was ended. ^C quits")
+	s.status = account.Status{Err: errors.New("client: connect: dial tcp 127.0.0.1:5222: connection refused"), Retry: s.now.Add(time.Minute)}
+	s.refresh()
+	s.shows("26-offline")
+	if s.keys("ctrl+r"); s.retried != 1 {
+		t.Error("^R did nothing")
+	}
 	s.tell(changedMsg{err: errors.New("history can't be written: disk full")})
-	s.has("stopped: history can't be written")
+	s.has("✕ stopped", " history can't be written: disk full. ^C quits")
 }
 
 // TestSendAgain: what failed says so, and is sent again by a key.

@@ -82,7 +82,7 @@ func (m *Model) content(e convo.Entry, room int) []string {
 		body = slices.Insert(body, 0, m.style.faint(quoted))
 	}
 	if folded > 0 {
-		body = append(body, m.style.faint(m.cut("… "+plural(folded, "more line")+": choose it and press enter", room)))
+		body = append(body, m.style.faint(m.cut("… "+plural(folded, "more line")+" (↑, enter)", room)))
 	}
 	if r := m.reacted(e); r != "" {
 		body = append(body, m.cut(r, room))
@@ -315,13 +315,14 @@ func (m *Model) show(id convo.EntryID) {
 		return
 	}
 	first, last := m.visible()
+	tall := len(m.lines(at)) > m.room() // of it the beginning is shown
 	switch {
-	case at > last || at == last && m.skip > 0:
+	case !tall && (at > last || at == last && m.skip > 0):
 		m.anchor, m.skip = id, 0
 		if at == len(m.snap.view.Entries)-1 {
 			m.anchor = 0
 		}
-	case at <= first:
+	case tall || at <= first:
 		// Its first line at the top: as many lines below it as the screen has.
 		room := m.room() - len(m.lines(at))
 		below := at

@@ -89,6 +89,7 @@ type Model struct {
 	open   jid.JID // the conversation; zero: none
 	limit  int     // entries that are looked at
 	cursor int     // in the list
+	page   int     // the first line of the help that is shown
 	line   int     // in the index of threads
 	sel    convo.EntryID
 	anchor convo.EntryID // the last entry on the screen; zero: the newest, whatever comes
@@ -178,7 +179,7 @@ func (m *Model) update(msg tea.Msg) tea.Cmd {
 		}
 		return nil
 	case tea.KeyPressMsg:
-		return m.pressed(msg)
+		return tea.Batch(m.returned(), m.pressed(msg)) // who presses keys is here, whatever the terminal said
 	}
 	return nil
 }

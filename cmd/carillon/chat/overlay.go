@@ -20,6 +20,7 @@ func (m *Model) help() []string {
 		{"ctrl+T", "threads: go on with another one"},
 		{"page up, down", "older and newer messages"},
 		{"F2 or ctrl+D", "devices of this account, and how to end one"},
+		{"ctrl+R", "try to connect now"},
 		{"ctrl+C", "quit"},
 		{"", "While writing"},
 		{"enter", "send; alt+enter or ctrl+J begins a new line"},
@@ -36,10 +37,16 @@ func (m *Model) help() []string {
 			text = append(text, " "+m.style.strong(r[1]))
 			continue
 		}
-		text = append(text, "   "+m.fit(r[0], 16)+r[1])
+		for _, l := range m.wrap(r[1], max(10, m.width-helpKeys-4)) {
+			text = append(text, "   "+m.fit(r[0], helpKeys)+l)
+			r[0] = ""
+		}
 	}
 	return text
 }
+
+// helpKeys is how wide the column of keys is.
+const helpKeys = 16
 
 // devicesPage is the page of devices.
 func (m *Model) devicesPage() []string {
@@ -51,7 +58,7 @@ func (m *Model) devicesPage() []string {
 			below = append(below, " "+l)
 		}
 	}
-	room := max(1, m.height-3-len(text)-len(below))
+	room := max(1, m.pageHeight()-len(text)-len(below))
 	at, this := window(m.deviceLine, len(m.devices), room), m.thisDevice()
 	for i := at; i < len(m.devices) && i < at+room; i++ {
 		d := m.devices[i]
