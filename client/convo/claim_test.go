@@ -127,10 +127,21 @@ func TestHolders(t *testing.T) {
 	again := start(t, Config{}, r.store)
 	again.connect(NG)
 	check(again, false)
-	again.in(`<presence from='alice@wonder.example/desk'/>`)
-	check(again, true)
-	again.in(`<presence from='alice@wonder.example/desk' type='unavailable'/>`)
-	check(again, false)
+	for _, x := range []struct {
+		xml          string
+		online, told bool
+	}{
+		{`<presence from='alice@wonder.example/desk'/>`, true, true},
+		{`<presence from='alice@wonder.example/desk'><show>away</show></presence>`, true, false},
+		{`<presence from='alice@wonder.example/desk' type='unavailable'/>`, false, true},
+		{`<presence from='alice@wonder.example/other'/>`, false, false},
+	} {
+		told := slices.ContainsFunc(again.in(x.xml), func(f Effect) bool { c, ok := f.(Changed); return ok && c.Conversation == bob })
+		if told != x.told {
+			t.Errorf("told of %s: %v", x.xml, told)
+		}
+		check(again, x.online)
+	}
 }
 
 // TestClaimIDs: MINE-41, MINE-42, MINE-43, MINE-53: opaque, octet for octet, and
