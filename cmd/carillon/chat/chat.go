@@ -126,7 +126,7 @@ func (m *Model) askDevices() tea.Cmd { return m.manage("", func(context.Context)
 
 // endDevice ends a device's access, after giving the account another password if there is one.
 func (m *Model) endDevice(d xep.Client, password string) tea.Cmd {
-	done := m.deviceTitle(d) + " has no access any more"
+	done := m.deviceCalled(d) + " has no access any more"
 	if password != "" {
 		done += ". Other devices ask for the new password when they next log in"
 	}

@@ -352,7 +352,7 @@ func TestDevices(t *testing.T) {
 	s.keys("n")
 	s.has("phone")
 	s.keys("d", "y")
-	s.has("phone␛[2J, Other has no access any more.")
+	s.has("phone␛[2J has no access any more.")
 	s.err = errors.New("the server says no")
 	s.keys("esc", "f2")
 	s.has("the server says no", "desk")
@@ -422,7 +422,7 @@ func TestSendAgain(t *testing.T) {
 	s.apply(convo.Received{Stanza: stanza.Build(stanza.Message, stanza.TypeError, id, bob, desk,
 		"<error type='cancel'><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>")})
 	s.refresh()
-	s.has("not sent: service-unavailable")
+	s.has("not sent: no such account, or refused")
 	s.keys("up")
 	s.has("s send again")
 	s.keys("s")

@@ -62,7 +62,9 @@ func (m *Model) lines(i int) []line {
 	} else if last := len(body) - 1; m.wide(body[last])+2+m.wide(notes) <= room {
 		body[last] = m.fit(body[last], room-m.wide(notes)) + m.style.faint(notes)
 	} else if notes != "" {
-		body = append(body, m.style.faint(m.fit("", room-m.wide(notes))+m.cut(notes, room)))
+		for _, l := range m.wrap(notes, room) {
+			body = append(body, m.style.faint(m.fit("", room-m.wide(l))+l))
+		}
 	}
 	for n, text := range body {
 		before := indent
@@ -197,10 +199,8 @@ func (m *Model) notes(e convo.Entry) string {
 		switch {
 		case e.Delivery == convo.Pending:
 			notes = append(notes, "sending…")
-		case e.Delivery == convo.Failed && e.Error != "":
-			notes = append(notes, "not sent: "+m.oneLine(e.Error))
 		case e.Delivery == convo.Failed:
-			notes = append(notes, "not sent")
+			notes = append(notes, "not sent: "+Refused(e.Error))
 		case e.Displayed:
 			notes = append(notes, "seen")
 		case e.Delivered:

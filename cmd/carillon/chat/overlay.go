@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"carillon.im/client"
+	"carillon.im/stanza"
 	"carillon.im/xep"
 )
 
@@ -91,13 +92,21 @@ func (m *Model) deviceTitle(d xep.Client) string {
 	return name
 }
 
+// deviceCalled is deviceTitle in a sentence.
+func (m *Model) deviceCalled(d xep.Client) string {
+	if name := m.oneLine(d.Device); name != "" {
+		return name
+	}
+	return m.deviceTitle(d)
+}
+
 // aboutDevices is what is to be said of the devices below their list.
 func (m *Model) aboutDevices() string {
 	switch {
 	case m.devicesErr != nil:
 		return m.style.warn(Reason(m.devicesErr))
 	case m.question == askPassword || m.question == askPasswordAgain:
-		return m.deviceTitle(m.devices[m.deviceLine]) + " knows the account's password: it is kept out by a new one alone. " +
+		return m.deviceCalled(m.devices[m.deviceLine]) + " knows the account's password: it is kept out by a new one alone. " +
 			"This device goes on; all others ask for the new password when they next log in."
 	case m.asking:
 		return m.style.faint("asking the server…")
@@ -118,6 +127,27 @@ func Reason(err error) string {
 		return "a password is needed: start again"
 	}
 	return oneLine(strings.TrimPrefix(err.Error(), "client: "))
+}
+
+// Refused says why somebody's server didn't take a message, by its condition (RFC 6120 8.3.3); "" is none: nobody knows whether it arrived.
+func Refused(condition string) string {
+	switch stanza.Condition(condition) {
+	case "":
+		return "the connection was lost"
+	case stanza.ServiceUnavailable, stanza.ItemNotFound:
+		return "no such account, or refused"
+	case stanza.RemoteServerNotFound:
+		return "its server was not found"
+	case stanza.RemoteServerTimeout:
+		return "its server doesn't answer"
+	case stanza.RecipientUnavailable:
+		return "nobody is there"
+	case stanza.Forbidden, stanza.NotAllowed, stanza.NotAcceptable:
+		return "it is not allowed"
+	case stanza.ResourceConstraint, stanza.PolicyViolation:
+		return "the server has reached a limit"
+	}
+	return oneLine(strings.ReplaceAll(condition, "-", " "))
 }
 
 // plural counts things.
