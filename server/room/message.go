@@ -22,6 +22,8 @@ func (s *State) message(st *stanza.Stanza, fx *effects) {
 		}
 	case s.load == missing:
 		s.refuse(st, stanza.NewError(stanza.ItemNotFound, "there is no such room"), fx)
+	case s.locked && v == nil:
+		s.refuse(st, stanza.NewError(stanza.ItemNotFound, "the room isn't open yet"), fx) // XEP-0045 17.2
 	case st.To.IsFull():
 		s.private(v, st, fx)
 	case st.Type == stanza.TypeGroupchat:
@@ -38,9 +40,17 @@ func (s *State) message(st *stanza.Stanza, fx *effects) {
 // toRoom is a message to the room itself: an invitation, a decline, a request for
 // voice or the answer to one.
 func (s *State) toRoom(v *visit, st *stanza.Stanza, fx *effects) {
-	if form, err := xep.ParseForm(st.Child(xep.NSForm, "x")); err == nil && form.FormType() == xep.NSMUCRequest {
-		s.voice(v, st, form, fx)
-		return
+	if form, err := xep.ParseForm(st.Child(xep.NSForm, "x")); err == nil {
+		switch {
+		case form.FormType() == xep.NSMUCRequest:
+			s.voice(v, st, form, fx)
+			return
+		case form.FormType() == xep.NSMUCRegister && form.Type == "submit":
+			s.approve(st, form, fx)
+			return
+		case form.Type == "cancel":
+			return
+		}
 	}
 	list, err := xep.ParseMUCInvites(st.Child(xep.NSMUCUser, "x"))
 	switch {

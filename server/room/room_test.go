@@ -449,3 +449,57 @@ func TestStoreError(t *testing.T) {
 		}
 	}
 }
+
+// TestBoundsOfLists: hats, who wears them, who asks to be a member, and what is remembered of voices
+// have bounds.
+func TestBoundsOfLists(t *testing.T) {
+	w := newWorld(t, nil)
+	w.join("o@example/0", "hall", "Owner")
+	w.open("o@example/0", "hall", "moderatedroom", "1")
+	command := func(name string, fields ...string) string {
+		var b strings.Builder
+		fmt.Fprintf(&b, "<iq type='set' id='c' to='%s'><command xmlns='%s' node='%s:%s'><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>%s</value></field>",
+			hall, xep.NSCommands, xep.NSHatCommands, name, xep.NSHatCommands)
+		for i := 0; i < len(fields); i += 2 {
+			fmt.Fprintf(&b, "<field var='%s'><value>%s</value></field>", fields[i], fields[i+1])
+		}
+		w.send("o@example/0", b.String()+"</x></command></iq>")
+		return w.refused("o@example/0")
+	}
+	full := string(stanza.ResourceConstraint)
+	for i := range maxHats {
+		if e := command("create", xep.HatURI, fmt.Sprint("urn:hat:", i), xep.HatTitle, "Hat"); e != "" {
+			t.Fatalf("hat %d: %s", i, e)
+		}
+	}
+	if e := command("create", xep.HatURI, "urn:hat:more", xep.HatTitle, "Hat"); e != full {
+		t.Errorf("one hat too many: %q", e)
+	}
+	if e := command("create", xep.HatURI, "urn:hat:0", xep.HatTitle, "Cap"); e != "" {
+		t.Errorf("a hat that is there: %q", e)
+	}
+	for i := range maxWearers {
+		if e := command("assign", xep.HatURI, "urn:hat:0", xep.HatJID, fmt.Sprintf("u%d@example", i)); e != "" {
+			t.Fatalf("wearer %d: %s", i, e)
+		}
+	}
+	if e := command("assign", xep.HatURI, "urn:hat:0", xep.HatJID, "more@example"); e != full {
+		t.Errorf("one wearer too many: %q", e)
+	}
+	register := func(who, nick string) string {
+		w.send(who, "<iq type='set' id='r' to='"+hall+"'><query xmlns='"+xep.NSRegister+"'><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>"+xep.NSMUCRegister+
+			"</value></field><field var='muc#register_roomnick'><value>"+nick+"</value></field></x></query></iq>")
+		return w.refused(who)
+	}
+	for i := range maxApplicants {
+		if e := register(fmt.Sprintf("u%d@example/0", i), fmt.Sprint("nick ", i)); e != "" {
+			t.Fatalf("request %d: %s", i, e)
+		}
+	}
+	if e := register("more@example/0", "more"); e != string(stanza.PolicyViolation) {
+		t.Errorf("one request too many: %q", e)
+	}
+	if n := len(w.take("o@example")); n != maxApplicants {
+		t.Errorf("the owner was asked %d times", n)
+	}
+}

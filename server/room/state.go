@@ -35,6 +35,10 @@ type State struct {
 	visits    map[jid.JID]*visit // by real address
 	history   []past             // the newest, oldest first
 	kept      int                // bytes in it
+	forgot    bool               // there were more
+
+	voices     map[jid.JID]role // who was given voice, or had it taken, by user
+	applicants map[jid.JID]bool // whose request to register waits for an admin
 
 	requests map[string]request // IQs of occupants to others that wait for an answer
 	asked    uint64             // requests so far
@@ -285,7 +289,9 @@ func storeError(err error) *stanza.Error {
 // handle is a stanza for the room, now that nothing is in its way.
 func (s *State) handle(st *stanza.Stanza, fx *effects) {
 	if st.Type != stanza.TypeError && st.Type != stanza.TypeResult && st.Type != stanza.TypeUnavailable && !s.userMay(st, fx.now) {
-		s.refuse(st, stanza.NewError(stanza.PolicyViolation, "this is more than the room takes from one person"), fx)
+		e := stanza.NewError(stanza.PolicyViolation, "this is more than the room takes from one person")
+		e.Type = stanza.Wait
+		s.refuse(st, e, fx)
 		return
 	}
 	switch st.Kind {
