@@ -209,6 +209,9 @@ func (s *State) setMember(user jid.JID, m membership) {
 	if m.affiliation == none {
 		delete(s.members, user)
 	} else {
+		if m.like = ""; m.nick != "" {
+			m.like = skeleton(m.nick)
+		}
 		s.members[user] = &m
 	}
 }

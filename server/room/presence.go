@@ -184,7 +184,7 @@ func (s *State) nickTaken(nick string, user jid.JID) bool {
 		}
 	}
 	for j, m := range s.members {
-		if m.nick != "" && j != user && m.affiliation > outcast && (m.nick == nick || skeleton(m.nick) == like) {
+		if m.nick != "" && j != user && m.affiliation > outcast && m.like == like {
 			return true
 		}
 	}

@@ -503,3 +503,87 @@ func TestBoundsOfLists(t *testing.T) {
 		t.Errorf("the owner was asked %d times", n)
 	}
 }
+
+// TestAbuse: who goes out and comes in again has no new rate; an invitation to many counts as
+// many; a subject, an option, a list of owners and a nick have bounds; voice is asked for
+// now and then.
+func TestAbuse(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Limits.PerUser = 2 })
+	now := time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)
+	w.now = func() time.Time { return now }
+	later := func() { now = now.Add(time.Hour) }
+	policy := string(stanza.PolicyViolation)
+	w.join("o@example/0", "hall", "Owner")
+	w.open("o@example/0", "hall", "persistentroom", "1", "moderatedroom", "1")
+	refused := 0
+	for range 40 {
+		w.join("u@example/0", "hall", "User")
+		if w.refused("u@example/0") == policy {
+			refused++
+		}
+		w.send("u@example/0", "<presence type='unavailable' to='"+hall+"/User'/>")
+	}
+	w.send("o@example/0", "<presence type='unavailable' to='"+hall+"/Owner'/>")
+	w.join("u@example/0", "hall", "User")
+	if got := w.refused("u@example/0"); refused != 20 || got != policy {
+		t.Errorf("%d of 40 times refused, then %q", refused, got)
+	}
+	later()
+	w.join("o@example/0", "hall", "Owner")
+	invite := "<message to='" + hall + "'><x xmlns='" + xep.NSMUCUser + "'>" + strings.Repeat("<invite to='a@b'/>", 18) + "</x></message>"
+	w.send("o@example/0", invite)
+	if got := w.refused("o@example/0"); got != "" {
+		t.Errorf("18 invitations: %q", got)
+	}
+	w.send("o@example/0", invite)
+	if got := w.refused("o@example/0"); got != policy {
+		t.Errorf("36 invitations: %q", got)
+	}
+	later()
+	for size, want := range map[int]string{1 << 10: "", maxSubject: policy, 200 << 10: policy} {
+		w.send("o@example/0", "<message type='groupchat' to='"+hall+"'><subject>"+strings.Repeat("x", size)+"</subject></message>")
+		if got := w.refused("o@example/0"); got != want {
+			t.Errorf("a subject of %d bytes: %q", size, got)
+		}
+	}
+	long := strings.Repeat("x", 100<<10)
+	for _, field := range []string{"roomname", "roomdesc", "lang", "pubsub", "whois", "maxusers", "allowpm"} {
+		later()
+		w.open("o@example/0", "hall", field, long)
+		if got := w.refused("o@example/0"); got != string(stanza.NotAcceptable) {
+			t.Errorf("%s of 100 KB: %q", field, got)
+		}
+	}
+	later()
+	w.open("o@example/0", "hall", "passwordprotectedroom", "1", "roomsecret", long)
+	if got := w.refused("o@example/0"); got != string(stanza.NotAcceptable) {
+		t.Errorf("a password of 100 KB: %q", got)
+	}
+	w.open("o@example/0", "hall", "roomowners", strings.Repeat("a@example</value><value>", xep.MaxMUCItems)+"o@example")
+	if got := w.refused("o@example/0"); got != policy {
+		t.Errorf("too many owners: %q", got)
+	}
+	w.open("o@example/0", "hall", "getmemberlist", strings.Repeat("moderator</value><value>", 100)+"visitor")
+	if got := w.refused("o@example/0"); got != string(stanza.NotAcceptable) {
+		t.Errorf("too many roles: %q", got)
+	}
+	later()
+	w.join("u@example/0", "hall", "User")
+	ask := func() string {
+		w.forgetAll()
+		w.send("u@example/0", "<message to='"+hall+"'><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>"+xep.NSMUCRequest+"</value></field></x></message>")
+		return w.refused("u@example/0")
+	}
+	if first, second := ask(), ask(); first != "" || second != policy {
+		t.Errorf("asked for voice twice: %q, %q", first, second)
+	}
+	for nick, want := range map[string]string{"Ownеr": "conflict", "0wner": "conflict", "OWNER": "conflict", "ＯＷＮＥＲ": "conflict",
+		" Owner": "not-acceptable", strings.Repeat("n", maxNick+1): "not-acceptable"} {
+		later()
+		w.join("n@example/0", "hall", nick)
+		if got := w.refused("n@example/0"); got != want {
+			t.Errorf("nick %q: %q, want %q", nick, got, want)
+		}
+		w.send("n@example/0", "<presence type='unavailable' to='"+hall+"/x'/>")
+	}
+}

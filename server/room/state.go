@@ -61,6 +61,7 @@ const (
 type membership struct {
 	affiliation  affiliation
 	nick, reason string
+	like         string // the nick's skeleton, once it is in the room's list
 }
 
 // occupant is somebody in the room, with one nick and one or more sessions.
@@ -71,7 +72,8 @@ type occupant struct {
 	like   string  // the nick's skeleton
 	id     string  // XEP-0421
 	role   role
-	visits []*visit // the one whose presence is shown stands last
+	asked  time.Time // when he last asked for voice
+	visits []*visit  // the one whose presence is shown stands last
 	forms  [2]*stanza.Stanza
 }
 
@@ -221,7 +223,7 @@ func (s *State) fill(ev *loaded, now time.Time) {
 	}
 	for _, m := range ev.row.Members {
 		a, _ := parseAffiliation(m.Affiliation)
-		s.members[m.JID] = &membership{a, m.Nick, m.Reason}
+		s.setMember(m.JID, membership{affiliation: a, nick: m.Nick, reason: m.Reason})
 	}
 	if len(ev.row.Subject) > 0 {
 		s.topic = parseOwn(ev.row.Subject)
