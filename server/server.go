@@ -147,6 +147,8 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 	s.hub = account.New(account.Config{
 		Borders: s.borderTo,
 		Domains: cfg.Domains, Store: s.store, Features: s.set, Log: log, Now: opt.Now, Rand: rand.Reader,
+		Push: account.PushConfig{Hold: time.Duration(cfg.Push.HoldSeconds) * time.Second,
+			Sender: cfg.Push.Details != "count", Body: cfg.Push.Details == "body"},
 		Start: s.store.Starts(), Loops: loops(), ArchiveDefault: cfg.Archive.Default, RefuseStrangers: cfg.Strangers,
 		Limits: account.Limits{
 			OutboxBytes: cfg.Limits.OutboxBytes, SessionsPerAccount: cfg.Limits.SessionsPerAccount,
