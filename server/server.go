@@ -301,6 +301,9 @@ func (s *Server) Host() *admin.Host { return s.host }
 // a net.Pipe, and returns when it is over.
 func (s *Server) ServeConn(c net.Conn, direct bool) { s.c2s.ServeConn(c, direct) }
 
+// ServeComponent is ServeConn for a component (XEP-0114).
+func (s *Server) ServeComponent(c net.Conn) { s.border.ServeConn(c) }
+
 // Run serves until ctx ends, then stops in order: no new connections, the end
 // of every stream, what was received committed and answered, the store closed.
 func (s *Server) Run(ctx context.Context) error {
