@@ -531,12 +531,12 @@ func TestPushRestart(t *testing.T) {
 			p.notified("")
 
 			// The phone is back before: it needs nothing.
-			desk := p.bind("bob/desk online")
+			p.bind("bob/desk online")
 			p.alice = p.bind("alice/a online")
 			p.say("1")
 			p.notified("")
 			p.restart(orderly, time.Second)
-			desk = p.bind("bob/desk online")
+			desk := p.bind("bob/desk online")
 			phone := p.bindAs("p", "phone")
 			p.pass(time.Minute)
 			p.notified("")
