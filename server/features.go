@@ -96,6 +96,7 @@ func onTheWeb() feature.Feature {
 	return feature.Feature{
 		Name: "web",
 		Specs: []feature.Spec{
+			{RFC: "7395"},
 			{XEP: "0124", Version: "1.11.2", Note: "one request held, no pauses"},
 			{XEP: "0156", Version: "1.4.0", Note: "host-meta in XML and JSON"},
 			{XEP: "0206", Version: "1.4"},
@@ -121,6 +122,7 @@ func core() feature.Feature {
 	return feature.Feature{
 		Name: "core",
 		Specs: []feature.Spec{
+			{RFC: "6120"}, {RFC: "6121"}, {RFC: "7590"}, {RFC: "7622"},
 			{XEP: "0114", Version: "1.6", Note: "the accept side"},
 			{XEP: "0160", Version: "1.0.1"},
 			{XEP: "0178", Version: "1.2"},

@@ -146,9 +146,16 @@ func (g *gate) set(open, dead bool) {
 }
 
 func (w *world) newServer(domain string, modern bool) (*server, error) {
+	memory := &w.opt.Databases[0]
+	if !modern {
+		memory = &w.opt.Databases[1]
+	}
+	if err := memory.Empty(); err != nil {
+		return nil, err
+	}
 	s := &server{w: w, domain: domain, modern: modern, gate: &gate{open: true}, ids: map[jid.JID]store.AccountID{}}
 	var err error
-	if s.store, err = store.Open(context.Background(), store.Options{Path: ":memory:", CommitMax: 1, CommitDelay: -1, Fault: s.gate.fault}); err != nil {
+	if s.store, err = store.Open(context.Background(), store.Options{Memory: memory, CommitMax: 1, CommitDelay: -1, Fault: s.gate.fault}); err != nil {
 		return nil, err
 	}
 	s.set, err = feature.NewSet(carbons.New(), imng.New(), mam.New(s.store, mam.Options{Page: 50, MaxPage: 100}))
@@ -265,14 +272,19 @@ func (s *server) forget() {
 type border struct{ s *server }
 
 // Send implements account.Border.
-func (b border) Send(st *stanza.Stanza) *stanza.Error { return b.SendKept(st, 0) }
+func (b border) Send(st *stanza.Stanza) *stanza.Error {
+	b.SendKept(st, 0)
+	return nil
+}
+
+// Refuses implements account.Durable.
+func (b border) Refuses(*stanza.Stanza) *stanza.Error { return nil }
 
 // SendKept implements account.Durable.
-func (b border) SendKept(st *stanza.Stanza, id uint64) *stanza.Error {
+func (b border) SendKept(st *stanza.Stanza, id uint64) {
 	b.s.mu.Lock()
 	defer b.s.mu.Unlock()
 	b.s.out = append(b.s.out, crossing{string(st.AppendTo(nil)), id})
-	return nil
 }
 
 // Own implements account.Border.

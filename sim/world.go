@@ -28,6 +28,7 @@ type world struct {
 	ops     []op
 	result  *Result
 	resting bool // nothing goes wrong any more
+	list    []action
 
 	sent    map[string]*sentMessage // by message id
 	order   []*sentMessage
@@ -111,7 +112,7 @@ func (w *world) newUser(name string, s *server) error {
 	w.users = append(w.users, u)
 	classic := !s.modern || w.plan.IntN(4) == 0
 	for n := range 1 + w.plan.IntN(4) {
-		d := &device{w: w, user: u, name: name + "/" + string(rune('a'+n)), wanted: true, queries: map[string]convo.Query{}, store: convo.NewMemory()}
+		d := &device{w: w, user: u, name: name + "/" + string(rune('a'+n)), wanted: true, queries: map[string]convo.Query{}, shows: map[jid.JID][]convo.Entry{}, store: convo.NewMemory()}
 		d.full = jid.MustParse(u.jid.String() + "/" + string(rune('a'+n)))
 		d.profile = convo.Profile(w.plan.IntN(4))
 		if classic {

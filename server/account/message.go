@@ -43,6 +43,9 @@ func (s *State) sendMessage(ev *inbound, fx *effects) {
 		s.refuse(ev, d, fx)
 		return
 	}
+	if !s.cfg.local(st.To.Domain()) && s.turnedAway(ev, &msg, fx) {
+		return
+	}
 	s.noteSent(st, ev.session, d, fx.now)
 	s.seen(st, msg.Marks, fx)
 	out := &arrive{stanza: st, msg: msg, intent: d.Intent}

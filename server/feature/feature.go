@@ -29,10 +29,11 @@ const (
 	Contact              // the bare JID of another account of this server
 )
 
-// Spec names a specification that a feature implements, for the page of
-// supported XEPs.
+// Spec names a specification that a feature implements, for the pages of
+// supported XEPs and of compliance (XEP-0479).
 type Spec struct {
 	XEP     string // four digits
+	RFC     string // four digits, instead of XEP
 	Version string // of the XEP that was implemented
 	Note    string // what is left out, if anything
 }

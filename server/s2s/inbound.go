@@ -362,6 +362,7 @@ func (c *conn) admit(p pair, how string) {
 	c.authed = true
 	c.scan.SetLimits(c.srv.cfg.Limits.Stanza)
 	c.allow(p, how)
+	c.srv.reached(p.remote)
 	c.log(slog.LevelInfo, "stream from another server", slog.String("proved", p.remote), slog.String("security", c.security()))
 }
 

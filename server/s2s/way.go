@@ -26,7 +26,9 @@ type way struct {
 	past       *session // of the one before it that we made
 	connecting bool     // its goroutine is making a stream, or serves one
 	retry      time.Time
-	failures   int // in a row
+	failures   int       // in a row
+	failing    time.Time // since the first of them
+	away       bool      // Reach is told
 	lastErr    error
 	timer      *time.Timer // for the next try; nil: none
 	marks      []mark      // without acknowledgements: when what was written
@@ -44,15 +46,36 @@ type mark struct {
 	at   time.Time
 }
 
-// put queues a stanza, and gets a stream going if there is none.
+// tooMany is what who writes to one more domain than there may be is told.
+func (s *Server) tooMany() *stanza.Error {
+	s.Metrics.Full.Add(1)
+	return stanza.NewError(stanza.ResourceConstraint, "too many other servers are being written to")
+}
+
+// full is what who writes to a domain for which too much waits is told, nil if there
+// is room. mu is held.
+func (w *way) full() *stanza.Error {
+	if w.queue.bytes <= w.srv.cfg.Limits.QueueBytes {
+		return nil
+	}
+	w.srv.Metrics.Full.Add(1)
+	return stanza.NewError(stanza.ResourceConstraint, "too much waits for "+w.pair.remote)
+}
+
+// put queues a stanza, and gets a stream going if there is none. One of the outbox,
+// which has an id, is always taken, and goes after the next start if the server is
+// stopping.
 func (s *Server) put(p pair, st *stanza.Stanza, id uint64, at time.Time) *stanza.Error {
 	s.mu.Lock()
 	w := s.ways[p]
 	if w == nil {
-		if s.closing || len(s.ways) >= s.cfg.Limits.Ways {
+		switch {
+		case s.closing && id != 0:
 			s.mu.Unlock()
-			s.Metrics.Full.Add(1)
-			return stanza.NewError(stanza.ResourceConstraint, "too many other servers are being written to")
+			return nil
+		case id == 0 && (s.closing || len(s.ways) >= s.cfg.Limits.Ways):
+			s.mu.Unlock()
+			return s.tooMany()
 		}
 		w = &way{srv: s, pair: p, used: time.Now()}
 		s.ways[p] = w
@@ -62,12 +85,13 @@ func (s *Server) put(p pair, st *stanza.Stanza, id uint64, at time.Time) *stanza
 	s.mu.Unlock()
 	defer w.mu.Unlock()
 	now := time.Now()
-	switch {
-	case w.queue.bytes > s.cfg.Limits.QueueBytes:
-		s.Metrics.Full.Add(1)
-		return stanza.NewError(stanza.ResourceConstraint, "too much waits for "+p.remote)
-	case id == 0 && w.link == nil && !w.connecting && w.failures > 0 && now.Before(w.retry):
-		return w.unreachable()
+	if id == 0 {
+		if e := w.full(); e != nil {
+			return e
+		}
+		if w.link == nil && !w.connecting && w.failures > 0 && now.Before(w.retry) {
+			return w.unreachable()
+		}
 	}
 	w.queue.push(newItem(st, id, at))
 	w.used = now
@@ -132,6 +156,7 @@ func (s *Server) carry(c *conn, w *way) {
 	s.mu.Unlock()
 	s.Metrics.Outgoing.Add(1)
 	c.log(slog.LevelInfo, "stream to another server", slog.String("security", c.security()))
+	s.reached(w.pair.remote)
 	taken := w.attach(c, true)
 	if closing {
 		c.shutDown()
@@ -307,7 +332,9 @@ func (w *way) failed(err error) {
 		w.mu.Unlock()
 		return
 	}
-	w.failures++
+	if w.failures++; w.failures == 1 {
+		w.failing, w.away = time.Now(), false
+	}
 	pause := min(l.RetryMin<<min(w.failures-1, 20), l.RetryMax)
 	pause += time.Duration(rand.Int64N(int64(pause)/4 + 1)) // domains that failed together don't try together
 	w.retry = time.Now().Add(pause)
@@ -472,7 +499,7 @@ func (w *way) ownSession(id string) (*session, *conn) {
 func (w *way) unused(now time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.link == nil && !w.connecting && w.timer == nil && len(w.queue.list) == 0 && now.After(w.retry) &&
+	return w.link == nil && !w.connecting && w.timer == nil && len(w.queue.list) == 0 && now.After(w.retry) && (w.failures == 0 || w.away) &&
 		now.Sub(w.used) > w.srv.cfg.Limits.Resume
 }
 
