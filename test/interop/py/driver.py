@@ -26,6 +26,7 @@ from slixmpp.xmlstream.matcher import MatchXPath
 
 SID = '{urn:xmpp:sid:0}'
 EVENT = '{http://jabber.org/protocol/pubsub#event}'
+EXTDISCO = '{urn:xmpp:extdisco:2}'
 PUSH = '{urn:xmpp:push:0}'
 FORM = '{jabber:x:data}'
 CONFERENCE = '{urn:xmpp:bookmarks:1}conference'
@@ -321,6 +322,13 @@ class Driver:
     async def event_nodes(self, jid):
         answer = await self.xmpp['xep_0060'].get_nodes(jid)
         return sorted(node for _, node, _ in answer['disco_items']['items'] if node)
+
+    async def services(self, type):
+        """slixmpp 1.8 knows nothing of XEP-0215."""
+        iq = self.xmpp.make_iq_get(ito=self.xmpp.boundjid.domain)
+        iq.append(ElementTree.Element(EXTDISCO + 'services', type=type))
+        answer = await iq.send()
+        return [dict(s.attrib) for s in answer.xml.iter(EXTDISCO + 'service')]
 
     async def push_enable(self, service, node, secret=None):
         """slixmpp 1.8 knows nothing of XEP-0357."""
