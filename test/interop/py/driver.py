@@ -26,6 +26,9 @@ from slixmpp.xmlstream.matcher import MatchXPath
 
 SID = '{urn:xmpp:sid:0}'
 EVENT = '{http://jabber.org/protocol/pubsub#event}'
+EXTDISCO = '{urn:xmpp:extdisco:2}'
+PUSH = '{urn:xmpp:push:0}'
+FORM = '{jabber:x:data}'
 CONFERENCE = '{urn:xmpp:bookmarks:1}conference'
 
 
@@ -319,6 +322,32 @@ class Driver:
     async def event_nodes(self, jid):
         answer = await self.xmpp['xep_0060'].get_nodes(jid)
         return sorted(node for _, node, _ in answer['disco_items']['items'] if node)
+
+    async def services(self, type):
+        """slixmpp 1.8 knows nothing of XEP-0215."""
+        iq = self.xmpp.make_iq_get(ito=self.xmpp.boundjid.domain)
+        iq.append(ElementTree.Element(EXTDISCO + 'services', type=type))
+        answer = await iq.send()
+        return [dict(s.attrib) for s in answer.xml.iter(EXTDISCO + 'service')]
+
+    async def push_enable(self, service, node, secret=None):
+        """slixmpp 1.8 knows nothing of XEP-0357."""
+        self.xmpp.register_plugin('xep_0004')
+        enable = ElementTree.Element(PUSH + 'enable', jid=service, node=node)
+        if secret:
+            enable.append(self.options().xml)
+            ElementTree.SubElement(ElementTree.SubElement(enable[0], FORM + 'field', var='secret'), FORM + 'value').text = secret
+        iq = self.xmpp.make_iq_set(ito=self.xmpp.boundjid.bare)
+        iq.append(enable)
+        await iq.send()
+
+    async def push_disable(self, service, node=None):
+        disable = ElementTree.Element(PUSH + 'disable', jid=service)
+        if node:
+            disable.set('node', node)
+        iq = self.xmpp.make_iq_set(ito=self.xmpp.boundjid.bare)
+        iq.append(disable)
+        await iq.send()
 
     async def disconnect(self):
         await self.xmpp.disconnect()
