@@ -155,6 +155,7 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 		},
 	})
 	s.host = &admin.Host{Store: s.store, Domains: cfg.Domains, Iterations: cfg.Auth.Iterations, Live: s.hub, Log: log}
+	s.host.Export, s.host.Import = Transfers(cfg, s.host)
 	if s.federation != nil {
 		s.host.Streams = s.streams
 	}
