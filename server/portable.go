@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 
@@ -48,4 +49,17 @@ func Transfers(cfg config.Config, h *admin.Host) (admin.ExportFunc, admin.Import
 		return i.Apply(ctx, r)
 	}
 	return exports, imports
+}
+
+// transfers are the running server's.
+func (s *Server) transfers() {
+	exports, imports := Transfers(s.cfg, s.host)
+	s.host.Export = exports
+	s.host.Import = func(ctx context.Context, from io.Reader, o admin.ImportOptions, tell func(any)) error {
+		err := imports(ctx, from, o, tell)
+		if !o.Dry { // who came may have other keys
+			err = errors.Join(err, s.disguise.refresh(context.WithoutCancel(ctx), s.store))
+		}
+		return err
+	}
 }
