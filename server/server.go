@@ -135,7 +135,7 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 	if s.border, err = newComponents(cfg, log, s.receive); err != nil {
 		return nil, err
 	}
-	if s.rooms, err = newRooms(ctx, cfg, s.store, log, opt.Now, s.deliver); err != nil {
+	if s.rooms, err = newRooms(ctx, cfg, s.store, log, opt.Now, voice{s.deliver, s.stream}); err != nil {
 		return nil, err
 	}
 	if s.federation, err = s.newFederation(ctx); err != nil {
@@ -145,7 +145,7 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 		return nil, err
 	}
 	s.hub = account.New(account.Config{
-		Borders: s.borderTo,
+		Borders: s.borderTo, Autojoin: s.events.Autojoin,
 		Domains: cfg.Domains, Store: s.store, Features: s.set, Log: log, Now: opt.Now, Rand: rand.Reader,
 		Start: s.store.Starts(), Loops: loops(), ArchiveDefault: cfg.Archive.Default, RefuseStrangers: cfg.Strangers,
 		Limits: account.Limits{
@@ -175,6 +175,11 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 // deliver takes what rooms say to the accounts. Nobody reaches a room before there
 // are accounts.
 func (s *Server) deliver(list []*stanza.Stanza) { s.hub.Deliver(list) }
+
+// stream is deliver at a session's pace.
+func (s *Server) stream(ctx context.Context, to jid.JID, list [][]byte) error {
+	return s.hub.Stream(ctx, to, list)
+}
 
 // Bounds that are nobody's business to configure.
 const (

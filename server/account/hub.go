@@ -55,6 +55,9 @@ type Config struct {
 	// Borders finds the way to another domain, nil if there is none. It is called
 	// for each stanza that leaves and may be called concurrently. Optional.
 	Borders func(domain string) Border
+	// Autojoin reads the rooms that an account's clients are to enter. It may be
+	// called concurrently. Optional.
+	Autojoin func(context.Context, feature.AccountRef) ([]xep.Bookmark, error)
 
 	// Start is the number of this start of the server over the same data, never
 	// given twice: what makes ids unique for ever that are kept nowhere.
@@ -214,10 +217,12 @@ func (h *Hub) Bind(ctx context.Context, r BindRequest) (*Session, error) {
 		client: strings.Clone(r.Client)}
 	c := &Session{session: x, t: r.Transport}
 	var cursor store.ArchiveID
+	var rooms *entrances
 	if r.Request != nil {
 		if cursor, err = h.readCursor(ctx, x); err != nil {
 			return nil, err
 		}
+		rooms = h.roomsOf(ctx, full, r.Request)
 	}
 	var plan syncPlan
 	refused, err := ask(ctx, h, full.Bare(), func(s *State, fx *effects) *stanza.Error {
@@ -227,7 +232,7 @@ func (h *Hub) Bind(ctx context.Context, r BindRequest) (*Session, error) {
 		if err := s.bind(x, fx); err != nil || r.Request == nil {
 			return err
 		}
-		plan, c.results = s.begin(x, r.Request, cursor, fx)
+		plan, c.results = s.begin(x, r.Request, cursor, rooms, fx)
 		return nil
 	})
 	switch {

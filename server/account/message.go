@@ -43,12 +43,16 @@ func (s *State) sendMessage(ev *inbound, fx *effects) {
 		s.refuse(ev, d, fx)
 		return
 	}
+	if !s.cfg.local(st.To.Domain()) && s.turnedAway(ev, &msg, fx) {
+		return
+	}
 	s.noteSent(st, ev.session, d, fx.now)
 	out := &arrive{stanza: st, msg: msg, intent: d.Intent}
 	if s.cfg.keeper(st.To.Domain()) != nil {
 		out.taken = s.whenTaken(ev.session, ev.number)
 	}
 	c := s.newCopy(st, d, fx)
+	out.trail = c.trail
 	out.ops, _ = s.keep(d, c, nil)
 	out.origin = s.hold(fx.now, func(fx *effects) {
 		s.deliver(d, c, fx)

@@ -35,6 +35,12 @@ type Config struct {
 	// Deliver takes what rooms say, in order, addressed to whomever. It must not
 	// block, and is called by many goroutines.
 	Deliver func([]*stanza.Stanza)
+	// Home reports whether somebody is of this server. To his sessions Stream sends
+	// stanzas, complete and in order behind what Deliver took, waiting while much is
+	// owed to the session; the error is the context's, or says that it is no more.
+	// Both are called concurrently.
+	Home   func(jid.JID) bool
+	Stream func(ctx context.Context, to jid.JID, stanzas [][]byte) error
 	// MayCreate reports whether somebody may make a room.
 	MayCreate func(jid.JID) bool
 	Limits    Limits

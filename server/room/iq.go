@@ -97,7 +97,7 @@ func (s *State) info(st *stanza.Stanza, fx *effects) {
 			either(o.Password != "", "muc_passwordprotected", "muc_unsecured"), either(o.Whois == whoisAnyone, "muc_nonanonymous", "muc_semianonymous")),
 	}
 	if o.Archive {
-		info.Features = append(info.Features, xep.NSMAM, xep.NSMAMExtended, xep.NSThread)
+		info.Features = append(info.Features, xep.NSMAM, xep.NSMAMExtended, xep.NSThread, xep.NSXMPP2)
 	}
 	if o.Mine {
 		info.Features = append(info.Features, xep.NSMine) // R-MINE-6, MINE-32

@@ -165,7 +165,11 @@ func (s *State) say(v *visit, st *stanza.Stanza, m said, before []store.Op, fx *
 		} else if archived || !s.opt.Archive && m.marks.Any(route.Body|route.Encrypted) {
 			s.remember(out, id, now)
 		}
-		fx.fan(out, s.everybody())
+		if archived {
+			fx.fan(out, s.hearing())
+		} else {
+			fx.fan(out, s.everybody())
+		}
 	})
 }
 

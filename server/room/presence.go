@@ -46,7 +46,7 @@ func (s *State) presence(st *stanza.Stanza, fx *effects) {
 func shown(st *stanza.Stanza) string {
 	return strings.Clone(st.InnerWithout(func(el xmltree.Element) bool {
 		switch el.Space() {
-		case xep.NSMUC, xep.NSMUCUser, xep.NSOccupantID:
+		case xep.NSMUC, xep.NSMUCUser, xep.NSOccupantID, xep.NSXMPP2:
 			return true
 		}
 		return false
@@ -68,18 +68,26 @@ func (s *State) available(v *visit, st *stanza.Stanza, fx *effects) {
 		}
 		x := xep.AppendMUCUser(nil, &xep.MUCItem{Affiliation: s.affiliation(st.From).String(), Role: "none"}, "", 110, 333)
 		fx.to(build(stanza.Presence, stanza.TypeUnavailable, st.ID, st.To, x), st.From)
-	case v == nil && s.load == missing:
+	case v == nil && s.load == missing && st.Child(xep.NSXMPP2, "join").IsZero():
 		s.create(st, xep.ParseMUCJoin(join), fx)
+	case v == nil && s.load == missing:
+		// Whoever logs in enters rooms that he knows, and makes none anew that is gone.
+		s.refuse(st, stanza.NewError(stanza.ItemNotFound, "there is no such room"), fx)
 	case v == nil:
 		s.enter(st, xep.ParseMUCJoin(join), fx)
 	case nick == "" || nick == v.who.nick:
+		how, e := xep.ParseRoomJoin(st)
+		if e != nil {
+			s.refuse(st, e, fx)
+			return
+		}
 		if !s.short(st, fx) {
 			return
 		}
 		v.payload = shown(st)
 		s.moveLast(v)
 		if !join.IsZero() { // it has lost track of the room
-			s.welcome(v, xep.ParseMUCJoin(join).History, nil, fx)
+			s.admit(v, xep.ParseMUCJoin(join), how, fx)
 			return
 		}
 		s.announce(v.who, notice{}, fx)
@@ -192,7 +200,20 @@ func (s *State) enter(st *stanza.Stanza, join xep.MUCJoin, fx *effects) {
 	if !s.short(st, fx) {
 		return
 	}
-	s.welcome(s.seat(st), join.History, nil, fx)
+	how, e := xep.ParseRoomJoin(st)
+	if e != nil {
+		s.refuse(st, e, fx)
+		return
+	}
+	s.admit(s.seat(st), join, how, fx)
+}
+
+// admit tells a session of the room, and what it missed if it asks for that.
+func (s *State) admit(v *visit, join xep.MUCJoin, how *xep.RoomJoin, fx *effects) {
+	s.welcome(v, s.joinHistory(join, how), nil, fx)
+	if how != nil && how.Sync != nil {
+		s.beginSync(v, how.Sync, fx)
+	}
 }
 
 // seat gives a session its place in the room.

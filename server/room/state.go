@@ -75,7 +75,8 @@ type occupant struct {
 type visit struct {
 	jid     jid.JID // full
 	who     *occupant
-	payload string // of its presence
+	payload string   // of its presence
+	behind  *catchUp // nil: it hears what is said
 }
 
 // past is a message that was sent to all.
@@ -236,6 +237,7 @@ func (ev *done) apply(s *State, fx *effects) {
 	ev.of.done(fx, ev.answer, ev.err)
 	s.finish(ev.of.taken, fx)
 	s.next(fx)
+	s.afterLeave(fx) // somebody may have been dropped meanwhile
 }
 
 // commit asks for changes to be kept. Nothing else happens to the room until they

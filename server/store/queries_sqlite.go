@@ -214,6 +214,10 @@ const (
 	qThreadUpFull   = qThread + qFull + qUp
 	qThreadDownFull = qThread + qFull + qDown
 
+	// A database in memory: what it holds, and its beginning.
+	qTables      = `SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT IN ('migration', 'starts') ORDER BY rowid DESC`
+	qStartsReset = `UPDATE starts SET n = 0`
+
 	qEntry        = `SELECT id, stanza, peer, thread FROM archive WHERE account = ?1 AND id = ?2`
 	qCount        = `SELECT count(*) FROM archive INDEXED BY archive_peer WHERE account = ?1 AND id > ?2 AND id <= ?3`
 	qCountWith    = qCount + ` AND peer_hash = ?4`

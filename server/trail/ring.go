@@ -114,7 +114,16 @@ func (r *Ring) Acked(ref Ref, at time.Time) { r.mark(ref, func(d *Device) { d.Ac
 
 // mark changes a device's line, if its record has not been overwritten.
 func (r *Ring) mark(ref Ref, change func(*Device)) {
-	seq, line := uint64(ref)/maxDevices, int(uint64(ref)%maxDevices)
+	r.change(ref, func(rec *Record) {
+		if line := int(uint64(ref) % maxDevices); line < len(rec.Devices) {
+			change(&rec.Devices[line])
+		}
+	})
+}
+
+// change changes a record, if it has not been overwritten.
+func (r *Ring) change(ref Ref, change func(*Record)) {
+	seq := uint64(ref) / maxDevices
 	if seq == 0 {
 		return
 	}
@@ -123,8 +132,8 @@ func (r *Ring) mark(ref Ref, change func(*Device)) {
 		return
 	}
 	e.mu.Lock()
-	if e.record.Seq == seq && line < len(e.record.Devices) {
-		change(&e.record.Devices[line])
+	if e.record.Seq == seq {
+		change(&e.record)
 	}
 	e.mu.Unlock()
 }

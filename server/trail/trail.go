@@ -41,6 +41,7 @@ type Record struct {
 	Error   string `json:"error,omitempty"`
 
 	Devices []Device `json:"devices"`
+	Outside Outside  `json:"outside,omitzero"` // of a message that left for another domain
 }
 
 // Device is what one session gets of a message.

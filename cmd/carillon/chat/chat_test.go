@@ -274,15 +274,42 @@ func TestDevices(t *testing.T) {
 	s.online()
 	s.clients = []xep.Client{{ID: "1", Device: "desk", Software: "carillon", Connected: true}, {ID: "2", Device: "phone\x1b[2J", Software: "Other", LastSeen: s.now.Add(-3 * time.Hour)},
 		{ID: "3", LastSeen: s.now.Add(-72 * time.Hour)}}
-	s.keys("f2", "down", "d")
+	s.keys("f2", "d")
+	s.has("this device", "the device that you are using")
+	s.keys("down", "d")
 	s.shows("22-devices")
 	s.keys("n")
 	s.has("phone")
 	s.keys("d", "y")
-	s.hasNot("phone")
+	s.has("phone␛[2J, Other has no access any more.")
 	s.err = errors.New("the server says no")
 	s.keys("esc", "f2")
-	s.has("the server says no")
+	s.has("the server says no", "desk")
+}
+
+// TestEndDevice: a device that knows the password is ended along with it.
+func TestEndDevice(t *testing.T) {
+	s := newScreen(t, 80, 24)
+	s.online()
+	s.clients = []xep.Client{{ID: "1", Device: "desk", Software: "carillon", Connected: true, Password: true}, {ID: "2", Device: "phone", Connected: true, Password: true}}
+	s.keys("f2", "down", "d", "'secret")
+	s.tell(tea.PasteMsg{Content: "2\n"})
+	s.has("•••••••  ")
+	s.shows("25-new-password")
+	s.hasNot("secret")
+	s.keys("enter", "'secret", "enter")
+	s.has("the two are different", "phone")
+	s.keys("d", "'x", "esc")
+	s.hasNot("new password")
+	s.keys("d", "enter", "'xy", "backspace", "ctrl+u", "'new", "enter", "'new")
+	if s.word != "" {
+		t.Error("changed before it was confirmed")
+	}
+	s.keys("enter")
+	if s.word != "new" || len(s.clients) != 1 {
+		t.Errorf("the password is %q, devices %+v", s.word, s.clients)
+	}
+	s.has("phone has no access any more. Other devices ask for the new password")
 }
 
 // TestConnection: the state of the connection is in the first line, in words.

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"carillon.im/client"
+	"carillon.im/xep"
 )
 
 // help is the page of keys.
@@ -43,38 +44,62 @@ func (m *Model) help() []string {
 // devicesPage is the page of devices.
 func (m *Model) devicesPage() []string {
 	text := []string{" " + m.style.strong("Devices with access to "+m.cfg.Account.String()), ""}
-	switch {
-	case m.devicesErr != nil:
-		return append(text, " "+m.style.warn(cut(Reason(m.devicesErr), m.width-2)))
-	case len(m.devices) == 0 && m.asking:
-		return append(text, m.style.faint(" asking the server…"))
-	case len(m.devices) == 0:
-		return append(text, m.style.faint(" the server lists none"))
+	var below []string
+	if said := m.aboutDevices(); said != "" {
+		below = append(below, "")
+		for _, l := range wrap(said, m.width-2) {
+			below = append(below, " "+l)
+		}
 	}
-	room := max(1, m.height-3-len(text))
-	at := window(m.deviceLine, len(m.devices), room)
+	room := max(1, m.height-3-len(text)-len(below))
+	at, this := window(m.deviceLine, len(m.devices), room), m.thisDevice()
 	for i := at; i < len(m.devices) && i < at+room; i++ {
 		d := m.devices[i]
-		name := strings.TrimPrefix(oneLine(d.Device)+", "+oneLine(d.Software), ", ")
-		name = strings.TrimSuffix(name, ", ")
-		if name == "" {
-			name = "unnamed"
-		}
 		seen := "last seen " + since(m.now(), d.LastSeen)
-		if d.Connected {
+		switch {
+		case i == this:
+			seen = "this device"
+		case d.Connected:
 			seen = "connected"
 		}
 		mark := " "
 		if i == m.deviceLine {
 			mark = "▸"
 		}
-		row := sides(mark+" "+name, seen+" ", m.width)
+		row := sides(mark+" "+deviceTitle(d), seen+" ", m.width)
 		if i == m.deviceLine {
 			row = m.style.reverse(row)
 		}
 		text = append(text, row)
 	}
-	return text
+	return append(text, below...)
+}
+
+// deviceTitle is what a device is called.
+func deviceTitle(d xep.Client) string {
+	name := strings.TrimPrefix(oneLine(d.Device)+", "+oneLine(d.Software), ", ")
+	if name = strings.TrimSuffix(name, ", "); name == "" {
+		return "unnamed"
+	}
+	return name
+}
+
+// aboutDevices is what is to be said of the devices below their list.
+func (m *Model) aboutDevices() string {
+	switch {
+	case m.devicesErr != nil:
+		return m.style.warn(Reason(m.devicesErr))
+	case m.question == askPassword || m.question == askPasswordAgain:
+		return deviceTitle(m.devices[m.deviceLine]) + " knows the account's password: it is kept out by a new one alone. " +
+			"This device goes on; all others ask for the new password when they next log in."
+	case m.asking:
+		return m.style.faint("asking the server…")
+	case m.devicesDone != "":
+		return m.devicesDone + "."
+	case len(m.devices) == 0:
+		return m.style.faint("the server lists none")
+	}
+	return ""
 }
 
 // Reason says why there is no connection, in words that help.

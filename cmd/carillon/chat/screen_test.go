@@ -42,6 +42,7 @@ type fake struct {
 	ids     int
 	status  account.Status
 	clients []xep.Client
+	word    string // the password, if it was changed
 	err     error
 }
 
@@ -85,8 +86,16 @@ func (d *fake) Changes(context.Context) (account.Changes, error) {
 
 func (d *fake) Devices(context.Context) ([]xep.Client, error) { return d.clients, d.err }
 
+func (d *fake) ChangePassword(_ context.Context, password string) error {
+	d.word = password
+	return d.err
+}
+
 func (d *fake) EndDevice(_ context.Context, id string) error {
 	for i, c := range d.clients {
+		if c.ID == id && c.Password && d.word == "" {
+			return client.ErrPasswordKnown
+		}
 		if c.ID == id {
 			d.clients = append(d.clients[:i:i], d.clients[i+1:]...)
 			return nil

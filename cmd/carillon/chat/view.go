@@ -406,7 +406,11 @@ func (m *Model) hint() string {
 	case m.question == askRetract:
 		text = "take this message back?  y yes  any other key: no"
 	case m.question == askEndDevice:
-		text = "end this device's access to the account?  y yes  any other key: no"
+		text = "end its access?  y yes  any other key: no"
+	case m.question == askPassword:
+		text = "new password: " + strings.Repeat("•", len(m.secret)) + "  enter go on  esc leave it"
+	case m.question == askPasswordAgain:
+		text = "the same again: " + strings.Repeat("•", len(m.secret)) + "  enter change it and end the device  esc leave it"
 	case m.question == askReaction:
 		for i, r := range reactions() {
 			text += strconv.Itoa(i+1) + " " + r + "  "
