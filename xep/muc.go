@@ -296,6 +296,7 @@ type FormField struct {
 	Var, Type, Label string
 	Values           []string
 	Options          []string // of a list, each its own label
+	Required         bool
 }
 
 // AppendForm appends <x/> of a type, "form" or "result", with its FORM_TYPE.
@@ -309,6 +310,9 @@ func AppendForm(dst []byte, typ, formType, title string, fields []FormField) []b
 		dst = appendOptAttr(appendAttr(append(dst, "<field"...), "var", f.Var), "type", f.Type)
 		dst = append(appendOptAttr(dst, "label", f.Label), '>')
 		content := len(dst)
+		if f.Required {
+			dst = append(dst, "<required/>"...)
+		}
 		for _, v := range f.Values {
 			dst = appendElement(dst, "", "value", v)
 		}

@@ -290,6 +290,15 @@ class Driver:
         answer = await self.xmpp['xep_0054'].get_vcard(jid)
         return base64.b64encode(answer['vcard_temp']['PHOTO']['BINVAL'] or b'').decode()
 
+    async def vcard_publish(self, name):
+        card = self.xmpp['xep_0054'].make_vcard()
+        card['FN'] = name
+        await self.xmpp['xep_0054'].publish_vcard(card)
+
+    async def vcard_name(self, jid=None):
+        answer = await self.xmpp['xep_0054'].get_vcard(jid)
+        return answer['vcard_temp']['FN']
+
     def options(self, **values):
         form = self.xmpp['xep_0004'].make_form('submit')
         form.add_field('FORM_TYPE', ftype='hidden', value='http://jabber.org/protocol/pubsub#publish-options')
