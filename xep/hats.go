@@ -5,15 +5,13 @@ import (
 	"strings"
 
 	"carillon.im/stanza"
-	"carillon.im/xmltree"
 )
 
 // NSHats is XEP-0317's namespace, NSHatCommands its forms' type and the start of its
-// commands' names; NSCommands is XEP-0050's.
+// commands' names.
 const (
 	NSHats        = "urn:xmpp:hats:0"
 	NSHatCommands = "urn:xmpp:hats:commands"
-	NSCommands    = "http://jabber.org/protocol/commands"
 )
 
 // Fields of XEP-0317's forms.
@@ -65,36 +63,6 @@ func ParseHat(f Form) (Hat, error) {
 		return Hat{}, stanza.NewError(stanza.NotAcceptable, "a hue is an angle")
 	}
 	return Hat{strings.Clone(uri), strings.Clone(title), strings.Clone(hue)}, nil
-}
-
-// Command is a request of XEP-0050 4, for one step.
-type Command struct {
-	Node, Session string
-	Cancel        bool
-	Submitted     bool // Form is there
-	Form          Form
-}
-
-// ParseCommand reads <command/>.
-func ParseCommand(el xmltree.Element) (Command, error) {
-	c := Command{Node: el.Attr("node"), Session: CutText(el.Attr("sessionid")), Cancel: el.Attr("action") == "cancel"}
-	x := el.Child(NSForm, "x")
-	if x.IsZero() {
-		return c, nil
-	}
-	var err error
-	c.Form, err = ParseForm(x)
-	c.Submitted = c.Form.Type == "submit"
-	return c, err
-}
-
-// AppendCommand appends the answer to a step: its status and a payload, which may be
-// empty.
-func AppendCommand(dst []byte, node, session, status string, payload []byte) []byte {
-	dst = appendAttr(append(dst, "<command xmlns='"+NSCommands+"'"...), "node", node)
-	dst = append(appendAttr(appendAttr(dst, "sessionid", session), "status", status), '>')
-	content := len(dst)
-	return appendEnd(append(dst, payload...), content, "command")
 }
 
 // AppendTable appends a form of type result with many items (XEP-0004 3.4).

@@ -18,10 +18,11 @@ type hat struct {
 	Worn []jid.JID `json:"worn,omitempty"` // bare
 }
 
-// Bounds of a room's hats, and of who wears one.
+// Bounds of a room's hats, of who wears one, and of the id of a command's session.
 const (
 	maxHats    = 32
 	maxWearers = 200
+	maxSession = 128
 )
 
 // hatCommand is one of XEP-0317's commands.
@@ -65,9 +66,11 @@ func (s *State) command(st *stanza.Stanza, fx *effects) {
 		s.refuse(st, stanza.NewError(stanza.ItemNotFound, "there is no such command"), fx)
 	case !may:
 		s.refuse(st, stanza.NewError(stanza.Forbidden, "only admins and owners do this"), fx)
-	case c.Cancel:
+	case len(c.Session) > maxSession:
+		s.refuse(st, xep.CommandError("bad-sessionid"), fx)
+	case c.Action == "cancel":
 		s.commandDone(st, c, "canceled", nil, fx)
-	case list[i].fields != nil && !c.Submitted:
+	case list[i].fields != nil && (c.Form == nil || c.Form.Type != "submit"):
 		fields := slices.Clone(list[i].fields)
 		for k := range fields {
 			if fields[k].Type == "list-single" {
@@ -83,11 +86,10 @@ func (s *State) command(st *stanza.Stanza, fx *effects) {
 }
 
 func (s *State) commandDone(st *stanza.Stanza, c xep.Command, status string, payload []byte, fx *effects) {
-	session := c.Session
-	if session == "" {
-		session = "hats"
+	if c.Session == "" {
+		c.Session = "hats"
 	}
-	result(st, xep.AppendCommand(nil, c.Node, session, status, payload), fx)
+	result(st, xep.AppendCommand(nil, c, status, "", payload), fx)
 }
 
 // hatIndex is where a hat is, -1 for nowhere.
@@ -96,7 +98,7 @@ func hatIndex(hats []hat, uri string) int {
 }
 
 func (s *State) createHat(st *stanza.Stanza, c xep.Command, fx *effects) {
-	made, err := xep.ParseHat(c.Form)
+	made, err := xep.ParseHat(*c.Form)
 	if err != nil {
 		s.refuse(st, malformed(err), fx)
 		return
