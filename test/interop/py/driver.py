@@ -26,7 +26,8 @@ from slixmpp.xmlstream.matcher import MatchXPath
 
 SID = '{urn:xmpp:sid:0}'
 EVENT = '{http://jabber.org/protocol/pubsub#event}'
-CONFERENCE = '{urn:xmpp:bookmarks:1}conference'
+BOOKMARKS = '{urn:xmpp:bookmarks:1}'
+CONFERENCE = BOOKMARKS + 'conference'
 
 
 class Refused(Exception):
@@ -294,8 +295,10 @@ class Driver:
             form.add_field('pubsub#' + name, value=value)
         return form
 
-    async def bookmark_add(self, room, name):
+    async def bookmark_add(self, room, name, nick=None):
         conference = ElementTree.Element(CONFERENCE, name=name, autojoin='true')
+        if nick:
+            ElementTree.SubElement(conference, BOOKMARKS + 'nick').text = nick
         await self.xmpp['xep_0060'].publish(None, 'urn:xmpp:bookmarks:1', id=room, payload=conference, options=self.options(
             persist_items='true', max_items='max', send_last_published_item='never', access_model='whitelist'))
 
