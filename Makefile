@@ -111,6 +111,9 @@ interop-needs:
 	need '[ -d test/interop/js/node_modules/converse.js ]' 'Converse.js: cd test/interop/js && npm ci'; \
 	need 'command -v chromium' 'chromium, in which Converse.js runs: apt-get install chromium'; \
 	need 'command -v certutil' 'certutil, which tells Chromium of an authority: apt-get install libnss3-tools'; \
+	need 'command -v dino-im' 'Dino: apt-get install dino-im'; \
+	need '(for p in Xvfb openbox dbus-daemon gdbus xdotool xclip import; do command -v $$p || exit 1; done)' \
+		'a desktop for Dino: apt-get install dbus imagemagick libglib2.0-bin openbox xclip xdotool xvfb'; \
 	need 'command -v prosody' 'prosody: apt-get install prosody'; \
 	need 'lua5.4 -e "require[[lunbound]]"' 'lua-unbound, so that Prosody asks our DNS: apt-get install lua-unbound'; \
 	need 'command -v ejabberdctl' 'ejabberd: apt-get install ejabberd'; \

@@ -18,8 +18,11 @@ type scene struct {
 func setScene(t *testing.T, s *server) *scene {
 	t.Helper()
 	alice, bob := s.account(t, "alice"), s.account(t, "bob")
-	sc := &scene{alice: alice, bob: online(t, s, slixmpp(), bob, "host"), room: newID() + "@rooms." + domain, past: "said before anybody came"}
-	a := online(t, s, slixmpp(), alice, "before")
+	enter := func(a account, resource string) *client {
+		return available(slixmpp().loginAt(t, s, a, resource, s.direct, "direct"))
+	}
+	sc := &scene{alice: alice, bob: enter(bob, "host"), room: newID() + "@rooms." + domain, past: "said before anybody came"}
+	a := enter(alice, "before")
 	befriend(a, sc.bob)
 	for _, c := range []*client{a, sc.bob} {
 		c.do("personal", args{"nodes": []string{}})
