@@ -26,7 +26,7 @@ func openDesktop(t *testing.T) *desktop {
 	t.Helper()
 	for _, p := range []struct{ program, pack string }{
 		{"Xvfb", "xvfb"}, {"openbox", "openbox"}, {"dbus-daemon", "dbus"}, {"xdotool", "xdotool"}, {"xclip", "xclip"}, {"import", "imagemagick"},
-		{"gdbus", "libglib2.0-bin"}, {"unshare", "util-linux"},
+		{"gdbus", "libglib2.0-bin"},
 	} {
 		need(t, p.program, fmt.Sprintf("%s, for a client with a window: apt-get install %s", p.program, p.pack))
 	}
@@ -90,37 +90,6 @@ func (d *desktop) run(name string, cmd *exec.Cmd) {
 			<-done
 		}
 	})
-}
-
-// inWorld wraps a command into a mount namespace in which the test domain has an address, DNS answers nothing, and the
-// machine's certificate authorities are the test's alone: what a desktop client looks up in files that are the
-// machine's.
-func (d *desktop) inWorld(s *server, address, program string, arguments ...string) *exec.Cmd {
-	d.t.Helper()
-	files := map[string]string{
-		"/etc/hosts":       "127.0.0.1 localhost\n" + address + " " + domain + "\n",
-		"/etc/resolv.conf": "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
-	}
-	ca, err := os.ReadFile(s.ca.file)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	files["/etc/ssl/certs/ca-certificates.crt"] = string(ca)
-	var script strings.Builder
-	script.WriteString("set -e\n")
-	for path, text := range files {
-		own := filepath.Join(d.home, filepath.Base(path))
-		if err := os.WriteFile(own, []byte(text), 0o644); err != nil {
-			d.t.Fatal(err)
-		}
-		fmt.Fprintf(&script, "mount --bind %s \"$(readlink -f %s)\"\n", own, path)
-	}
-	script.WriteString("exec \"$@\"\n")
-	args := []string{"--mount", "sh", "-c", script.String(), "sh", program}
-	if os.Getuid() != 0 {
-		args = append([]string{"--map-root-user"}, args...)
-	}
-	return exec.Command("unshare", append(args, arguments...)...)
 }
 
 // tool runs a program on this desktop to its end, with a time limit.

@@ -88,7 +88,8 @@ func openDino(t *testing.T, s *server, address string, a account) *dino {
 			t.Logf("end of Dino's log:\n%s", tail(d.log("dino"), 8<<10))
 		}
 	})
-	d.run("dino", d.inWorld(s, address, "dino-im", "--print-xmpp=all"))
+	command := append(inWorld(t, s, d.home, address), "dino-im", "--print-xmpp=all")
+	d.run("dino", exec.Command(command[0], command[1:]...))
 	return d
 }
 
