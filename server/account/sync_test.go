@@ -2,6 +2,7 @@ package account
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -489,6 +490,42 @@ func TestSyncedIsThere(t *testing.T) {
 	w.settle()
 	if got := w.offline("bob"); d.failed != "" || len(got) != 0 {
 		t.Errorf("%s; kept %v", d.failed, got)
+	}
+}
+
+// TestCatchUpCannotRead: where the archive can't be read the stream ends, or live
+// messages would hide what is missing. The device then gets it as if nothing had been.
+func TestCatchUpCannotRead(t *testing.T) {
+	w := newWorld(t, "alice bob")
+	a := w.bind("alice/a")
+	a.say(bob, "missed")
+	w.setFault(func(point string) error {
+		if point == "read" {
+			return errors.New("the disk is broken")
+		}
+		return nil
+	})
+	c := &client{w: w}
+	var err error
+	c.Session, err = w.hub.Bind(context.Background(), BindRequest{Account: jid.MustParse(bob), Resource: "d", Transport: c,
+		Request: &xep.SessionRequest{Parts: []xep.SessionAsk{{Part: xep.SessionSync, Sync: &xep.Sync{}}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.say(bob, "live")
+	waitFor(t, func() bool { _, ended := c.streamError(); return ended })
+	if condition, _ := c.streamError(); condition != stanza.StreamInternalServerError {
+		t.Errorf("ended with %q", condition)
+	}
+	if got := c.take(); len(got) != 0 {
+		t.Errorf("it got %v", got)
+	}
+	w.setFault(nil)
+	d := &syncDevice{w: w, name: "d", wake: make(chan struct{}, 1)}
+	d.bind(&xep.Sync{})
+	d.finish(t, archiveIDs(t, w))
+	if len(d.have) != 2 || !d.complete {
+		t.Errorf("afterwards it has %d, complete %v", len(d.have), d.complete)
 	}
 }
 
