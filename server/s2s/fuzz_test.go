@@ -38,26 +38,29 @@ func fuzzed(t testing.TB, ca *authority) *Server {
 	return s
 }
 
-// feed gives a stream its bytes in two pieces, and takes what it says.
-func feed(data []byte, cut uint16, serve func(net.Conn)) {
-	near, far := net.Pipe()
-	heard, said := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(heard)
-		io.Copy(io.Discard, far)
-	}()
-	go func() {
-		defer close(said)
-		n := min(int(cut), len(data))
-		far.Write(data[:n])
-		far.Write(data[n:])
-		far.Close()
-	}()
-	serve(near)
-	near.Close()
-	<-heard
-	<-said
+// script is a connection whose other side says something in two pieces, hears
+// everything, and goes.
+type script struct {
+	data []byte
+	cut  int
 }
+
+func (s *script) Read(p []byte) (int, error) {
+	if len(s.data) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, s.data[:max(1, min(s.cut, len(s.data)))])
+	s.data, s.cut = s.data[n:], len(s.data)
+	return n, nil
+}
+
+func (s *script) Write(p []byte) (int, error)      { return len(p), nil }
+func (s *script) Close() error                     { return nil }
+func (s *script) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (s *script) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (s *script) SetDeadline(time.Time) error      { return nil }
+func (s *script) SetReadDeadline(time.Time) error  { return nil }
+func (s *script) SetWriteDeadline(time.Time) error { return nil }
 
 // over ends what is left of it.
 func (s *Server) over(t *testing.T) {
@@ -90,17 +93,15 @@ func FuzzIncoming(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte, cut uint16) {
 		s := fuzzed(t, ca)
-		feed(data, cut, func(nc net.Conn) {
-			c := newConn(s, nc)
-			c.secure, c.chain, c.proof = true, []*x509.Certificate{cert.Leaf}, unchecked
-			s.mu.Lock()
-			s.conns[c] = struct{}{}
-			s.mu.Unlock()
-			c.serve(false)
-			s.mu.Lock()
-			delete(s.conns, c)
-			s.mu.Unlock()
-		})
+		c := newConn(s, &script{data, int(cut)})
+		c.secure, c.chain, c.proof = true, []*x509.Certificate{cert.Leaf}, unchecked
+		s.mu.Lock()
+		s.conns[c] = struct{}{}
+		s.mu.Unlock()
+		c.serve(false)
+		s.mu.Lock()
+		delete(s.conns, c)
+		s.mu.Unlock()
 		s.over(t)
 	})
 }
@@ -125,16 +126,14 @@ func FuzzOutgoing(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte, cut uint16) {
 		s := fuzzed(t, ca)
-		feed(data, cut, func(nc net.Conn) {
-			c := newConn(s, nc)
-			c.outgoing, c.local, c.remote, c.secure, c.chain = true, "b.example", "a.example", true, []*x509.Certificate{cert.Leaf}
-			w := &way{srv: s, pair: pair{"b.example", "a.example"}, connecting: true}
-			w.queue.push(item{data: []byte("<message from='v@b.example' to='u@a.example'/>"), id: 1})
-			if c.negotiate(s.ctx, lookup.Target{Host: "a.example"}, w) == nil {
-				s.carry(c, w)
-			}
-			w.stop()
-		})
+		c := newConn(s, &script{data, int(cut)})
+		c.outgoing, c.local, c.remote, c.secure, c.chain = true, "b.example", "a.example", true, []*x509.Certificate{cert.Leaf}
+		w := &way{srv: s, pair: pair{"b.example", "a.example"}, connecting: true}
+		w.queue.push(item{data: []byte("<message from='v@b.example' to='u@a.example'/>"), id: 1})
+		if c.negotiate(s.ctx, lookup.Target{Host: "host.example"}, w) == nil {
+			s.carry(c, w)
+		}
+		w.stop()
 		s.over(t)
 	})
 }
