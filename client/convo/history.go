@@ -23,9 +23,10 @@ type item struct {
 	refs []*item // corrections, retractions, reactions, in no order
 	// stream is the session that an own entry was handed over to; 0: none yet.
 	stream  int
-	live    int  // the session in which it came as it was sent
-	counted bool // in its thread
-	target  bool // an entry about another: it has found it
+	live    int   // the session in which it came as it was sent
+	counted bool  // in its thread
+	target  bool  // an entry about another: it has found it
+	write   int32 // its place in the step's writes, from 1; 0: it has none
 }
 
 // refKey names a message as others do: by its sender and an id. The zero JID
@@ -154,7 +155,27 @@ func (e *Engine) save(c *conversation, it *item) {
 			e.touch(c, of.ID) // it is shown there
 		}
 	}
+	e.put(c, it)
+}
+
+// put writes an entry as it is now, once in a step.
+func (e *Engine) put(c *conversation, it *item) {
+	if it.write > 0 {
+		*e.writes[it.write-1].Entry = EntryWrite{c.rec.JID, it.Entry}
+		return
+	}
 	e.writes = append(e.writes, Write{Entry: &EntryWrite{c.rec.JID, it.Entry}})
+	it.write = int32(len(e.writes))
+	e.saved = append(e.saved, it)
+}
+
+// written ends the step's writes.
+func (e *Engine) written() {
+	for _, it := range e.saved {
+		it.write = 0
+	}
+	clear(e.saved)
+	e.saved, e.writes = e.saved[:0], nil
 }
 
 // saveRecord notes that the conversation itself is to be stored.
@@ -257,7 +278,7 @@ func (e *Engine) renumber(c *conversation) {
 	}
 	for i, it := range c.items {
 		it.Pos = low + int64(i)*step
-		e.writes = append(e.writes, Write{Entry: &EntryWrite{c.rec.JID, it.Entry}})
+		e.put(c, it)
 	}
 	e.saveRecord(c)
 	c.changedAll = true
