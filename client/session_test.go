@@ -210,8 +210,10 @@ func TestEndDevice(t *testing.T) {
 	if err := desk.EndDevice(desk.ctx, one.ID); !errors.Is(err, client.ErrPasswordKnown) || !errors.As(err, &refused) {
 		t.Fatalf("who knows the password: %v", err)
 	}
-	change := stanza.Build(stanza.IQ, stanza.TypeSet, "", jid.JID{}, jid.JID{}, "<query xmlns='jabber:iq:register'><username>alice</username><password>changed</password></query>")
-	if _, err := desk.IQ(desk.ctx, change); err != nil {
+	if err := desk.ChangePassword(desk.ctx, ""); !errors.As(err, &refused) || refused.Condition != stanza.BadRequest {
+		t.Errorf("none at all: %v", err)
+	}
+	if err := desk.ChangePassword(desk.ctx, "<changed> & new"); err != nil {
 		t.Fatal(err)
 	}
 	if err := desk.EndDevice(desk.ctx, one.ID); err != nil {
@@ -231,6 +233,11 @@ func TestEndDevice(t *testing.T) {
 	if err := desk.EndDevice(desk.ctx, one.ID); !errors.As(err, &refused) || refused.Condition != stanza.ItemNotFound {
 		t.Errorf("twice: %v", err)
 	}
+
+	// Who changed it logs in with the new one.
+	w.cut()
+	expect[*client.Disconnected](desk, nil)
+	expect[*client.Connected](desk, nil)
 }
 
 // TestRooms: the rooms to enter go with the login, each is answered by its name, and there are at most MaxRooms (X2-37).

@@ -306,9 +306,6 @@ func (d *device) event(ev convo.Event) {
 	}
 }
 
-// bodyOf is a message's body, "" for none.
-func bodyOf(st *stanza.Stanza) string { return st.Child(stanza.NSClient, "body").Text() }
-
 // stanza is an element that one of the run's own sides wrote.
 func (w *world) stanza(el xmltree.Element) *stanza.Stanza {
 	st, err := stanza.Parse(el)

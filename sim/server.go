@@ -17,6 +17,7 @@ import (
 	"carillon.im/server/features/imng"
 	"carillon.im/server/features/mam"
 	"carillon.im/server/store"
+	"carillon.im/server/trail"
 	"carillon.im/stanza"
 	"carillon.im/xep"
 	"carillon.im/xmltree"
@@ -276,14 +277,19 @@ func (s *server) forget() {
 type border struct{ s *server }
 
 // Send implements account.Border.
-func (b border) Send(st *stanza.Stanza) *stanza.Error { return b.SendKept(st, 0) }
+func (b border) Send(st *stanza.Stanza) *stanza.Error {
+	b.SendKept(st, 0, 0)
+	return nil
+}
+
+// Refuses implements account.Durable.
+func (b border) Refuses(*stanza.Stanza) *stanza.Error { return nil }
 
 // SendKept implements account.Durable.
-func (b border) SendKept(st *stanza.Stanza, id uint64) *stanza.Error {
+func (b border) SendKept(st *stanza.Stanza, id uint64, _ trail.Ref) {
 	b.s.mu.Lock()
 	defer b.s.mu.Unlock()
 	b.s.out = append(b.s.out, crossing{string(st.AppendTo(nil)), id})
-	return nil
 }
 
 // Own implements account.Border.

@@ -225,10 +225,11 @@ func (s *Store) start(ctx context.Context) error {
 	return nil
 }
 
-// count counts this start, durably. Sessions that were connected when the process ended have all of their time from now on.
+// count counts this start, durably. Imports that were not finished go. Sessions that were connected when the process ended have all of their time from now on.
 func (s *Store) count() error {
 	db := s.write.db
-	err := errors.Join(db.run(qBegin), db.run(qStart), db.each(qSavedStart, noRow, s.opt.Now().UnixMicro()))
+	err := errors.Join(db.run(qBegin), db.run(qStart), db.each(qSavedStart, noRow, s.opt.Now().UnixMicro()),
+		db.run(qImportsNote), db.run(qImportsDel))
 	if err == nil {
 		err = db.run(qCommit)
 	}
