@@ -21,6 +21,8 @@ const (
 type item struct {
 	Entry
 	refs []*item // corrections, retractions, reactions, in no order
+	// twins are the entries of its sender under its id, nil where there is no other.
+	twins *twins
 	// stream is the session that an own entry was handed over to; 0: none yet.
 	stream  int
 	live    int   // the session in which it came as it was sent
@@ -150,6 +152,7 @@ func (e *Engine) touch(c *conversation, id EntryID) {
 // save notes that an entry is to be stored and shown anew.
 func (e *Engine) save(c *conversation, it *item) {
 	e.touch(c, it.ID)
+	it.twins.each(func(it *item) { e.touch(c, it.ID) }) // which of them is the first may be another now
 	if it.Kind != Text && it.Kind != Claim {
 		if of := c.target(it, e.cfg.Account); of != nil {
 			e.touch(c, of.ID) // it is shown there
@@ -331,8 +334,11 @@ func (e *Engine) name(c *conversation, k refKey, it *item) {
 	if k.id == "" {
 		return
 	}
-	if c.byRef[k] == nil {
+	switch have := c.byRef[k]; {
+	case have == nil:
 		c.byRef[k] = it
+	case have != it:
+		e.pair(c, have, it)
 	}
 	if c.orphan == 0 {
 		return
@@ -363,8 +369,12 @@ func (e *Engine) unindex(c *conversation, it *item) {
 	for _, k := range [...]refKey{{from, it.MessageID}, {from, it.OriginID}, {c.rec.JID, it.Archive.ID}} {
 		if c.byRef[k] == it {
 			delete(c.byRef, k)
+			if heir := it.twins.heir(); heir != nil && (k.id == heir.MessageID || k.id == heir.OriginID) {
+				c.byRef[k] = heir
+			}
 		}
 	}
+	it.unpair()
 }
 
 // trim keeps the number of entries in memory within the bounds: the oldest go,
