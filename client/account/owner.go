@@ -159,6 +159,9 @@ func (a *Account) discover(ctx context.Context, to jid.JID) (xep.DiscoInfo, erro
 func (a *Account) take(ev client.Event) {
 	switch ev := ev.(type) {
 	case *client.Connected:
+		if !ev.Resumed {
+			a.rejoin() // before what waits to be said there
+		}
 		a.apply(convo.Connected{JID: ev.JID, Profile: profile(ev.Profile), Resumed: ev.Resumed, Facts: *a.facts, Catchup: ev.CatchUp})
 		a.setStatus(func(s *Status) {
 			*s = Status{Online: true, CatchingUp: a.engine.CatchingUp(), JID: ev.JID, Profile: ev.Profile, Resumed: ev.Resumed}
@@ -172,6 +175,7 @@ func (a *Account) take(ev client.Event) {
 			}
 		})
 	case *client.Received:
+		a.heardRoom(ev.Stanza)
 		a.apply(convo.Received{Stanza: ev.Stanza})
 	case *client.Carbon:
 		a.apply(convo.Received{Stanza: ev.Stanza})
