@@ -113,6 +113,43 @@ func TestNoColor(t *testing.T) {
 	}
 }
 
+// TestRoom: a room is entered, says who writes and what it is about, and is left.
+func TestRoom(t *testing.T) {
+	s := newScreen(t, 80, 24)
+	s.online()
+	s.gets("bob@wonder.example/pc", "b1", "t1", body("hello"))
+	s.keys("n", "'bob@wonder.example", "enter")
+	s.hasNot("room")
+	s.m.cfg.Nick = "taken"
+	s.keys("ctrl+o", "'hall@rooms.example", "enter")
+	s.has("somebody in the room has your name: start with --nick")
+	s.m.cfg.Nick = ""
+	s.keys("ctrl+o", "'hall@rooms.example", "enter")
+	said := 0
+	says := func(who, text string) {
+		s.now = s.now.Add(time.Minute)
+		said++
+		text += fmt.Sprintf("<stanza-id xmlns='urn:xmpp:sid:0' by='hall@rooms.example' id='r%d'/>", said)
+		st := stanza.Build(stanza.Message, stanza.TypeGroupchat, "", jid.MustParse("hall@rooms.example"+who), alice, text)
+		s.apply(convo.Received{Stanza: st})
+		s.refresh()
+	}
+	says("", "<subject>Tea, at \u009b2J four</subject>")
+	says("/The White Rabbit", body("I'm late."))
+	s.keys("'Good afternoon.", "enter")
+	mine := s.m.snap.view.Entries[1].MessageID
+	says("/alice", body("Good afternoon.")+"<origin-id xmlns='urn:xmpp:sid:0' id='"+mine+"'/>")
+	says("/Dormouse", body("Twinkle, twinkle."))
+	s.shows("27-room")
+	s.keys("tab")
+	s.has("l leave the room")
+	s.keys("l", "n", "l", "y")
+	s.keys("tab", "'anybody?", "enter")
+	if len(s.e.Conversations()) != 2 {
+		t.Errorf("%d conversations", len(s.e.Conversations()))
+	}
+}
+
 // TestHelp: all keys are to be had on the smallest screen.
 func TestHelp(t *testing.T) {
 	s := newScreen(t, minWidth, minHeight)

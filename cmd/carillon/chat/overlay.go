@@ -16,7 +16,7 @@ func (m *Model) help() []string {
 		{"", "Everywhere"},
 		{"tab", "conversations and back"},
 		{"ctrl+↑ ctrl+↓", "the conversation above, below"},
-		{"ctrl+O", "write to somebody new"},
+		{"ctrl+O", "write to somebody new, or enter a room"},
 		{"ctrl+N", "begin a new thread"},
 		{"ctrl+T", "threads: go on with another one"},
 		{"page up, down", "older and newer messages"},

@@ -340,6 +340,9 @@ func (m *Model) title(w int) string {
 	if address := m.open.String(); address != name {
 		left += " · " + m.oneLine(address)
 	}
+	if v.Topic != "" {
+		left = " " + name + " · " + m.oneLine(v.Topic)
+	}
 	right := ""
 	if others := m.others(); len(others) > 0 {
 		right = "also on " + strings.Join(others, ", ") + " "
@@ -403,7 +406,7 @@ func (m *Model) rule(w int) string {
 	what := ""
 	switch m.mode {
 	case address:
-		what = "write to whom? an address, such as bob@example.org"
+		what = "write to whom? bob@example.org, or a room"
 	case reply, correct, branch:
 		what = map[mode]string{reply: "reply to", correct: "correct", branch: "branch off from"}[m.mode]
 		if i := m.entryAt(m.about); i >= 0 {
