@@ -173,7 +173,7 @@ func (m *Model) askDevices() tea.Cmd { return m.manage("", func(context.Context)
 func (m *Model) endDevice(d xep.Client, password string) tea.Cmd {
 	done := m.deviceCalled(d) + " has no access any more"
 	if password != "" {
-		done += ". Other devices ask for the new password when they next log in"
+		done += ". The others ask for the new password when they next log in"
 	}
 	return m.manage(done, func(ctx context.Context) error {
 		if password != "" {

@@ -113,6 +113,17 @@ func TestNoColor(t *testing.T) {
 	}
 }
 
+// TestNamesakes: who is called the same is told apart by the address.
+func TestNamesakes(t *testing.T) {
+	s := newScreen(t, 80, 24)
+	s.online()
+	s.gets("bob@wonder.example/pc", "b1", "t1", body("hello"))
+	s.gets("carol@wonder.example/pc", "c1", "t1", body("hello"))
+	s.has("▸ carol  ")
+	s.gets("bob@looking.example/pc", "b2", "t1", body("hello"))
+	s.has("bob@wonder", "bob@lookin", " carol  ")
+}
+
 // TestRoom: a room is entered, says who writes and what it is about, and is left.
 func TestRoom(t *testing.T) {
 	s := newScreen(t, 80, 24)
@@ -417,7 +428,7 @@ func TestEndDevice(t *testing.T) {
 	if s.word != "new" || len(s.clients) != 1 {
 		t.Errorf("the password is %q, devices %+v", s.word, s.clients)
 	}
-	s.has("phone has no access any more. Other devices ask for the new password")
+	s.has("phone has no access any more. The others ask for the new password")
 }
 
 // TestConnection: the state of the connection is in the first line, in words.

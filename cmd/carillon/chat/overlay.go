@@ -107,7 +107,7 @@ func (m *Model) aboutDevices() string {
 		return m.style.warn(Reason(m.devicesErr))
 	case m.question == askPassword || m.question == askPasswordAgain:
 		return m.deviceCalled(m.devices[m.deviceLine]) + " knows the account's password: it is kept out by a new one alone. " +
-			"This device goes on; all others ask for the new password when they next log in."
+			"All other devices go on, and ask for the new password when they next log in."
 	case m.asking:
 		return m.style.faint("asking the server…")
 	case m.devicesDone != "":

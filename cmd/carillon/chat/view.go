@@ -225,7 +225,11 @@ func (m *Model) summary(i, w int) string {
 	case len(s.Typing) > 0:
 		unread = "… "
 	}
-	text := m.sides(mark+" "+m.conversationName(s.JID, s.Name), unread, w)
+	name := m.conversationName(s.JID, s.Name)
+	if slices.ContainsFunc(m.snap.list, func(o convo.Summary) bool { return o.JID != s.JID && m.conversationName(o.JID, o.Name) == name }) {
+		name = m.oneLine(s.JID.String())
+	}
+	text := m.sides(mark+" "+name, unread, w)
 	switch {
 	case m.focus == onList && i == m.cursor:
 		return m.style.reverse(text)
