@@ -3,8 +3,11 @@ package chat
 import (
 	"errors"
 	"fmt"
+	"net"
+	"os"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 	"unicode"
@@ -450,9 +453,12 @@ func TestConnection(t *testing.T) {
 		s.has(tt.want)
 	}
 	s.has("the password is wrong, or the access of this device was ended. ^C quits")
-	s.status = account.Status{Err: errors.New("client: connect: dial tcp 127.0.0.1:5222: connection refused"), Retry: s.now.Add(time.Minute)}
+	s.status = account.Status{Err: fmt.Errorf("client: connect: %w", &net.OpError{Op: "dial", Net: "tcp", Addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 5222}, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}), Retry: s.now.Add(time.Minute)}
 	s.refresh()
 	s.shows("26-offline")
+	s.status.Err = fmt.Errorf("client: connect: %w", &net.DNSError{Name: "wonder.example", IsNotFound: true})
+	s.refresh()
+	s.has("there is no server named wonder.example. What")
 	if s.keys("ctrl+r"); s.retried != 1 {
 		t.Error("^R did nothing")
 	}

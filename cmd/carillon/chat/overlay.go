@@ -2,6 +2,8 @@ package chat
 
 import (
 	"errors"
+	"net"
+	"os"
 	"strconv"
 	"strings"
 
@@ -125,6 +127,16 @@ func Reason(err error) string {
 		return "the password is wrong, or the access of this device was ended"
 	case errors.Is(err, client.ErrNoCredentials):
 		return "a password is needed: start again"
+	}
+	if dns, ok := errors.AsType[*net.DNSError](err); ok && dns.IsNotFound {
+		return oneLine("there is no server named " + dns.Name)
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" && op.Addr != nil {
+		why := op.Err
+		if call, ok := errors.AsType[*os.SyscallError](why); ok {
+			why = call.Err
+		}
+		return oneLine(op.Addr.String() + ": " + why.Error())
 	}
 	return oneLine(strings.TrimPrefix(err.Error(), "client: "))
 }
