@@ -116,6 +116,7 @@ type session struct {
 	max     time.Duration
 	lost    time.Time // when its connection was; zero while it is there
 	csi     bool
+	rooms   map[jid.JID]bool // that it has entered with the login; they may bring a catch-up
 }
 
 // outgoing is what is known of a stanza on its way out.

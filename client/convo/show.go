@@ -65,6 +65,11 @@ func (e *Engine) Conversation(j jid.JID, limit int) (v View, ok bool) {
 	if to := e.address(c, "chat"); to != c.rec.JID {
 		v.LockedTo = to
 	}
+	if n := len(c.pending) + len(c.items); limit > 0 {
+		v.Entries = make([]Entry, 0, min(n, limit))
+	} else {
+		v.Entries = make([]Entry, 0, n)
+	}
 	for _, list := range [...][]*item{c.pending, c.items} {
 		for _, it := range slices.Backward(list) {
 			n := len(v.Entries)
