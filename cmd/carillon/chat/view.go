@@ -347,14 +347,14 @@ func (m *Model) title(w int) string {
 	if v.Topic != "" {
 		left = " " + name + " · " + m.oneLine(v.Topic)
 	}
-	right := ""
-	if others := m.others(); len(others) > 0 {
-		right = "also on " + strings.Join(others, ", ") + " "
+	right := m.alsoOn(true)
+	if m.wide(left)+m.wide(right)+1 > w {
+		right = m.alsoOn(false)
 	}
 	if m.anchor != 0 {
 		right = "older messages, esc: newest "
 	}
-	if m.wide(left)+m.wide(right)+1 > w {
+	if m.wide(left)+m.wide(right)+1 > w && v.Topic == "" {
 		left = " " + name
 	}
 	return m.style.strong(m.fit(left, w-m.wide(right))) + m.style.faint(m.cut(right, w)) + strings.Repeat(" ", len(right)-len(strings.TrimRight(right, " ")))
@@ -363,10 +363,13 @@ func (m *Model) title(w int) string {
 // lately is how long a device that isn't there is named for what it did.
 const lately = 24 * time.Hour
 
-// others are the own devices, besides this one, that have the open conversation.
-func (m *Model) others() []string {
+// alsoOn says which own devices, besides this one, have the open conversation; also those that aren't connected, if all is set.
+func (m *Model) alsoOn(all bool) string {
 	var others []string
 	for _, there := range []bool{true, false} {
+		if !there && !all {
+			break
+		}
 		for _, h := range m.snap.view.Holders {
 			name := m.deviceName(h.Resource)
 			if h.This || name == "" || h.Online != there || !there && m.now().Sub(h.At) > lately || len(others) >= 3 ||
@@ -379,7 +382,10 @@ func (m *Model) others() []string {
 			others = append(others, name)
 		}
 	}
-	return others
+	if len(others) == 0 {
+		return ""
+	}
+	return "also on " + strings.Join(others, ", ") + " "
 }
 
 // away is behind the name of a device that isn't connected.
