@@ -478,3 +478,38 @@ func TestResumeUntaken(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestForgedInSession: in a session that catches up, what another account wraps is no message of the archive, no copy and no end of the catch-up, whether it
+// is sent to the account or to the device, which takes messages from whom it has shown itself to.
+func TestForgedInSession(t *testing.T) {
+	w := newWorld(t, "alice", "mallory")
+	alice, mallory := dial(t, w.config("alice")), dial(t, w.config("mallory"))
+	expect[*client.Synced](alice, nil)
+	alice.send(stanza.Build(stanza.Presence, "", "", jid.JID{}, mallory.JID(), ""))
+	expect(mallory, func(r *client.Received) bool { return r.Stanza.From == alice.JID() })
+	const forward = "<forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' from='bank@bank.example' to='alice@localhost'><body>pay</body></message></forwarded>"
+	for _, what := range []string{
+		"<result xmlns='urn:xmpp:mam:2' id='1' queryid='session'>" + forward + "</result>",
+		"<received xmlns='urn:xmpp:carbons:2'>" + forward + "</received>",
+		"<synced xmlns='urn:xmpp:tmp:xmpp-2:0' complete='true' first='' last='' count='0'/>",
+		"<body>that was all</body>",
+	} {
+		mallory.send(stanza.Build(stanza.Message, stanza.TypeChat, "", jid.JID{}, alice.JID(), what))
+		mallory.send(stanza.Build(stanza.Message, stanza.TypeChat, "", jid.JID{}, alice.Account(), what))
+	}
+	last := 0
+	for last < 2 {
+		ev, err := alice.Next(alice.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch ev := ev.(type) {
+		case *client.Archived, *client.Carbon, *client.Synced:
+			t.Errorf("%#v", ev)
+		case *client.Received:
+			if ev.Stanza.Child(stanza.NSClient, "body").Text() == "that was all" {
+				last++
+			}
+		}
+	}
+}

@@ -238,9 +238,14 @@ func runServer(t *testing.T, cfg config.Config) *Server {
 // ask sends a request of type get and returns the answer.
 func (d *device) ask(to, payload string) string {
 	d.t.Helper()
+	return d.request("get", to, payload)
+}
+
+func (d *device) request(typ, to, payload string) string {
+	d.t.Helper()
 	d.asked++
 	id := fmt.Sprintf("ask-%d", d.asked)
-	d.send("<iq type='get' id='" + id + "' to='" + to + "'>" + payload + "</iq>")
+	d.send("<iq type='" + typ + "' id='" + id + "' to='" + to + "'>" + payload + "</iq>")
 	return d.until(" id='" + id + "'")
 }
 

@@ -6,8 +6,10 @@ import (
 	"time"
 
 	"carillon.im/jid"
+	"carillon.im/server/admin"
 	"carillon.im/server/config"
 	"carillon.im/server/feature"
+	"carillon.im/server/features/adhoc"
 	"carillon.im/server/features/blocking"
 	"carillon.im/server/features/cam"
 	"carillon.im/server/features/caps"
@@ -39,7 +41,7 @@ const (
 )
 
 // features is the list of all that the server can do. A new XEP is a line here.
-func features(cfg config.Config, s *store.Store, known *caps.Cache, events *pep.Service, accounts register.Accounts, clients cam.Clients, release string, now func() time.Time) []feature.Feature {
+func features(cfg config.Config, s *store.Store, known *caps.Cache, events *pep.Service, accounts register.Accounts, clients cam.Clients, release string, now func() time.Time, host func() *admin.Host) []feature.Feature {
 	list := []feature.Feature{
 		core(),
 		ping.New(),
@@ -61,6 +63,7 @@ func features(cfg config.Config, s *store.Store, known *caps.Cache, events *pep.
 		known.Feature(),
 		external.New(externalServices(cfg.Services), now),
 		contact.New(cfg.Contact.Lists()),
+		adhoc.New(adminCommands(cfg.Admins, host)),
 		onTheWeb(),
 	}
 	if cfg.Rooms.Enabled {

@@ -241,9 +241,24 @@ func TestFederation(t *testing.T) {
 		t.Errorf("%v: %v", err, seen)
 	}
 
+	trace := func(id, want string) {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+			got, err := a.Host().Call(t.Context(), "trace", map[string]string{"account": "alice@a.example", "id": id})
+			if err == nil && strings.Contains(got.Text, want) {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%v: the trace of %s is\n%s", err, id, got.Text)
+			}
+		}
+	}
+	trace("c", "; acknowledged after ")
+
 	// Nobody there.
 	alice.send("<message type='chat' id='x' to='p@nowhere.example'><body>x</body></message>")
 	alice.until("<remote-server-not-found ")
+	trace("x", " with <remote-server-not-found/>")
 
 	// bob's server is away while alice writes, and then alice's too.
 	b.halt()

@@ -128,7 +128,7 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 	users := &accounts{server: s}
 	s.events = personal(s.store, func(j jid.JID) feature.AccountRef { return s.hub.Account(j) }, opt.Now)
 	s.caps = caps.New(caps.Options{Notify: s.events.Notify})
-	declared := features(cfg, s.store, s.caps, s.events, users, &devices{s}, opt.Release, opt.Now)
+	declared := features(cfg, s.store, s.caps, s.events, users, &devices{s}, opt.Release, opt.Now, func() *admin.Host { return s.host })
 	if s.set, err = feature.NewSet(declared...); err != nil {
 		return nil, err
 	}
@@ -157,6 +157,7 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 		},
 	})
 	s.host = &admin.Host{Store: s.store, Domains: cfg.Domains, Iterations: cfg.Auth.Iterations, Live: s.hub, Log: log}
+	s.transfers()
 	if s.federation != nil {
 		s.host.Streams = s.streams
 	}
@@ -220,7 +221,7 @@ func (s *Server) newC2S(users *accounts, secret []byte) (*c2s.Server, error) {
 	return c2s.New(c2s.Config{
 		Domains: domains, Registrar: registrar, Accounts: users, Credentials: users, Clients: &devices{s}, Upgrades: users, Sync: true, Certificate: s.certs.GetCertificate,
 		TokenLife:   time.Duration(s.cfg.Auth.TokenDays) * 24 * time.Hour,
-		DummySecret: secret, Iterations: s.cfg.Auth.Iterations, AllowPlain: s.cfg.Auth.Plain, StrictBinding: s.cfg.Auth.StrictChannelBinding,
+		DummySecret: secret, Iterations: s.cfg.Auth.Iterations, AllowPlain: s.cfg.Auth.Plain, Hashes: s.disguise.offered, StrictBinding: s.cfg.Auth.StrictChannelBinding,
 		Features: []byte(s.set.StreamFeatures()), Limits: clientLimits(s.cfg.Limits), Log: s.log, Rand: rand.Reader,
 	})
 }

@@ -256,10 +256,10 @@ func (w *world) rest() {
 			quiet = 0
 			continue
 		}
-		if quiet > 6 {
+		if quiet > 5 {
 			return
 		}
-		w.pass(resumeWindow)
+		w.pass(resumeWindow) // twice, for what its end sets off
 	}
 	w.problem(0, "never comes to rest")
 }

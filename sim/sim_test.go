@@ -116,15 +116,26 @@ func TestSeeds(t *testing.T) {
 	t.Logf("%d seeds, %d failed, %.0f seeds/s: %+v", n, failed.Load(), float64(n)/took.Seconds(), sum)
 }
 
+// stuck is how long a seed may take: it takes milliseconds, and in a bubble whose
+// goroutines wait for one another for ever nothing else would end it.
+const stuck = 5 * time.Minute
+
+// progress says how far it is, and ends what doesn't.
 func progress(n int, began time.Time, done, failed *atomic.Uint64, stop chan struct{}) {
 	tick := time.NewTicker(10 * time.Second)
 	defer tick.Stop()
+	last, since := uint64(0), began
 	for {
 		select {
 		case <-stop:
 			return
 		case <-tick.C:
 			d := done.Load()
+			if d != last {
+				last, since = d, time.Now()
+			} else if time.Since(since) > stuck {
+				panic(fmt.Sprintf("seed %d doesn't end", *firstFlag+d))
+			}
 			fmt.Printf("sim: from %d on %d of %d seeds, %d failed, %.0f seeds/s\n", *firstFlag, d, n, failed.Load(), float64(d)/time.Since(began).Seconds())
 		}
 	}

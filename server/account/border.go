@@ -6,6 +6,7 @@ import (
 	"carillon.im/server/feature"
 	"carillon.im/server/route"
 	"carillon.im/server/store"
+	"carillon.im/server/trail"
 	"carillon.im/stanza"
 )
 
@@ -30,8 +31,9 @@ type Durable interface {
 	// before it is committed, and so before it is acknowledged. nil: it is taken.
 	Refuses(st *stanza.Stanza) *stanza.Error
 	// SendKept is Send of a message that was committed to the outbox under an id. It
-	// takes every one, also where Refuses has changed its mind in between.
-	SendKept(st *stanza.Stanza, id uint64)
+	// takes every one, also where Refuses has changed its mind in between. What
+	// becomes of it is noted at ref.
+	SendKept(st *stanza.Stanza, id uint64, ref trail.Ref)
 }
 
 // border is the way to a domain, nil if there is none.
@@ -105,7 +107,8 @@ func (l *loop) cross(b Border, a *arrive) {
 		st = route.Leave(st, a.intent)
 	}
 	if a.outbox != 0 {
-		b.(Durable).SendKept(st, a.outbox)
+		l.hub.trail.Left(a.trail, trail.Queued, "", l.hub.cfg.Now())
+		b.(Durable).SendKept(st, a.outbox, a.trail)
 	} else if e := b.Send(st); e != nil {
 		l.bounce(a, e)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"carillon.im/jid"
 	"carillon.im/server/route"
+	"carillon.im/server/trail"
 	"carillon.im/stanza"
 	"carillon.im/xmltree"
 )
@@ -405,7 +406,7 @@ func (k *keeper) Refuses(*stanza.Stanza) *stanza.Error {
 	return k.refuse
 }
 
-func (k *keeper) SendKept(st *stanza.Stanza, id uint64) {
+func (k *keeper) SendKept(st *stanza.Stanza, id uint64, _ trail.Ref) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.kept = append(k.kept, id)

@@ -353,7 +353,8 @@ func inOrder[V any](cfg *Config, m map[jid.JID]V) iter.Seq2[jid.JID, V] {
 		return maps.All(m)
 	}
 	return func(yield func(jid.JID, V) bool) {
-		keys := slices.SortedFunc(maps.Keys(m), func(a, b jid.JID) int { return strings.Compare(a.String(), b.String()) })
+		keys := slices.AppendSeq(make([]jid.JID, 0, len(m)), maps.Keys(m))
+		slices.SortFunc(keys, func(a, b jid.JID) int { return strings.Compare(a.String(), b.String()) })
 		for _, k := range keys {
 			if v, ok := m[k]; ok && !yield(k, v) {
 				return

@@ -53,6 +53,7 @@ func (s *State) sendMessage(ev *inbound, fx *effects) {
 		out.taken = s.whenTaken(ev.session, ev.number)
 	}
 	c := s.newCopy(st, d, fx)
+	out.trail = c.trail
 	out.ops, _ = s.keep(d, c, nil)
 	out.origin = s.hold(fx.now, func(fx *effects) {
 		s.deliver(d, c, fx)

@@ -206,7 +206,7 @@ func (s *State) updateOps(u *feature.Update) []store.Op {
 		ops = append(ops, store.BlockPut{Account: s.id, JID: j})
 	}
 	if u.Archive != nil {
-		ops = append(ops, store.KVPut{Account: s.id, Space: "mam", Key: "prefs", Value: encodePrefs(*u.Archive)})
+		ops = append(ops, store.KVPut{Account: s.id, Space: "mam", Key: "prefs", Value: u.Archive.Encode()})
 	}
 	if u.AvatarHash != nil {
 		ops = append(ops, store.KVPut{Account: s.id, Space: "vcard", Key: "photo-hash", Value: []byte(*u.AvatarHash)})
@@ -334,39 +334,4 @@ func (x *session) SetInterest(ctx context.Context, space string) error {
 		return struct{}{}
 	})
 	return err
-}
-
-// encodePrefs and decodePrefs are the stored form of archive preferences: a
-// word a line, the default first, then + or - and an address.
-func encodePrefs(p feature.ArchivePrefs) []byte {
-	b := []byte(p.Default)
-	for _, j := range p.Always {
-		b = append(append(b, "\n+"...), j.String()...)
-	}
-	for _, j := range p.Never {
-		b = append(append(b, "\n-"...), j.String()...)
-	}
-	return b
-}
-
-func decodePrefs(b []byte, byDefault string) feature.ArchivePrefs {
-	p := feature.ArchivePrefs{Default: byDefault}
-	lines := strings.Split(string(b), "\n")
-	if lines[0] != "" {
-		p.Default = lines[0]
-	}
-	for _, l := range lines[1:] {
-		if len(l) < 2 {
-			continue
-		}
-		j, err := jid.Parse(l[1:])
-		switch {
-		case err != nil: // rules for addresses became stricter since
-		case l[0] == '+':
-			p.Always = append(p.Always, j)
-		default:
-			p.Never = append(p.Never, j)
-		}
-	}
-	return p
 }

@@ -277,7 +277,7 @@ func (s *State) fill(ev *accountLoaded) {
 	for _, j := range d.Blocked {
 		s.blocked[j] = struct{}{}
 	}
-	s.archive = newArchivePrefs(decodePrefs(d.Prefs, s.cfg.ArchiveDefault))
+	s.archive = newArchivePrefs(feature.DecodeArchivePrefs(d.Prefs, s.cfg.ArchiveDefault))
 	s.lastID = max(s.lastID, d.LastArchiveID)
 	s.offline = d.Offline + len(s.unkept)
 	if known, hash := ev.hash != nil, string(ev.hash); known != s.avatarKnown || hash != s.avatarHash {

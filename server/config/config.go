@@ -78,6 +78,10 @@ type Config struct {
 	// their account.
 	Registration bool `toml:"registration"`
 
+	// Who may look after the server from a client, by ad-hoc commands (XEP-0050, 0133): accounts of this server, as in ["alice@example.org"]. Whoever has
+	// the password of one of them can do all that the command line can.
+	Admins []string `toml:"admins"`
+
 	// Whether accounts are hidden from strangers, which are senders who may not see the account's presence: a message meant for exactly one device
 	// is then refused as if that device did not exist, so that nobody learns by asking which devices are online.
 	Strangers bool `toml:"strangers"`
@@ -437,6 +441,7 @@ func Default() Config {
 		Component: Off,
 		LogLevel:  "info",
 		LogFormat: "text",
+		Admins:    []string{},
 		Strangers: true,
 		Auth:      Auth{Iterations: 10000, TokenDays: 21},
 		Limits: Limits{

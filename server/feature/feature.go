@@ -80,6 +80,14 @@ type Nodes struct {
 	Info func(ctx context.Context, q *Query, node string) (xep.DiscoInfo, error)
 }
 
+// ServerNodes tells disco what a domain has under names of its own.
+type ServerNodes struct {
+	// Items are those of a node, Info is about one; ok is false for a node that isn't
+	// the feature's. Info of one that isn't for the asker is an error.
+	Items func(ctx context.Context, q *Query, node string) (list []xep.DiscoItem, ok bool)
+	Info  func(ctx context.Context, q *Query, node string) (info xep.DiscoInfo, ok bool, err error)
+}
+
 // NodeName is a node and what it is called, which may be nothing.
 type NodeName struct{ Node, Name string }
 
@@ -104,6 +112,8 @@ type Feature struct {
 	StreamFeatures []string
 	// Nodes, if set, are what accounts have under names of their own.
 	Nodes *Nodes
+	// ServerNodes, if set, are what the domains have under names of their own.
+	ServerNodes *ServerNodes
 	// Addresses are elements that a client puts into its messages for its own
 	// server.
 	Addresses []Addressed

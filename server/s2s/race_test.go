@@ -47,7 +47,7 @@ func TestLateWriter(t *testing.T) {
 	old := newConn(a.Server, near)
 	road := &way{srv: a.Server, pair: pair{"a.example", "b.example"}, link: newConn(a.Server, near)}
 	old.carries = road
-	road.queue.push(newItem(a.message("u@b.example", "x"), 1, time.Now()))
+	road.queue.push(item{data: a.message("u@b.example", "x").AppendTo(nil), id: 1})
 	var buf []byte
 	if old.writeBatch(&buf); road.queue.waiting() != 1 {
 		t.Error("it took what it can't write")
@@ -63,7 +63,7 @@ func TestFailureBeside(t *testing.T) {
 	defer far.Close()
 	defer near.Close()
 	road := &way{srv: a.Server, pair: pair{"a.example", "b.example"}, link: newConn(a.Server, near), connecting: true}
-	road.queue.push(newItem(a.message("u@b.example", "x"), 0, time.Now()))
+	road.queue.push(item{data: a.message("u@b.example", "x").AppendTo(nil), id: 0})
 	if road.failed(net.ErrClosed); road.queue.waiting() != 1 || len(a.taken()) != 0 {
 		t.Errorf("it went back: %v", a.taken())
 	}

@@ -42,6 +42,7 @@ import (
 
 	"carillon.im/jid"
 	"carillon.im/server/s2s/lookup"
+	"carillon.im/server/trail"
 	"carillon.im/stanza"
 	"carillon.im/xmltree"
 )
@@ -74,6 +75,9 @@ type Config struct {
 	Settle func(context.Context) error
 	// Forget is told which messages of the outbox are delivered, or returned.
 	Forget func(ids []uint64)
+	// Trace is told what becomes of messages of the outbox: a condition for
+	// trail.Returned. It doesn't block, and calls nothing here. Nil: nobody asks.
+	Trace func(ref trail.Ref, step trail.Step, condition string, at time.Time)
 	// Reach is told which domains nothing has reached for as long as a stream can be
 	// resumed, or have no server, and which of them there is a stream with again. It
 	// doesn't block. Nil: nobody asks.
@@ -223,7 +227,7 @@ func (s *Server) Send(st *stanza.Stanza) *stanza.Error {
 	if e := s.exchanges(p); e != nil {
 		return e
 	}
-	return s.put(p, st, 0, time.Now())
+	return s.put(p, item{data: st.AppendTo(nil), kind: st.Kind, at: time.Now()})
 }
 
 // Refuses is what the sender of a message is to be told if there is no room for it
@@ -251,17 +255,25 @@ func (s *Server) Refuses(st *stanza.Stanza) *stanza.Error {
 // their senders have been told that they are taken. What is beyond the bounds by it
 // is what was being committed when Refuses said yes. Forget is told when the message
 // needs to be in the outbox no longer.
-func (s *Server) SendKept(st *stanza.Stanza, id uint64) { s.Replay(st, id, time.Now()) }
+func (s *Server) SendKept(st *stanza.Stanza, id uint64, ref trail.Ref) {
+	s.keep(st, item{id: id, at: time.Now(), ref: ref})
+}
 
 // Replay queues a message of the outbox that the server kept when it stopped; at
 // is when it was sent. Call it before anything else is sent.
 func (s *Server) Replay(st *stanza.Stanza, id uint64, at time.Time) {
+	s.keep(st, item{id: id, at: at})
+}
+
+// keep queues a message of the outbox.
+func (s *Server) keep(st *stanza.Stanza, i item) {
+	i.data, i.kind = st.AppendTo(nil), st.Kind
 	p := pair{st.From.Domain(), st.To.Domain()}
 	if e := s.exchanges(p); e != nil { // the configuration is another one by now
-		s.running.Go(func() { s.giveBack([]item{newItem(st, id, at)}, e) })
+		s.running.Go(func() { s.giveBack([]item{i}, e) })
 		return
 	}
-	s.put(p, st, id, at)
+	s.put(p, i)
 }
 
 // Serve accepts connections until Close is called or the listener fails. It

@@ -177,7 +177,7 @@ func TestPolicy(t *testing.T) {
 	if e := a.Refuses(a.message("bob@b.example", "x")); e == nil || e.Condition != stanza.NotAllowed {
 		t.Errorf("denied: %v", e)
 	}
-	a.SendKept(a.message("bob@b.example", "x"), 7) // from when it wasn't denied
+	a.SendKept(a.message("bob@b.example", "x"), 7, 0) // from when it wasn't denied
 	a.expect("<not-allowed ")
 	waitFor(t, "it leaves the outbox", func() bool { return slices.Equal(a.forgotten(), []uint64{7}) })
 	b.send("alice@a.example", "x", 0)
@@ -350,7 +350,7 @@ func TestResume(t *testing.T) {
 	r := newRelay(t, b.addr)
 	w.locate("b.example", r.addr, false)
 	b.mu.Lock()
-	b.onStanza = func(st *stanza.Stanza) { b.SendKept(b.message("alice@a.example", "re "+st.ID), 1) }
+	b.onStanza = func(st *stanza.Stanza) { b.SendKept(b.message("alice@a.example", "re "+st.ID), 1, 0) }
 	b.mu.Unlock()
 	const n = 2000
 	for i := range n {
@@ -445,7 +445,7 @@ func TestQueue(t *testing.T) {
 		if e = a.Refuses(m); e != nil {
 			break
 		}
-		a.SendKept(m, uint64(n+1))
+		a.SendKept(m, uint64(n+1), 0)
 	}
 	if e == nil || e.Condition != stanza.ResourceConstraint {
 		t.Fatalf("%d were taken, then %v", n, e)
@@ -537,7 +537,7 @@ func TestBothDial(t *testing.T) {
 	w.locate("b.example", rb.addr, false)
 	b.mu.Lock()
 	b.onStanza = func(st *stanza.Stanza) {
-		b.SendKept(b.message("alice@a.example", "re "+st.ID), 1)
+		b.SendKept(b.message("alice@a.example", "re "+st.ID), 1, 0)
 	}
 	b.mu.Unlock()
 	seen := func(h *host) map[string]bool {

@@ -62,6 +62,10 @@ func TestImport(t *testing.T) {
 	if got, err := s.Credentials(t.Context(), id); err != nil || len(got) != 2 || got[0].Hash != sasl.SHA1 || got[1].Hash != sasl.SHA512 {
 		t.Errorf("keys: %v, %v", len(got), err)
 	}
+	storetest.Account(t, s, "tybalt@x.example") // SHA-1 and SHA-256
+	if counts, n, err := s.Hashes(t.Context()); err != nil || n != 2 || counts[sasl.SHA1] != 2 || counts[sasl.SHA256] != 1 || counts[sasl.SHA512] != 1 {
+		t.Errorf("hashes: %v of %d, %v", counts, n, err)
+	}
 	members := []store.RoomMember{{JID: romeo, Affiliation: "owner"}}
 	finish := store.ImportRoom{Account: room, JID: hall, Created: at, Creator: romeo, Room: store.RoomData{Persistent: true, Name: "Hall"}, Members: members}
 	if err := s.Commit(t.Context(), finish); err != nil {

@@ -140,6 +140,8 @@ const (
 const (
 	qKeys = `SELECT account, iterations, salt, stored_key, server_key FROM credential
 		WHERE account = (SELECT id FROM account WHERE jid = ?1 AND NOT disabled) AND hash = ?2`
+	qHashes      = `SELECT hash, count(*) FROM credential GROUP BY hash`
+	qKeyed       = `SELECT count(DISTINCT account) FROM credential`
 	qIterations  = `SELECT iterations, count(*) FROM credential GROUP BY iterations ORDER BY iterations`
 	qAccountHead = `SELECT id, roster_version, roster_floor, max(last_id,
 		coalesce((SELECT max(id) FROM archive WHERE account = a.id), 0),

@@ -66,6 +66,9 @@ func (r *Record) body(b *strings.Builder) {
 	if len(r.Devices) == 0 {
 		b.WriteString("    no device is connected or waits to be resumed\n")
 	}
+	if !r.Outside.Queued.IsZero() {
+		b.WriteString("    " + r.Outside.text(r.At) + "\n")
+	}
 	switch {
 	case r.Archived && r.ArchiveID != "":
 		fmt.Fprintf(b, "    archive: yes, as %s — %v\n", r.ArchiveID, r.ArchiveReason)

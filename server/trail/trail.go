@@ -41,6 +41,7 @@ type Record struct {
 	Error   string `json:"error,omitempty"`
 
 	Devices []Device `json:"devices"`
+	Outside Outside  `json:"outside,omitzero"` // of a message that left for another domain
 	Pushes  []Push   `json:"pushes,omitempty"`
 }
 

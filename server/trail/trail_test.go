@@ -68,6 +68,48 @@ func TestTextOfDevices(t *testing.T) {
 	}
 }
 
+// TestOutside: what became of a message that left, for people and for programs.
+func TestOutside(t *testing.T) {
+	type step struct {
+		Step
+		after     time.Duration
+		condition string
+	}
+	const ms = time.Millisecond
+	for _, tc := range []struct {
+		steps      []step
+		text, json string
+	}{
+		{[]step{{Queued, ms, ""}}, "queued after 1ms; not written yet", `{"queued":"2026-11-01T12:00:00.001Z"}`},
+		{[]step{{Queued, ms, ""}, {Written, 2 * ms, ""}}, "queued after 1ms; written after 2ms; not acknowledged", ""},
+		{[]step{{Queued, ms, ""}, {Written, 2 * ms, ""}, {Written, 9 * ms, ""}, {Acknowledged, 40 * ms, ""}}, "queued after 1ms; written after 9ms; acknowledged after 40ms",
+			`{"queued":"2026-11-01T12:00:00.001Z","written":"2026-11-01T12:00:00.009Z","delivered":"2026-11-01T12:00:00.04Z","known_because":"acknowledged"}`},
+		{[]step{{Queued, ms, ""}, {Written, ms, ""}, {Answered, 40 * ms, ""}},
+			"; read, as its answer to a question behind it says, after 40ms: that server doesn't acknowledge (XEP-0198)", ""},
+		{[]step{{Queued, ms, ""}, {Written, ms, ""}, {LivedOn, 30000 * ms, ""}},
+			"; taken for delivered after 30s, for the stream has lived on: that server doesn't acknowledge (XEP-0198)", ""},
+		{[]step{{Queued, ms, ""}, {Written, ms, ""}, {Closed, 40 * ms, ""}}, "; read to the end of the stream, which was closed in good order after 40ms", ""},
+		{[]step{{Queued, ms, ""}, {Returned, 40 * ms, "remote-server-timeout"}}, "queued after 1ms; returned after 40ms with <remote-server-timeout/>",
+			`{"queued":"2026-11-01T12:00:00.001Z","returned":"2026-11-01T12:00:00.04Z","returned_with":"remote-server-timeout"}`},
+	} {
+		ring := NewRing(4)
+		r := sample(1)
+		r.Devices = nil
+		ref := ring.Add(&r)
+		for _, s := range tc.steps {
+			ring.Left(ref, s.Step, s.condition, at.Add(s.after))
+		}
+		ring.Left(0, Written, "", at)
+		got := ring.Find(Query{Account: "juliet@localhost"})[0]
+		if text := got.Text(); !strings.Contains(text, "    leaves for its domain: ") || !strings.Contains(text, tc.text+"\n") {
+			t.Errorf("want %s, got\n%s", tc.text, text)
+		}
+		if b, err := json.Marshal(got.Outside); err != nil || tc.json != "" && string(b) != tc.json {
+			t.Errorf("%s, %v", b, err)
+		}
+	}
+}
+
 // TestTextOfErrors: an error says which it is; what isn't one of RFC 6120's doesn't get that far.
 func TestTextOfErrors(t *testing.T) {
 	f := route.Facts{Message: route.Message{Type: route.Error, Full: true}, Sender: -1, Addressed: -1}
