@@ -768,3 +768,43 @@ func TestNoPushCostsNothing(t *testing.T) {
 		t.Errorf("%v allocations, %d effects", n, len(fx.list))
 	}
 }
+
+// TestPushAtTheStop: the server's own stop wakes no device that was there.
+func TestPushAtTheStop(t *testing.T) {
+	p := newPushWorld(t, t.TempDir())
+	p.desk.Close(p.desk)
+	p.say("not acknowledged yet")
+	p.restart(true, time.Second)
+	p.sessions("bob")
+	p.pass(time.Minute)
+	p.notified("")
+}
+
+// TestPushOfARemovedAccount: nobody is notified of what waited for an account that is
+// no more, and nothing of it stays in memory.
+func TestPushOfARemovedAccount(t *testing.T) {
+	p := newPushWorld(t, ":memory:")
+	p.phone.detach()
+	p.desk.send("<presence/>")
+	p.say("held")
+	p.alice.send("<message type='chat' id='c' to='" + bob + "'><propose xmlns='urn:xmpp:jingle-message:0' id='1'/></message>")
+	p.settle()
+	if got := p.service.take(); len(got) != 1 {
+		t.Fatal(got)
+	}
+	p.say("waits for the answer")
+	if err := p.store.RemoveAccount(context.Background(), jid.MustParse(bob)); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.hub.AccountRemoved(context.Background(), jid.MustParse(bob)); err != nil {
+		t.Fatal(err)
+	}
+	p.pass(time.Hour)
+	p.notified("")
+	if n := len(p.hub.services.asked); n != 0 {
+		t.Errorf("%d requests remembered", n)
+	}
+	if s := p.hub.loop(jid.MustParse(bob)).states[jid.MustParse(bob)]; s != nil && len(s.pushes) != 0 {
+		t.Errorf("%d push services remembered", len(s.pushes))
+	}
+}
