@@ -28,6 +28,7 @@ import (
 	"carillon.im/server/features/register"
 	"carillon.im/server/features/vcard"
 	"carillon.im/server/features/version"
+	"carillon.im/server/invite"
 	"carillon.im/server/store"
 	"carillon.im/xep"
 )
@@ -40,7 +41,7 @@ const (
 )
 
 // features is the list of all that the server can do. A new XEP is a line here.
-func features(cfg config.Config, s *store.Store, known *caps.Cache, events *pep.Service, accounts register.Accounts, clients cam.Clients, release string, now func() time.Time, host func() *admin.Host) []feature.Feature {
+func features(cfg config.Config, s *store.Store, known *caps.Cache, events *pep.Service, accounts register.Accounts, clients cam.Clients, release string, now func() time.Time, host func() *admin.Host, invites func() *invite.Service) []feature.Feature {
 	list := []feature.Feature{
 		core(),
 		ping.New(),
@@ -61,7 +62,8 @@ func features(cfg config.Config, s *store.Store, known *caps.Cache, events *pep.
 		known.Feature(),
 		external.New(externalServices(cfg.Services), now),
 		contact.New(cfg.Contact.Lists()),
-		adhoc.New(adminCommands(cfg.Admins, host)),
+		adhoc.New(append(inviteCommands(cfg, invites), adminCommands(cfg.Admins, host)...)),
+		invitations(),
 		onTheWeb(),
 	}
 	if cfg.Rooms.Enabled {
