@@ -89,7 +89,7 @@ type negotiating struct {
 	auths     int
 	binds     int
 	registers int
-	invited   bool // by a token that was good
+	invited   bool           // by a token that was good
 	bindIQ    *stanza.Stanza // waits for Bound or BindFailed
 	resumeID  string         // waits for Resumed or ResumeFailed
 }

@@ -46,8 +46,8 @@ type Scanner struct {
 	opens func(Name) bool
 	outer []scope
 	out   Token
-	off  int64 // stream offset of the slice that Next works on
-	base int64 // stream offset of the unit being read
+	off   int64 // stream offset of the slice that Next works on
+	base  int64 // stream offset of the unit being read
 
 	state, ret   state // ret: where to go on after a reference or split character
 	metered      bool  // bytes count against MaxBytes
