@@ -25,6 +25,7 @@ import (
 	"carillon.im/server/features/pep"
 	"carillon.im/server/features/ping"
 	"carillon.im/server/features/private"
+	"carillon.im/server/features/push"
 	"carillon.im/server/features/register"
 	"carillon.im/server/features/vcard"
 	"carillon.im/server/features/version"
@@ -59,6 +60,7 @@ func features(cfg config.Config, s *store.Store, known *caps.Cache, events *pep.
 		mam.New(s, mam.Options{Page: min(50, cfg.Limits.MAMPageMax), MaxPage: cfg.Limits.MAMPageMax}),
 		register.New(accounts),
 		cam.New(clients, now),
+		push.New(),
 		known.Feature(),
 		external.New(externalServices(cfg.Services), now),
 		contact.New(cfg.Contact.Lists()),

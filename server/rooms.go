@@ -47,13 +47,16 @@ func inRooms() feature.Feature {
 	return feature.Feature{
 		Name: "room",
 		Specs: []feature.Spec{
-			{XEP: "0045", Version: "1.35.5", Note: "no logs on the web, no requests to register"},
+			{XEP: "0045", Version: "1.35.5", Note: "no logs on the web"},
 			{XEP: "0249", Version: "1.2", Note: "comes with mediated invitations"},
+			{XEP: "0307", Version: "0.1"},
+			{XEP: "0317", Version: "0.3.1"},
 			{XEP: "0410", Version: "1.1.0"},
 			{XEP: "0421", Version: "1.0.1"},
 			{XEP: "0424", Version: "0.4.2", Note: "tombstones in rooms"},
 			{XEP: "0425", Version: "0.3.0"},
 			{XEP: "0486", Version: "0.1.0"},
+			{XEP: "0502", Version: "0.1.0"},
 		},
 	}
 }

@@ -152,6 +152,8 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 		Invited: s.invited,
 		Borders: s.borderTo, Autojoin: s.events.Autojoin,
 		Domains: cfg.Domains, Store: s.store, Features: s.set, Log: log, Now: opt.Now, Rand: rand.Reader,
+		Push: account.PushConfig{Hold: time.Duration(cfg.Push.HoldSeconds) * time.Second,
+			Sender: cfg.Push.Details != "count", Body: cfg.Push.Details == "body"},
 		Start: s.store.Starts(), Loops: loops(), ArchiveDefault: cfg.Archive.Default, RefuseStrangers: cfg.Strangers,
 		Limits: account.Limits{
 			OutboxBytes: cfg.Limits.OutboxBytes, SessionsPerAccount: cfg.Limits.SessionsPerAccount,
@@ -315,6 +317,9 @@ func (s *Server) Host() *admin.Host { return s.host }
 // ServeConn serves a connection that somebody else accepted, such as one end of
 // a net.Pipe, and returns when it is over.
 func (s *Server) ServeConn(c net.Conn, direct bool) { s.c2s.ServeConn(c, direct) }
+
+// ServeComponent is ServeConn for a component (XEP-0114).
+func (s *Server) ServeComponent(c net.Conn) { s.border.ServeConn(c) }
 
 // Run serves until ctx ends, then stops in order: no new connections, the end
 // of every stream, what was received committed and answered, the store closed.

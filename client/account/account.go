@@ -171,6 +171,9 @@ func (a *Account) ChangePassword(ctx context.Context, password string) error {
 	return a.client.ChangePassword(ctx, password)
 }
 
+// NetworkChanged ends a pause between two attempts to connect.
+func (a *Account) NetworkChanged() { a.client.NetworkChanged() }
+
 // Client is the connection, for what is no conversation: devices, roster, blocking. Next and Close are not the caller's.
 func (a *Account) Client() *client.Client { return a.client }
 

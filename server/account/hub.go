@@ -44,6 +44,7 @@ type Config struct {
 	Tick     time.Duration // how often a loop looks for what is due; 0: each second
 	Rand     io.Reader
 	Limits   Limits
+	Push     PushConfig
 	// Loops is how many loops share the accounts.
 	Loops int
 	// ArchiveDefault is the archive preference of who never set one: "always",
@@ -99,6 +100,11 @@ type Stats struct {
 	Panics     atomic.Uint64 // recovered; each is a bug
 	Sessions   atomic.Int64  // now, detached ones included
 	LoadErrors atomic.Uint64 // accounts that could not be read
+
+	Pushes        atomic.Uint64 // requests to push services
+	PushesHeld    atomic.Uint64 // messages of which a device wasn't notified at once
+	PushesDropped atomic.Uint64 // of those and others that waited, it didn't have to be
+	PushErrors    atomic.Uint64 // requests that were refused or not answered
 }
 
 // Hub is all accounts of a server. Its methods may be called concurrently.
@@ -114,6 +120,7 @@ type Hub struct {
 	reads     chan struct{} // bounds concurrent reads of the store
 	entered   atomic.Uint64 // stanzas from outside
 	outboxID  atomic.Uint64 // the last one given
+	services  services      // that were asked for something
 	closing   atomic.Bool   // what clients still send is dropped, uncounted
 	ctx       context.Context
 	stop      context.CancelFunc
@@ -414,6 +421,9 @@ func (h *Hub) readAccount(ctx context.Context, bare jid.JID) *accountLoaded {
 	}
 	if ev.hash, ev.err = h.value(ctx, ev.data.ID, "vcard", "photo-hash"); ev.err == nil {
 		ev.last, ev.err = h.value(ctx, ev.data.ID, "last", "unavailable")
+	}
+	if ev.err == nil && len(ev.data.Push) > 0 {
+		ev.err = h.readPush(ctx, ev)
 	}
 	// What was sent before is remembered while the server runs.
 	since := h.started.Add(-againFor)

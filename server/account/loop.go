@@ -340,7 +340,7 @@ func (l *loop) bounce(a *arrive, e *stanza.Error) {
 // something to try again.
 func (l *loop) tick() {
 	for _, s := range inOrder(&l.hub.cfg, l.states) {
-		if len(s.sessions)+len(s.waiting)+len(s.unkept)+len(s.unforgotten) > 0 || s.uncleared != 0 {
+		if len(s.sessions)+len(s.waiting)+len(s.unkept)+len(s.unforgotten) > 0 || s.uncleared != 0 || s.pushWaits() {
 			l.applyTo(s, tick{})
 		}
 	}

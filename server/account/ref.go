@@ -10,6 +10,7 @@ import (
 	"carillon.im/server/route"
 	"carillon.im/server/store"
 	"carillon.im/stanza"
+	"carillon.im/xep"
 )
 
 // accountRef is an account as features see it.
@@ -129,7 +130,11 @@ func (s *State) update(u feature.Update, fx *effects, result chan<- error) {
 		result <- stanza.NewError(stanza.ResourceConstraint, "the block list is full")
 		return
 	}
-	ops := s.updateOps(&u)
+	ops, err := s.pushOps(s.updateOps(&u), &u, fx.now)
+	if err != nil {
+		result <- err
+		return
+	}
 	block := slices.DeleteFunc(slices.Clone(u.Block), func(j jid.JID) bool { _, is := s.blocked[j]; return is })
 	unblock := slices.DeleteFunc(slices.Clone(u.Unblock), func(j jid.JID) bool { _, is := s.blocked[j]; return !is })
 	was := s.watchers(len(block)+len(unblock) > 0)
@@ -155,6 +160,9 @@ func (s *State) update(u feature.Update, fx *effects, result chan<- error) {
 		s.tellEvents(u.Events, fx)
 		fx.call(func() { result <- nil })
 	})
+	// What follows from it is read anew: it is seldom changed.
+	e.recounts = u.PushOn != nil || u.PushOff != nil || len(s.pushes) > 0 && slices.ContainsFunc(u.Events, func(c feature.EventChange) bool { return c.Node == xep.NodeBookmarks })
+	s.seenEvents(u.Events, fx)
 	ahead := len(block)+len(unblock) > 0 || u.Archive != nil || u.AvatarHash != nil // memory of the disk
 	e.failed = func(fx *effects, err error) {
 		if ahead {

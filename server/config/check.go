@@ -39,6 +39,8 @@ func (c *Config) Check() error {
 	// Fewer rounds than RFC 5802 5.1 asks for protect nobody; many more let anybody who logs in keep his client busy for minutes.
 	p.between("auth.iterations", c.Auth.Iterations, 4096, 1<<20)
 	p.between("auth.token_days", c.Auth.TokenDays, 1, 3650)
+	p.between("push.hold_seconds", c.Push.HoldSeconds, 0, 600)
+	p.oneOf("push.details", c.Push.Details, "count", "sender", "body")
 	p.between("archive.keep_days", c.Archive.KeepDays, 0, 365_000)
 	c.checkLimits(p)
 	c.checkRooms(p)

@@ -109,6 +109,9 @@ type Config struct {
 	// Files that users send each other (XEP-0363). They are kept on this machine; whoever has a file's address gets it.
 	Upload Upload `toml:"upload"`
 
+	// Push notifications, which wake devices that aren't connected (XEP-0357). A device names the push service that its program's makers run.
+	Push Push `toml:"push"`
+
 	// Whom people may write to about this server (XEP-0157), as lists of addresses such as "xmpp:admin@example.org" or "mailto:abuse@example.org".
 	Contact Contact `toml:"contact"`
 
@@ -182,6 +185,18 @@ type Upload struct {
 
 	// The folder that holds the files. Empty: "upload" in the data folder.
 	Folder string `toml:"folder"`
+}
+
+// Push is the table [push].
+type Push struct {
+	// For how many seconds a notification is held back while another device of the account is in use. If the message is claimed (XEP-0259), displayed
+	// or answered there meanwhile, the others aren't woken. Calls aren't held back. 0: nothing is.
+	HoldSeconds int `toml:"hold_seconds"`
+
+	// What a push service is told of a message, beside that there is one: "count", how many the device hasn't got; "sender", also who has sent the last;
+	// "body", also what it says, if it isn't encrypted. Push services, and those of the phones' makers behind them, are other people's. Apps don't need
+	// more than "count": once they are woken they get their messages from this server.
+	Details string `toml:"details"`
 }
 
 // Contact is the table [contact].
@@ -473,6 +488,7 @@ func Default() Config {
 			UserPerSecond: 20, RoomPerSecond: 200},
 		Web:     Web{Proxies: []string{"127.0.0.0/8", "::1"}},
 		Upload:  Upload{FileBytes: 100 << 20, DayBytes: 500 << 20, AccountBytes: 2 << 30, KeepDays: 30, Types: []string{}},
+		Push:    Push{HoldSeconds: 10, Details: "count"},
 		Contact: Contact{Abuse: []string{}, Admin: []string{}, Feedback: []string{}, Sales: []string{}, Security: []string{}, Status: []string{}, Support: []string{}},
 	}
 }

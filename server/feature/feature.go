@@ -227,9 +227,27 @@ type Update struct {
 	// ErrNotFound.
 	Events []EventChange
 
+	// PushOn keeps a push service for a device, PushOff forgets one (XEP-0357). The
+	// error is item-not-found for a service that is this server itself.
+	PushOn  *PushOn
+	PushOff *PushOff
+
 	// Push is sent as an IQ set to the sessions that have asked for the
 	// interest (SessionRef.SetInterest).
 	Push Push
+}
+
+// PushOn is a push service that a session has named for its device.
+type PushOn struct {
+	Session jid.JID // full
+	Service xep.PushService
+}
+
+// PushOff is a push service that is no longer wanted: one node of it, or All.
+type PushOff struct {
+	Service jid.JID
+	Node    string
+	All     bool
 }
 
 // KeyValue is one value of an account's private storage.

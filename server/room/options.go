@@ -35,6 +35,7 @@ type Options struct {
 	Archive      bool     `json:"archive"`
 	Mine         bool     `json:"mine,omitempty"` // XEP-0259 (R-MINE-6)
 	AvatarHash   string   `json:"avatar_hash,omitempty"`
+	Hats         []hat    `json:"hats,omitempty"` // XEP-0317
 }
 
 // Values of lists.

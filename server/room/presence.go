@@ -46,7 +46,7 @@ func (s *State) presence(st *stanza.Stanza, fx *effects) {
 func shown(st *stanza.Stanza) string {
 	return strings.Clone(st.InnerWithout(func(el xmltree.Element) bool {
 		switch el.Space() {
-		case xep.NSMUC, xep.NSMUCUser, xep.NSOccupantID, xep.NSXMPP2:
+		case xep.NSMUC, xep.NSMUCUser, xep.NSOccupantID, xep.NSXMPP2, xep.NSHats:
 			return true
 		}
 		return false
@@ -184,7 +184,7 @@ func (s *State) nickTaken(nick string, user jid.JID) bool {
 		}
 	}
 	for j, m := range s.members {
-		if m.nick != "" && j != user && m.affiliation > outcast && (m.nick == nick || skeleton(m.nick) == like) {
+		if m.nick != "" && j != user && m.affiliation > outcast && m.like == like {
 			return true
 		}
 	}
@@ -223,6 +223,9 @@ func (s *State) seat(st *stanza.Stanza) *visit {
 	if o == nil {
 		o = &occupant{nick: to.Resource(), like: skeleton(to.Resource()), jid: to, user: from.Bare(), id: s.occupantID(from)}
 		o.role = firstRole(s.affiliation(from), s.opt.Moderated)
+		if r, said := s.voices[o.user]; said {
+			o.role = r
+		}
 		s.occupants = append(s.occupants, o)
 		s.nicks[o.nick] = o
 	}
@@ -308,7 +311,7 @@ func (s *State) encode(o *occupant, v *visit, n *notice, real, self bool, codes 
 		codes = append(codes, 110)
 	}
 	b := append(make([]byte, 0, len(payload)+256), payload...)
-	b = xep.AppendOccupantID(b, o.id)
+	b = xep.AppendHats(xep.AppendOccupantID(b, o.id), s.hatsOf(o.user))
 	return build(stanza.Presence, n.typ, "", o.jid, xep.AppendMUCUser(b, &it, n.extra, codes...))
 }
 
@@ -368,6 +371,9 @@ func (s *State) leave(v *visit, payload string, n notice, fx *effects) {
 		}
 		return
 	}
+	if s.locked && len(s.occupants) == 1 {
+		n.extra = string(xep.MUCDestroy{}.Append(nil)) // XEP-0045 10.1.3
+	}
 	s.announce(o, n, fx)
 	s.unseat(o)
 }
@@ -395,7 +401,6 @@ func (s *State) afterLeave(fx *effects) {
 		return
 	}
 	clear(s.requests)
-	clear(s.rates)
 	if s.opt.Persistent || s.busy != nil || s.load != ready {
 		return
 	}
@@ -467,7 +472,7 @@ func (s *State) remember(st *stanza.Stanza, id store.ArchiveID, at time.Time) {
 	s.kept += p.size
 	for len(s.history) > maxHistory || s.kept > maxHistoryBytes && len(s.history) > 1 {
 		s.kept -= s.history[0].size
-		s.history[0] = past{}
+		s.history[0], s.forgot = past{}, true
 		s.history = s.history[1:]
 	}
 }

@@ -467,11 +467,15 @@ func loadAccount(c *conn, bare jid.JID, d *AccountData) error {
 	if err != nil {
 		return err
 	}
-	return c.each(qBlockedAll, func(r *sqlite.Stmt) error {
+	err = c.each(qBlockedAll, func(r *sqlite.Stmt) error {
 		j, err := parseJID(r.ColText(0))
 		d.Blocked = append(d.Blocked, j)
 		return err
 	}, d.ID)
+	if err == nil {
+		d.Push, err = pushTargets(c, d.ID)
+	}
+	return err
 }
 
 // KVGet returns a value, ErrNotFound if there is none.

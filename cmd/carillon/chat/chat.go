@@ -28,6 +28,7 @@ type Device interface {
 	Devices(context.Context) ([]xep.Client, error)
 	EndDevice(ctx context.Context, id string) error
 	ChangePassword(ctx context.Context, password string) error
+	NetworkChanged()
 }
 
 // Config says what is shown.
@@ -47,6 +48,7 @@ type snapshot struct {
 	of    jid.JID // the conversation
 	list  []convo.Summary
 	view  convo.View
+	names map[string]convo.Entry // by thread, what it began with
 	ok    bool
 	limit int
 }
@@ -86,12 +88,17 @@ func (m *Model) look() tea.Cmd {
 	}
 	m.looking, m.stale = true, false
 	ctx, device := m.cfg.Context, m.cfg.Device
-	s := snapshot{of: m.open, limit: m.limit}
+	s := snapshot{of: m.open, limit: m.limit, names: map[string]convo.Entry{}}
 	return func() tea.Msg {
 		err := device.Look(ctx, func(e *convo.Engine) {
 			s.list = e.Conversations()
 			if !s.of.IsZero() {
 				s.view, s.ok = e.Conversation(s.of, s.limit)
+			}
+			for _, t := range s.view.Threads {
+				if first, ok := e.Entry(s.of, t.First); ok {
+					s.names[t.ID] = first
+				}
 			}
 		})
 		return lookedMsg{s, err}
@@ -119,7 +126,7 @@ func (m *Model) askDevices() tea.Cmd { return m.manage("", func(context.Context)
 
 // endDevice ends a device's access, after giving the account another password if there is one.
 func (m *Model) endDevice(d xep.Client, password string) tea.Cmd {
-	done := deviceTitle(d) + " has no access any more"
+	done := m.deviceCalled(d) + " has no access any more"
 	if password != "" {
 		done += ". Other devices ask for the new password when they next log in"
 	}

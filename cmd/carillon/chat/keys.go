@@ -28,7 +28,11 @@ func (m *Model) pressed(msg tea.KeyPressMsg) tea.Cmd {
 		return m.answered(k)
 	}
 	switch k {
+	case "ctrl+r":
+		m.cfg.Device.NetworkChanged()
+		return nil
 	case "f1", "ctrl+g":
+		m.page = 0
 		m.overlay = toggled(m.overlay, helpOverlay)
 		return m.attend()
 	case "f2", "ctrl+d":
@@ -39,8 +43,13 @@ func (m *Model) pressed(msg tea.KeyPressMsg) tea.Cmd {
 	}
 	switch m.overlay {
 	case helpOverlay:
-		if k == "esc" || k == "q" || k == "enter" {
+		switch k {
+		case "esc", "q", "enter":
 			m.overlay = noOverlay
+		case "up", "k":
+			m.page = max(0, m.page-1)
+		case "down", "j", "pgdown", "space":
+			m.page = min(m.page+1, max(0, len(m.help())-m.pageHeight()))
 		}
 		return m.attend()
 	case devicesOverlay:
@@ -185,6 +194,7 @@ func (m *Model) onMessagesKey(k string) tea.Cmd {
 		return m.attend()
 	case "enter":
 		m.full[e.ID] = !m.full[e.ID]
+		m.show(e.ID)
 	case "r":
 		m.begin(reply, e.ID, "")
 	case "b":

@@ -70,6 +70,7 @@ type Model struct {
 	cfg           Config
 	width, height int
 	style         styles
+	cells
 
 	status  account.Status
 	ended   error // the device is over
@@ -88,6 +89,7 @@ type Model struct {
 	open   jid.JID // the conversation; zero: none
 	limit  int     // entries that are looked at
 	cursor int     // in the list
+	page   int     // the first line of the help that is shown
 	line   int     // in the index of threads
 	sel    convo.EntryID
 	anchor convo.EntryID // the last entry on the screen; zero: the newest, whatever comes
@@ -150,7 +152,7 @@ func (m *Model) update(msg tea.Msg) tea.Cmd {
 		return m.looked(msg)
 	case actedMsg:
 		if msg.err != nil {
-			m.notice = "not done: " + oneLine(msg.err.Error())
+			m.notice = "not done: " + m.oneLine(msg.err.Error())
 		}
 		return nil
 	case devicesMsg:
@@ -159,6 +161,9 @@ func (m *Model) update(msg tea.Msg) tea.Cmd {
 			m.devices = msg.list
 			m.deviceLine = min(m.deviceLine, max(0, len(m.devices)-1))
 		}
+		return nil
+	case tea.ModeReportMsg:
+		m.learn(msg)
 		return nil
 	case tea.FocusMsg:
 		return m.returned()
@@ -174,7 +179,7 @@ func (m *Model) update(msg tea.Msg) tea.Cmd {
 		}
 		return nil
 	case tea.KeyPressMsg:
-		return m.pressed(msg)
+		return tea.Batch(m.returned(), m.pressed(msg)) // who presses keys is here, whatever the terminal said
 	}
 	return nil
 }

@@ -42,6 +42,7 @@ type fake struct {
 	ids     int
 	status  account.Status
 	clients []xep.Client
+	retried int
 	word    string // the password, if it was changed
 	err     error
 }
@@ -90,6 +91,8 @@ func (d *fake) ChangePassword(_ context.Context, password string) error {
 	d.word = password
 	return d.err
 }
+
+func (d *fake) NetworkChanged() { d.retried++ }
 
 func (d *fake) EndDevice(_ context.Context, id string) error {
 	for i, c := range d.clients {
@@ -251,7 +254,7 @@ func (s *screen) text() string {
 	plain := ansi.Strip(content)
 	lines := strings.Split(plain, "\n")
 	for i, l := range lines {
-		if w := width(l); w > s.m.width {
+		if w := s.m.wide(l); w > s.m.width {
 			s.t.Errorf("line %d is %d cells wide: %q", i, w, l)
 		}
 	}
