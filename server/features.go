@@ -65,7 +65,7 @@ func features(cfg config.Config, s *store.Store, known *caps.Cache, events *pep.
 		external.New(externalServices(cfg.Services), now),
 		contact.New(cfg.Contact.Lists()),
 		adhoc.New(append(inviteCommands(cfg, invites), adminCommands(cfg.Admins, host)...)),
-		invitations(),
+		beside(),
 		onTheWeb(),
 	}
 	if cfg.Rooms.Enabled {

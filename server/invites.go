@@ -74,11 +74,13 @@ func inviteFunc(s *invite.Service) admin.InviteFunc {
 	}
 }
 
-// invitations declares what is done for them without a handler.
-func invitations() feature.Feature {
+// beside declares what is done without a handler: on the command line, before
+// anybody is logged in, in what one account does to another.
+func beside() feature.Feature {
 	return feature.Feature{
-		Name: "invite",
+		Name: "admin",
 		Specs: []feature.Spec{
+			{XEP: "0227", Version: "1.1", Note: "privacy lists as far as they are block lists; rooms besides"},
 			{XEP: "0379", Version: "0.3.3", Note: "tokens of the server's own invitations"},
 			{XEP: "0401", Version: "0.6.0"},
 			{XEP: "0445", Version: "0.2.0"},
