@@ -113,18 +113,25 @@ func uri(i store.Invite, token string) string {
 }
 
 // Name implements register.Invites.
-func (s *Service) Name(ctx context.Context, domain jid.JID, token string) (string, error) {
-	i, err := s.opt.Store.Invite(ctx, token, s.opt.Now())
+func (s *Service) Name(ctx context.Context, domain jid.JID, token string, shown bool) (string, error) {
+	now := s.opt.Now()
+	if shown {
+		now = anyTime()
+	}
+	i, err := s.opt.Store.Invite(ctx, token, now)
 	if err == nil && (!i.Account || i.Domain != domain.Domain()) {
 		err = store.ErrNotFound
 	}
 	return i.Name, err
 }
 
+// anyTime is before the end of every invitation.
+func anyTime() time.Time { return time.Unix(0, 0) }
+
 // Accept implements register.Invites: the account comes with its inviter as a
 // contact.
 func (s *Service) Accept(ctx context.Context, token string, bare jid.JID, password string) error {
-	i, err := s.opt.Store.Invite(ctx, token, s.opt.Now())
+	i, err := s.opt.Store.Invite(ctx, token, anyTime()) // that it was shown in time was seen before
 	if err != nil {
 		return err
 	}

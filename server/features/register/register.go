@@ -131,8 +131,9 @@ func ownSession(q *feature.Query) error {
 // Invites are invitations to make an account (XEP-0445). A token that is good for
 // nothing is store.ErrNotFound. The methods may be called concurrently.
 type Invites interface {
-	// Name is the username that a token is for, "" for any.
-	Name(ctx context.Context, domain jid.JID, token string) (string, error)
+	// Name is the username that a token is for, "" for any. A token that was shown in
+	// time is as good a minute later (XEP-0445 4): shown tells that it was.
+	Name(ctx context.Context, domain jid.JID, token string, shown bool) (string, error)
 	// Accept makes the account and ends the invitation, or does neither; its errors are
 	// those of Accounts.Create besides.
 	Accept(ctx context.Context, token string, bare jid.JID, password string) error
@@ -158,7 +159,7 @@ func (r Registrar) Invites() bool { return r.Tokens != nil }
 func (r Registrar) Welcome(ctx context.Context, domain jid.JID, token string) error {
 	err := store.ErrNotFound
 	if r.Tokens != nil {
-		_, err = r.Tokens.Name(ctx, domain, token)
+		_, err = r.Tokens.Name(ctx, domain, token, false)
 	}
 	if errors.Is(err, store.ErrNotFound) {
 		return stanza.NewError(stanza.ItemNotFound, "the invitation is not known, was taken, or has ended")
@@ -228,7 +229,7 @@ func (r Registrar) create(ctx context.Context, token string, bare jid.JID, passw
 		if err != nil {
 			return err
 		}
-		name, err := r.Tokens.Name(ctx, domain, token)
+		name, err := r.Tokens.Name(ctx, domain, token, true)
 		if err == nil && name != "" && name != bare.Local() {
 			err = errOtherName
 		}
