@@ -36,6 +36,9 @@ func (s *Server) newWeb(ctx context.Context) error {
 	if s.files != nil {
 		o.Upload = s.files
 	}
+	if s.invites != nil {
+		o.Invite = s.invites
+	}
 	site := web.New(o)
 	server := func(h http.Handler) *http.Server {
 		hs := &http.Server{Handler: h, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}

@@ -11,6 +11,7 @@ import (
 	"carillon.im/sasl"
 	"carillon.im/stanza"
 	"carillon.im/stream"
+	"carillon.im/xep"
 )
 
 // login is what a connection knows until a client is authenticated.
@@ -200,11 +201,23 @@ func (c *conn) loginFailed(e *sasl.Error) {
 
 // register answers a stranger's request for an account (XEP-0077 3.1).
 func (c *conn) register(st *stanza.Stanza) *stanza.Stanza {
+	if el := st.Payload(); el.Is(xep.NSPARS, "preauth") {
+		token := strings.Clone(xep.PreauthToken(el))
+		if st.Type != stanza.TypeSet {
+			return st.ErrorReply(stanza.NewError(stanza.BadRequest, ""))
+		}
+		if err := c.srv.cfg.Registrar.Welcome(c.srv.ctx, c.mach.Domain(), token); err != nil {
+			return st.ErrorReply(c.asError("looking at an invitation", err))
+		}
+		c.invited = token
+		c.mach.Welcomed()
+		return st.Reply("")
+	}
 	if st.Type == stanza.TypeSet && !c.srv.guard.registerAllowed(c.address(), time.Now()) {
 		c.srv.Metrics.Throttled.Add(1)
 		return st.ErrorReply(stanza.NewError(stanza.ResourceConstraint, "too many accounts from this address, try again later"))
 	}
-	payload, err := c.srv.cfg.Registrar.Answer(c.srv.ctx, c.mach.Domain(), st)
+	payload, err := c.srv.cfg.Registrar.Answer(c.srv.ctx, c.mach.Domain(), c.invited, st)
 	if err != nil {
 		return st.ErrorReply(c.asError("registering an account", err))
 	}

@@ -86,6 +86,9 @@ type Config struct {
 	// is then refused as if that device did not exist, so that nobody learns by asking which devices are online.
 	Strangers bool `toml:"strangers"`
 
+	// Invitations, with which people become contacts and make accounts (XEP-0401, 0445).
+	Invites Invites `toml:"invites"`
+
 	// How users log in.
 	Auth Auth `toml:"auth"`
 
@@ -217,6 +220,16 @@ type Contact struct {
 	Status []string `toml:"status"`
 	// Where users get help.
 	Support []string `toml:"support"`
+}
+
+// Invites is the table [invites].
+type Invites struct {
+	// Who may let others make an account here by an invitation, also where registration is off: "admins", "users" or nobody but the command line ("operator").
+	// All users may invite contacts who have an account, here or elsewhere. "off": there are no invitations.
+	Who string `toml:"who"`
+
+	// How many days an invitation that a user or an administrator makes is good for.
+	Days int `toml:"days"`
 }
 
 // Auth is the table [auth].
@@ -442,6 +455,7 @@ func Default() Config {
 		LogLevel:  "info",
 		LogFormat: "text",
 		Admins:    []string{},
+		Invites:   Invites{Who: "admins", Days: 7},
 		Strangers: true,
 		Auth:      Auth{Iterations: 10000, TokenDays: 21},
 		Limits: Limits{

@@ -247,10 +247,10 @@ func TestAccountRemoval(t *testing.T) {
 
 func TestRegistrar(t *testing.T) {
 	l := start(t, limits)
-	r := register.Registrar{Accounts: l}
+	r := register.Registrar{Accounts: l, Strangers: true}
 	to := jid.MustParse(domain)
 	answer := func(typ, payload string) string {
-		got, err := r.Answer(t.Context(), to, stanza.Build(stanza.IQ, typ, "1", jid.JID{}, to, payload))
+		got, err := r.Answer(t.Context(), to, "", stanza.Build(stanza.IQ, typ, "1", jid.JID{}, to, payload))
 		if err == nil {
 			return got
 		}

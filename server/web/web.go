@@ -30,6 +30,7 @@ const (
 	WebSocketPath = "/xmpp-websocket"
 	BOSHPath      = "/http-bind"
 	UploadPath    = "/upload/"
+	InvitePath    = "/invite/"
 )
 
 // The vocabulary of host-meta (RFC 6415, XEP-0156, XEP-0487).
@@ -60,6 +61,7 @@ type Options struct {
 	WebSocket Stream
 	BOSH      Stream       // nil: there is none
 	Upload    http.Handler // nil: there is none
+	Invite    http.Handler // nil: there is none
 	Private   http.Handler // health and metrics
 }
 
@@ -80,6 +82,9 @@ func New(o Options) *Site {
 	}
 	if o.Upload != nil {
 		s.public.Handle(UploadPath, open(o.Upload, "GET, HEAD, PUT"))
+	}
+	if o.Invite != nil {
+		s.public.Handle(InvitePath, o.Invite) // a page for people: nothing that other pages need
 	}
 	return s
 }
