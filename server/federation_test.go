@@ -22,8 +22,10 @@ import (
 	"github.com/miekg/dns"
 
 	"carillon.im/jid"
+	"carillon.im/server/account"
 	"carillon.im/server/config"
 	"carillon.im/server/route"
+	"carillon.im/xep"
 )
 
 // internet is DNS and an authority for servers of a test.
@@ -239,9 +241,24 @@ func TestFederation(t *testing.T) {
 		t.Errorf("%v: %v", err, seen)
 	}
 
+	trace := func(id, want string) {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+			got, err := a.Host().Call(t.Context(), "trace", map[string]string{"account": "alice@a.example", "id": id})
+			if err == nil && strings.Contains(got.Text, want) {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%v: the trace of %s is\n%s", err, id, got.Text)
+			}
+		}
+	}
+	trace("c", "; acknowledged after ")
+
 	// Nobody there.
 	alice.send("<message type='chat' id='x' to='p@nowhere.example'><body>x</body></message>")
 	alice.until("<remote-server-not-found ")
+	trace("x", " with <remote-server-not-found/>")
 
 	// bob's server is away while alice writes, and then alice's too.
 	b.halt()
@@ -306,6 +323,23 @@ func TestRoomAcross(t *testing.T) {
 	desk.send("<presence type='unavailable' to='" + room + "/Robert'/>")
 	alice.until("from='" + room + "/Robert' to='alice@a.example/v2' type='unavailable'")
 
+	// A login enters it over the stream between the servers, and is told what it missed;
+	// a server that isn't there costs that room alone (X2-37, S-4).
+	back := &device{t: t, woken: make(chan struct{}, 1)}
+	var err error
+	back.session, err = b.hub.Bind(t.Context(), account.BindRequest{Account: jid.MustParse("bob@b.example"), Resource: "back", Transport: back, Request: &xep.SessionRequest{Parts: []xep.SessionAsk{
+		{Part: xep.SessionJoin, Room: jid.MustParse("tea@rooms.nowhere.example"), Nick: "Bobby", Sync: &xep.Sync{}},
+		{Part: xep.SessionJoin, Room: jid.MustParse(room), Nick: "Bobby", Sync: &xep.Sync{Max: 1}}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := back.until("<synced ")
+	if !strings.Contains(got, "room='"+room+"'") || !strings.Contains(got, "count='1'") {
+		t.Errorf("it ended with %s", got)
+	}
+	back.send("<presence type='unavailable' to='" + room + "/Bobby'/>")
+	alice.until("from='" + room + "/Bobby' to='alice@a.example/v2' type='unavailable'")
+
 	// A session that is gone without a word: what is sent to it comes back.
 	b.sever()
 	alice.send("<message type='groupchat' id='m4' to='" + room + "'><body>anybody there?</body></message>")
@@ -313,4 +347,22 @@ func TestRoomAcross(t *testing.T) {
 	if got := alice.until("code='333'"); !strings.Contains(got, "from='"+room+"/Bob'") {
 		t.Errorf("it came as %s", got)
 	}
+}
+
+// TestVanished: contacts on a server that can't be reached are unavailable, and asked
+// anew when it is back.
+func TestVanished(t *testing.T) {
+	n := newInternet(t)
+	a, b := n.node("a.example", "alice"), n.node("b.example", "bob")
+	alice, bob := a.device("alice", "v2", route.V2), b.device("bob", "phone", route.V2)
+	alice.send("<presence/>")
+	bob.send("<presence/>")
+	alice.send("<presence type='subscribe' to='bob@b.example'/>")
+	bob.until("type='subscribe'")
+	bob.send("<presence type='subscribed' to='alice@a.example'/>")
+	alice.until("<presence from='bob@b.example/phone'")
+	a.hub.Reach([]string{"b.example", "c.example"}, nil)
+	alice.until("<presence from='bob@b.example' to='alice@a.example' type='unavailable'/>")
+	a.hub.Reach(nil, []string{"b.example"})
+	alice.until("<presence from='bob@b.example/phone'")
 }

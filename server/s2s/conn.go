@@ -48,6 +48,7 @@ type conn struct {
 	closed  bool                // the peer has closed it in good order
 	reason  error               // why the peer ended it, or it broke
 	refused bool                // the peer ended it for what it was sent
+	longest int                 // bytes of a stanza that the peer takes (XEP-0478); 0: it doesn't say. Fixed when it carries a way
 	early   bool                // counted as unauthenticated; by Server.mu
 
 	done chan struct{} // closed when nothing is read any more

@@ -344,7 +344,9 @@ func (h *host) message(to, body string) *stanza.Stanza {
 
 func (h *host) send(to, body string, id uint64) {
 	h.w.t.Helper()
-	if e := h.SendKept(h.message(to, body), id); e != nil {
+	if id != 0 {
+		h.SendKept(h.message(to, body), id, 0)
+	} else if e := h.Send(h.message(to, body)); e != nil {
 		h.w.t.Fatalf("%s to %s: %v", body, to, e)
 	}
 }

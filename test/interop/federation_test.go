@@ -170,12 +170,21 @@ func (p *person) send(xml string) {
 // until reads up to a stanza with all the pieces.
 func (p *person) until(pieces ...string) string {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	xml, err := p.within(patience, pieces...)
+	if err != nil {
+		p.t.Fatalf("%s: %v while waiting for %q; got\n%s", p.c.JID(), err, pieces, strings.Join(p.seen, "\n"))
+	}
+	return xml
+}
+
+// within is until for a while.
+func (p *person) within(d time.Duration, pieces ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
 	defer cancel()
 	for {
 		ev, err := p.c.Next(ctx)
 		if err != nil {
-			p.t.Fatalf("%s: %v while waiting for %q; got\n%s", p.c.JID(), err, pieces, strings.Join(p.seen, "\n"))
+			return "", err
 		}
 		xml := strings.ReplaceAll(xmppclient.XML(ev), `"`, "'")
 		p.seen = append(p.seen, xml)
@@ -184,7 +193,7 @@ func (p *person) until(pieces ...string) string {
 			all = all && strings.Contains(xml, piece)
 		}
 		if all {
-			return xml
+			return xml, nil
 		}
 	}
 }
@@ -284,12 +293,12 @@ func carillonCommand(external bool) func(*other) *exec.Cmd {
 		if err != nil {
 			o.t.Fatal(err)
 		}
-		policy := "certificate"
+		policy, authorities := "certificate", o.ca.file
 		if !external {
-			policy = "dialback"
+			policy, authorities = "dialback", ""
 		}
 		config := filepath.Join(o.dir, "carillon.toml")
-		text := fmt.Sprintf("s2s = '127.0.0.1:%s'\ns2s_tls = 'off'\nhttp = 'off'\n[federation]\npolicy = %q\nresolver = %q\nauthorities = %q\n", o.s2s, policy, o.resolver, o.ca.file)
+		text := fmt.Sprintf("s2s = '127.0.0.1:%s'\ns2s_tls = 'off'\nhttp = 'off'\n[federation]\npolicy = %q\nresolver = %q\nauthorities = %q\n", o.s2s, policy, o.resolver, authorities)
 		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 			o.t.Fatal(err)
 		}
@@ -309,32 +318,41 @@ var federationBinary = sync.OnceValues(func() (string, error) {
 	return binary()
 })
 
-// delivered waits until nothing that carillon sent is unacknowledged.
-func (o *other) delivered() {
+// stream is what `carillon s2s` says of one.
+type stream struct {
+	Domain, Direction, State, Security string
+	Waiting, Unacked                   int
+}
+
+func (o *other) streams() (list []stream) {
 	o.t.Helper()
 	bin, err := federationBinary()
 	if err != nil {
 		o.t.Fatal(err)
 	}
+	text, err := output(exec.Command(bin, "s2s", "--json", "--data", filepath.Join(o.dir, "data")))
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(text), &list); err != nil {
+		o.t.Fatalf("%v: %s", err, text)
+	}
+	return list
+}
+
+// delivered waits until nothing that carillon sent is unacknowledged.
+func (o *other) delivered() {
+	o.t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
-		cmd := exec.Command(bin, "s2s", "--json", "--data", filepath.Join(o.dir, "data"))
-		text, err := output(cmd)
-		if err != nil {
-			o.t.Fatal(err)
-		}
-		var list []struct{ Waiting, Unacked int }
-		if err := json.Unmarshal([]byte(text), &list); err != nil {
-			o.t.Fatalf("%v: %s", err, text)
-		}
 		n := 0
-		for _, s := range list {
+		for _, s := range o.streams() {
 			n += s.Waiting + s.Unacked
 		}
 		if n == 0 {
 			return
 		}
 		if time.Now().After(deadline) {
-			o.t.Fatalf("%d stanzas are not acknowledged: %s", n, text)
+			o.t.Fatalf("%d stanzas are not acknowledged", n)
 		}
 	}
 }
@@ -398,7 +416,7 @@ authentication = "internal_plain"
 ssl = { certificate = "@CERT@"; key = "@KEY@"; cafile = "@CA@" }
 modules_enabled = {
 	"disco"; "roster"; "saslauth"; "tls"; "dialback"; "s2s_bidi"; "blocklist"; "carbons"; "pep"; "private"; "smacks"; "offline";
-	"ping"; "time"; "version"; "posix"; "mam";
+	"ping"; "time"; "version"; "posix"; "mam"; "vcard";
 }
 modules_disabled = { @DISABLED@ }
 default_archive_policy = true
@@ -516,8 +534,28 @@ func TestFederation(t *testing.T) {
 			t.Run(kind+" by "+how, func(t *testing.T) {
 				own, theirs := federation(t, kind, external)
 				converse(t, own, theirs)
+				proved(t, own, theirs, kind, external)
 			})
 		}
+	}
+}
+
+// proved looks at how the two servers have proved who they are, and whether the one
+// stream serves both ways where the other server can do that (XEP-0288).
+func proved(t *testing.T, own, theirs *other, kind string, external bool) {
+	t.Helper()
+	both := false
+	for _, s := range own.streams() {
+		if s.Domain != theirs.domain || s.State != "up" {
+			continue
+		}
+		both = both || s.Direction == "both"
+		if how := map[bool]string{true: "EXTERNAL", false: "dialback"}[external]; !strings.Contains(s.Security, "TLS") || !strings.Contains(s.Security, how) {
+			t.Errorf("%s stream: proved by %s, want %s", s.Direction, s.Security, how)
+		}
+	}
+	if both != (kind != "ejabberd") { // 23.01 doesn't do it
+		t.Errorf("%s: both ways on one stream: %t", kind, both)
 	}
 }
 
@@ -559,6 +597,22 @@ func converse(t *testing.T, own, theirs *other) {
 	bob.until("id='v2'", "<name>n</name>")
 	bob.send("<iq type='get' id='v3' to='" + own.domain + "'><ping xmlns='urn:xmpp:ping'/></iq>")
 	bob.until("id='v3'", "type='result'")
+
+	// Directed presence, and what both say of themselves (XEP-0054).
+	stranger := theirs.login("bob", "third", false)
+	stranger.send("<presence to='" + a + "/phone'><status>only for you</status></presence>")
+	alice.until("<status>only for you</status>", b+"/third")
+	stranger.send("<presence type='unavailable' to='" + a + "/phone'/>")
+	alice.until("type='unavailable'", b+"/third")
+	stranger.c.Cut()
+	bob.send("<iq type='set' id='c1'><vCard xmlns='vcard-temp'><NICKNAME>bobby</NICKNAME></vCard></iq>")
+	bob.until("id='c1'", "type='result'")
+	alice.send("<iq type='get' id='c2' to='" + b + "'><vCard xmlns='vcard-temp'/></iq>")
+	alice.until("id='c2'", "bobby")
+	alice.send("<iq type='set' id='c3'><vCard xmlns='vcard-temp'><NICKNAME>ally</NICKNAME></vCard></iq>")
+	alice.until("id='c3'", "type='result'")
+	bob.send("<iq type='get' id='c4' to='" + a + "'><vCard xmlns='vcard-temp'/></iq>")
+	bob.until("id='c4'", "ally")
 
 	// What is for one device is neither copied nor archived there (R-GW-1).
 	alice.send("<message type='chat' id='e1' to='" + b + "/phone'><body>for one alone</body><private xmlns='urn:xmpp:carbons:2'/></message>")
@@ -608,12 +662,14 @@ func converse(t *testing.T, own, theirs *other) {
 	if n := bob.count("to the bare address") + bob.count("and then for all"); n != 0 {
 		t.Errorf("%d old messages came again", n)
 	}
-	// ejabberd has asked for alice's presence while she was away, and returns everything for a second or so after that.
-	for i, deadline := 0, time.Now().Add(patience); time.Now().Before(deadline); i++ {
-		id := fmt.Sprintf("id='p%d'", i)
-		bob.send("<iq type='get' " + id + " to='" + own.domain + "'><ping xmlns='urn:xmpp:ping'/></iq>")
-		if strings.Contains(bob.until(id, "<iq"), "type='result'") {
+	// ejabberd has asked for alice's presence while she was away. It returns everything for a second or so after that, and drops
+	// what comes as it stops doing so.
+	for i, deadline := 0, time.Now().Add(patience); ; i++ {
+		bob.send(fmt.Sprintf("<iq type='get' id='p%d' to='%s'><ping xmlns='urn:xmpp:ping'/></iq>", i, own.domain))
+		if _, err := bob.within(300*time.Millisecond, "<iq", "type='result'", "id='p"); err == nil {
 			break
+		} else if time.Now().After(deadline) {
+			t.Fatalf("%s isn't reached again: %v", own.domain, err)
 		}
 	}
 	bob.send("<message type='chat' id='m6' to='" + a + "'><body>good</body></message>")

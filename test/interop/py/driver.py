@@ -30,6 +30,9 @@ MODERATE = '{urn:xmpp:message-moderate:1}'
 RETRACT = '{urn:xmpp:message-retract:1}'
 BOOKMARKS = '{urn:xmpp:bookmarks:1}'
 CONFERENCE = BOOKMARKS + 'conference'
+EXTDISCO = '{urn:xmpp:extdisco:2}'
+PUSH = '{urn:xmpp:push:0}'
+FORM = '{jabber:x:data}'
 
 
 class Refused(Exception):
@@ -299,6 +302,15 @@ class Driver:
         answer = await self.xmpp['xep_0054'].get_vcard(jid)
         return base64.b64encode(answer['vcard_temp']['PHOTO']['BINVAL'] or b'').decode()
 
+    async def vcard_publish(self, name):
+        card = self.xmpp['xep_0054'].make_vcard()
+        card['FN'] = name
+        await self.xmpp['xep_0054'].publish_vcard(card)
+
+    async def vcard_name(self, jid=None):
+        answer = await self.xmpp['xep_0054'].get_vcard(jid)
+        return answer['vcard_temp']['FN']
+
     def options(self, **values):
         form = self.xmpp['xep_0004'].make_form('submit')
         form.add_field('FORM_TYPE', ftype='hidden', value='http://jabber.org/protocol/pubsub#publish-options')
@@ -333,6 +345,32 @@ class Driver:
     async def event_nodes(self, jid):
         answer = await self.xmpp['xep_0060'].get_nodes(jid)
         return sorted(node for _, node, _ in answer['disco_items']['items'] if node)
+
+    async def services(self, type):
+        """slixmpp 1.8 knows nothing of XEP-0215."""
+        iq = self.xmpp.make_iq_get(ito=self.xmpp.boundjid.domain)
+        iq.append(ElementTree.Element(EXTDISCO + 'services', type=type))
+        answer = await iq.send()
+        return [dict(s.attrib) for s in answer.xml.iter(EXTDISCO + 'service')]
+
+    async def push_enable(self, service, node, secret=None):
+        """slixmpp 1.8 knows nothing of XEP-0357."""
+        self.xmpp.register_plugin('xep_0004')
+        enable = ElementTree.Element(PUSH + 'enable', jid=service, node=node)
+        if secret:
+            enable.append(self.options().xml)
+            ElementTree.SubElement(ElementTree.SubElement(enable[0], FORM + 'field', var='secret'), FORM + 'value').text = secret
+        iq = self.xmpp.make_iq_set(ito=self.xmpp.boundjid.bare)
+        iq.append(enable)
+        await iq.send()
+
+    async def push_disable(self, service, node=None):
+        disable = ElementTree.Element(PUSH + 'disable', jid=service)
+        if node:
+            disable.set('node', node)
+        iq = self.xmpp.make_iq_set(ito=self.xmpp.boundjid.bare)
+        iq.append(disable)
+        await iq.send()
 
     async def disconnect(self):
         await self.xmpp.disconnect()
