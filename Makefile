@@ -127,6 +127,10 @@ crash: ## kill -9 under load, KILLS times: nothing acknowledged is lost
 flights: ## round trips and time until a device is up to date, beside Prosody and ejabberd (Debian packages prosody, ejabberd; root)
 	CARILLON_FLIGHTS=1 $(GO) test -count=1 -v -timeout 10m -run 'TestTable' ./test/flights
 
+.PHONY: federation
+federation: ## messages per second and CPU per message between two servers, beside Prosody; memory of 1,000 idle domains (Linux)
+	CARILLON_FEDERATION=20 $(GO) test -count=1 -v -timeout 15m -run 'TestFederationRate|TestIdleDomains' ./test/interop
+
 .PHONY: bench
 bench: ## Go benchmarks with allocations, BENCH=pattern
 	@grep -rlE '^func Benchmark' --include='*_test.go' . | xargs -n1 dirname | sort -u | \

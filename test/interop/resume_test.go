@@ -82,6 +82,9 @@ func resumeByToken(t *testing.T, s *server, l library) {
 	alice := s.account(t, "alice")
 	proxy := newCutter(t, s.c2s)
 	a := available(l.loginAt(t, s, alice, "one", proxy.addr(), "starttls"))
+	if !strings.HasPrefix(a.jid, alice.bare+"/one/") { // the classic way it would be what was asked for
+		t.Errorf("bound as %q, not by Bind 2", a.jid)
+	}
 	for range 2 {
 		proxy.cut()
 		a.resumed(proxy)

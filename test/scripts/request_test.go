@@ -337,6 +337,12 @@ func TestBadTokens(t *testing.T) {
 		next := token(phone)
 		try("the new one", "Romeo", next, phone, 1, "")
 		try("replaced", "Romeo", old, phone, 4, "not-authorized")
+		// XEP-0484 3.6: a client gives its token up with its last login.
+		if welcome, err := begin("Romeo", next, phone, &stream.Login{Fast: &xep.Fast{Count: 2, Invalidate: true}}); err != nil || welcome.Bound == nil {
+			t.Errorf("the last login: %+v, %v", welcome, err)
+		}
+		try("given up", "Romeo", next, phone, 3, "not-authorized")
+		next = token(phone)
 		time.Sleep(22 * 24 * time.Hour)
 		try("expired", "Romeo", next, phone, 2, "credentials-expired")
 		try("expired, of another client", "Romeo", next, laptop, 2, "not-authorized")
