@@ -437,13 +437,17 @@ func TestCursor(t *testing.T) {
 // TestSyncFrom: each way to say where a catch-up begins, and how much may come. What
 // comes is the newest of what was asked for, and complete says whether that is all.
 func TestSyncFrom(t *testing.T) {
-	const messages = newDevice + 10
-	w := newWorld(t, "alice bob")
-	a := w.bind("alice/r")
-	for i := range messages {
-		a.send(fmt.Sprintf("<message to='%s' type='chat' id='%d'><body>x</body></message>", bob, i))
+	const messages = 2*seekStep + newDevice
+	w := newWorld(t, "bob")
+	first := store.NextArchiveID(0, testStart.Add(-time.Minute))
+	var ops []store.Op
+	for i := range messages { // with gaps between their ids
+		ops = append(ops, store.ArchiveAppend{Account: w.id("bob"), ID: first + 2*store.ArchiveID(i), Peer: jid.MustParse(alice),
+			Stanza: []byte("<message from='" + alice + "/a' to='" + bob + "' type='chat'><body>x</body></message>")})
 	}
-	w.settle()
+	if err := w.store.Commit(context.Background(), ops...); err != nil {
+		t.Fatal(err)
+	}
 	ids := archiveIDs(t, w)
 	for _, tt := range []struct {
 		want     xep.Sync
@@ -453,10 +457,13 @@ func TestSyncFrom(t *testing.T) {
 		{xep.Sync{}, newDevice, false}, // a device without a cursor
 		{xep.Sync{Max: messages}, messages, true},
 		{xep.Sync{Max: messages - 1}, messages - 1, false},
+		{xep.Sync{Max: seekStep + 1}, seekStep + 1, false},
 		{xep.Sync{Max: 3}, 3, false},
 		{xep.Sync{After: "nonsense"}, newDevice, false},
-		{xep.Sync{After: "nonsense", Max: messages}, messages, false},
 		{xep.Sync{After: "nonsense", Max: 3}, 3, false},
+		{xep.Sync{After: (first + 1).String()}, newDevice, false}, // as one that has expired
+		{xep.Sync{After: (first + 1).String(), Max: newDevice + 1}, newDevice + 1, false},
+		{xep.Sync{After: (first + 2*messages).String()}, newDevice, false},
 		{xep.Sync{After: ids[0]}, messages - 1, true},
 		{xep.Sync{After: ids[0], Max: messages - 1}, messages - 1, true},
 		{xep.Sync{After: ids[0], Max: messages - 2}, messages - 2, false},
@@ -465,6 +472,7 @@ func TestSyncFrom(t *testing.T) {
 		{xep.Sync{Start: testStart.Add(-time.Hour), Max: 3}, 3, false},
 		{xep.Sync{Start: w.Now().Add(time.Hour)}, 0, true},
 		{xep.Sync{Last: 365 * 24 * time.Hour}, messages, true},
+		{xep.Sync{Last: time.Second}, 0, true},
 	} {
 		d := &syncDevice{w: w, name: "d", wake: make(chan struct{}, 1)}
 		d.bind(&tt.want)
