@@ -115,3 +115,55 @@ func TestCatchUpCannotRead(t *testing.T) {
 		t.Errorf("afterwards it has %d, complete %v", len(d.have), d.complete)
 	}
 }
+
+// cursor is what is on disk of where one of bob's devices is.
+func (w *world) cursor(client string) store.ArchiveID {
+	w.t.Helper()
+	w.tick()
+	if err := w.store.Commit(context.Background()); err != nil { // the cursor's unit is before it
+		w.t.Fatal(err)
+	}
+	c, err := w.store.Client(context.Background(), w.id("bob"), client)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return c.Cursor
+}
+
+// TestCursorOutlives: a session that is resumed after the server was away moves its
+// device's cursor if it did before, and no other does.
+func TestCursorOutlives(t *testing.T) {
+	for limit, holes := range map[int]int{0: 0, 1: 1} {
+		w := newDiskWorld(t, "alice bob")
+		a := w.bind("alice/a")
+		a.say(bob, "1")
+		a.say(bob, "2")
+		d := &syncDevice{w: w, name: "d", client: "00000000-0000-4000-8000-000000000001", wake: make(chan struct{}, 1)}
+		w.knowClient(d.client)
+		d.bind(&xep.Sync{Max: limit})
+		waitFor(t, func() bool { d.read(1<<20, true); return d.synced || d.failed != "" })
+		want := archiveIDs(t, w)[1]
+		if holes > 0 {
+			want = store.ArchiveID(0).String()
+		}
+		if got := w.cursor(d.client).String(); d.failed != "" || d.complete != (holes == 0) || got != want {
+			t.Fatalf("limit %d: %s, complete %v, its cursor is %s, want %s", limit, d.failed, d.complete, got, want)
+		}
+		d.cut()
+		w.settle()
+		w.restart(true, time.Minute)
+		a = w.bind("alice/a")
+		if d.resume(); !d.synced { // it connected anew
+			t.Fatal("not resumed")
+		}
+		a.say(bob, "3")
+		for d.read(1<<20, true) {
+		}
+		if holes == 0 {
+			want = archiveIDs(t, w)[2]
+		}
+		if got := w.cursor(d.client).String(); d.failed != "" || len(d.have) != 3-holes || got != want {
+			t.Errorf("limit %d: %s, it has %d, its cursor is %s, want %s", limit, d.failed, len(d.have), got, want)
+		}
+	}
+}

@@ -354,17 +354,7 @@ func TestCursor(t *testing.T) {
 		}
 		w.settle()
 	}
-	stored := func() store.ArchiveID {
-		w.tick()
-		if err := w.store.Commit(context.Background()); err != nil { // the cursor's unit is before it
-			t.Fatal(err)
-		}
-		c, err := w.store.Client(context.Background(), w.id("bob"), d.client)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c.Cursor
-	}
+	stored := func() store.ArchiveID { return w.cursor(d.client) }
 	readAll := func(ack bool) {
 		waitFor(t, func() bool { d.read(1<<20, ack); return d.synced })
 		for d.read(1<<20, ack) {
