@@ -311,7 +311,7 @@ func (c *Client) begins(g *login) {
 			call.fail(ErrSessionLost)
 		}
 	}
-	c.session = &session{full: g.full, profile: g.result.Profile, csi: g.csi}
+	c.session = &session{full: g.full, profile: g.result.Profile, csi: g.csi, rooms: entered(g.result.Session)}
 	if g.sm != nil && g.sm.Resume {
 		c.session.id, c.session.max = g.sm.ID, g.sm.Max
 	}
@@ -336,8 +336,7 @@ func (c *Client) unlink() {
 	// What was not taken the server still has, and sends again in this session or
 	// a new one (XEP-0198 4); kept here too, it would come twice. What the program
 	// has in hand counts as handled.
-	c.settle(c.current.epoch, c.current.number)
-	c.current = queued{}
+	c.settleTaken()
 	c.events = slices.DeleteFunc(c.events, func(q queued) bool {
 		again := q.number > 0 && q.epoch == c.epoch
 		if again {

@@ -210,8 +210,10 @@ func TestEndDevice(t *testing.T) {
 	if err := desk.EndDevice(desk.ctx, one.ID); !errors.Is(err, client.ErrPasswordKnown) || !errors.As(err, &refused) {
 		t.Fatalf("who knows the password: %v", err)
 	}
-	change := stanza.Build(stanza.IQ, stanza.TypeSet, "", jid.JID{}, jid.JID{}, "<query xmlns='jabber:iq:register'><username>alice</username><password>changed</password></query>")
-	if _, err := desk.IQ(desk.ctx, change); err != nil {
+	if err := desk.ChangePassword(desk.ctx, ""); !errors.As(err, &refused) || refused.Condition != stanza.BadRequest {
+		t.Errorf("none at all: %v", err)
+	}
+	if err := desk.ChangePassword(desk.ctx, "<changed> & new"); err != nil {
 		t.Fatal(err)
 	}
 	if err := desk.EndDevice(desk.ctx, one.ID); err != nil {
@@ -231,6 +233,11 @@ func TestEndDevice(t *testing.T) {
 	if err := desk.EndDevice(desk.ctx, one.ID); !errors.As(err, &refused) || refused.Condition != stanza.ItemNotFound {
 		t.Errorf("twice: %v", err)
 	}
+
+	// Who changed it logs in with the new one.
+	w.cut()
+	expect[*client.Disconnected](desk, nil)
+	expect[*client.Connected](desk, nil)
 }
 
 // TestRooms: the rooms to enter go with the login, each is answered by its name, and there are at most MaxRooms (X2-37).
@@ -469,5 +476,111 @@ func TestResumeUntaken(t *testing.T) {
 	}
 	if _, err := bob.Ping(bob.ctx, jid.JID{}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestForgedInSession: in a session that catches up, what another account wraps is no message of the archive, no copy and no end of the catch-up, whether it
+// is sent to the account or to the device, which takes messages from whom it has shown itself to.
+func TestForgedInSession(t *testing.T) {
+	w := newWorld(t, "alice", "mallory")
+	alice, mallory := dial(t, w.config("alice")), dial(t, w.config("mallory"))
+	expect[*client.Synced](alice, nil)
+	alice.send(stanza.Build(stanza.Presence, "", "", jid.JID{}, mallory.JID(), ""))
+	expect(mallory, func(r *client.Received) bool { return r.Stanza.From == alice.JID() })
+	const forward = "<forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' from='bank@bank.example' to='alice@localhost'><body>pay</body></message></forwarded>"
+	for _, what := range []string{
+		"<result xmlns='urn:xmpp:mam:2' id='1' queryid='session'>" + forward + "</result>",
+		"<received xmlns='urn:xmpp:carbons:2'>" + forward + "</received>",
+		"<synced xmlns='urn:xmpp:tmp:xmpp-2:0' complete='true' first='' last='' count='0'/>",
+		"<body>that was all</body>",
+	} {
+		mallory.send(stanza.Build(stanza.Message, stanza.TypeChat, "", jid.JID{}, alice.JID(), what))
+		mallory.send(stanza.Build(stanza.Message, stanza.TypeChat, "", jid.JID{}, alice.Account(), what))
+	}
+	last := 0
+	for last < 2 {
+		ev, err := alice.Next(alice.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch ev := ev.(type) {
+		case *client.Archived, *client.Carbon, *client.Synced:
+			t.Errorf("%#v", ev)
+		case *client.Received:
+			if ev.Stanza.Child(stanza.NSClient, "body").Text() == "that was all" {
+				last++
+			}
+		}
+	}
+}
+
+// TestWaiting: what has come can be taken in one go, in its order, up to the next session or connection; what is in hand when the connection breaks is not
+// sent again.
+func TestWaiting(t *testing.T) {
+	w := newWorld(t, "alice", "bob")
+	alice, bob := dial(t, w.config("alice")), dial(t, w.config("bob"))
+	expect[*client.Synced](bob, nil)
+	for n := range 6 {
+		alice.acknowledged(alice.send(chat("bob@localhost", fmt.Sprint(n))))
+	}
+	if _, err := bob.Ping(bob.ctx, jid.JID{}); err != nil { // all of it has come
+		t.Fatal(err)
+	}
+	got := ""
+	text := func(list ...client.Event) {
+		for _, ev := range list {
+			got += ev.(*client.Received).Stanza.Child(stanza.NSClient, "body").Text()
+		}
+	}
+	text(expect(bob, bodyIs("0")))
+	text(bob.Waiting(0)...)
+	text(bob.Waiting(2)...)
+	got += "|"
+	text(bob.Waiting(10)...)
+	if got != "012|345" {
+		t.Errorf("got %s", got)
+	}
+	w.cut()
+	alice.acknowledged(alice.send(chat("bob@localhost", "6")))
+	if ev, err := bob.Next(bob.ctx); err != nil {
+		t.Fatal(err)
+	} else if _, ok := ev.(*client.Disconnected); !ok {
+		t.Fatalf("%#v", ev)
+	}
+	if _, err := bob.Ping(bob.ctx, jid.JID{}); err != nil { // it has connected again
+		t.Fatal(err)
+	}
+	if list := bob.Waiting(10); len(list) != 0 {
+		t.Errorf("%d events before the new connection: %#v", len(list), list[0])
+	}
+	if on := expect[*client.Connected](bob, nil); !on.Resumed {
+		t.Errorf("%+v", on)
+	}
+	expect(bob, func(r *client.Received) bool {
+		body := r.Stanza.Child(stanza.NSClient, "body").Text()
+		if body != "6" {
+			t.Errorf("again: %s", body)
+		}
+		return body == "6"
+	})
+}
+
+// TestOwnDevices: devices of one account answer each other, and one of them doesn't answer for the account.
+func TestOwnDevices(t *testing.T) {
+	w := newWorld(t, "alice")
+	desk, phone := dial(t, w.config("alice")), dial(t, w.config("alice"))
+	expect[*client.Synced](desk, nil)
+	expect[*client.Synced](phone, nil)
+	if _, err := phone.Ping(phone.ctx, desk.JID()); err != nil {
+		t.Error(err)
+	}
+	if _, err := phone.Ping(phone.ctx, phone.JID()); err != nil {
+		t.Error(err)
+	}
+	if info, err := phone.Disco(phone.ctx, desk.JID(), ""); err != nil || len(info.Identities) != 1 || info.Identities[0].Category != "client" {
+		t.Errorf("%+v, %v", info, err)
+	}
+	if info, err := phone.Disco(phone.ctx, jid.JID{}, ""); err != nil || len(info.Identities) == 0 || info.Identities[0].Category == "client" {
+		t.Errorf("%+v, %v", info, err)
 	}
 }

@@ -150,6 +150,7 @@ func startServerOn(path string, names ...string) (*world, error) {
 	cfg.C2S, cfg.C2STLS, cfg.HTTP = config.Off, config.Off, config.Off
 	cfg.Cert, cfg.Key = sh.certFile, sh.keyFile
 	cfg.Auth.Iterations = sasl.MinIterations
+	cfg.Rooms.UserPerSecond, cfg.Rooms.RoomPerSecond = 0, 0
 	w := &world{done: make(chan error, 1)}
 	ctx, stop := context.WithCancel(context.Background())
 	log := slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug - 4}))
@@ -347,7 +348,7 @@ func TestResume(t *testing.T) {
 }
 
 // TestLoginFlows counts round trips: all that a session begins with is in the
-// request that logs in (S-2; X2-32, X2-33, X2-36).
+// request that logs in (S-2; X2-31, X2-32, X2-33, X2-36).
 func TestLoginFlows(t *testing.T) {
 	w := newWorld(t, "alice")
 	store := &client.MemoryStore{}

@@ -17,6 +17,7 @@ import (
 	"carillon.im/server/s2s"
 	"carillon.im/server/s2s/lookup"
 	"carillon.im/server/store"
+	"carillon.im/server/trail"
 	"carillon.im/stanza"
 	"carillon.im/xmltree"
 )
@@ -41,7 +42,10 @@ func (s *Server) newFederation(ctx context.Context) (*s2s.Server, error) {
 	}
 	return s2s.New(s2s.Config{
 		Domains: slices.Concat(cfg.Domains, slices.Collect(maps.Keys(cfg.Components)), cfg.RoomDomains()),
-		Policy:  s2s.Policy(cfg.Federation.Policy), Peers: peers, Receive: s.receive,
+		Policy:  s2s.Policy(cfg.Federation.Policy), Peers: peers, Receive: s.receive, Reach: func(gone, back []string) { s.hub.Reach(gone, back) },
+		Trace: func(ref trail.Ref, step trail.Step, condition string, at time.Time) {
+			s.hub.Trail().Left(ref, step, condition, at)
+		},
 		Settle: func(ctx context.Context) error { return s.store.Commit(ctx) }, Forget: s.delivered,
 		Certificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return s.certs.GetCertificate(hello) }, Roots: roots, Secret: secret, Resolver: resolver(cfg.Federation.Resolver),
 		Limits: serverLimits(cfg), Log: s.log,

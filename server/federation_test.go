@@ -22,8 +22,13 @@ import (
 	"github.com/miekg/dns"
 
 	"carillon.im/jid"
+	"carillon.im/server/account"
 	"carillon.im/server/config"
 	"carillon.im/server/route"
+	"carillon.im/server/store"
+	"carillon.im/stanza"
+	"carillon.im/xep"
+	"carillon.im/xmltree"
 )
 
 // internet is DNS and an authority for servers of a test.
@@ -89,7 +94,7 @@ func (n *internet) sign(name string, parent *x509.Certificate) (*ecdsa.PrivateKe
 		n.t.Fatal(err)
 	}
 	tmpl := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(time.Hour), IsCA: parent == nil, BasicConstraintsValid: true, DNSNames: []string{name, "rooms." + name}}
+		NotAfter: time.Now().Add(time.Hour), IsCA: parent == nil, BasicConstraintsValid: true, DNSNames: []string{name, "rooms." + name, "relay." + name}}
 	signer := n.key
 	if parent == nil {
 		parent, signer = tmpl, key
@@ -126,11 +131,18 @@ type node struct {
 
 func (n *internet) node(domain string, accounts ...string) *node {
 	n.t.Helper()
+	return n.nodeWith(domain, func(*config.Config) {}, accounts...)
+}
+
+// nodeWith is node with a change of its configuration.
+func (n *internet) nodeWith(domain string, change func(*config.Config), accounts ...string) *node {
+	n.t.Helper()
 	n.sign(domain, n.cert)
 	cfg := config.Default()
 	cfg.Domains, cfg.C2S, cfg.C2STLS, cfg.HTTP, cfg.S2S, cfg.S2STLS = []string{domain}, config.Off, config.Off, config.Off, "127.0.0.1:0", config.Off
 	cfg.Cert, cfg.Key = filepath.Join(n.dir, domain+".crt"), filepath.Join(n.dir, domain+".key")
 	cfg.Data, cfg.Federation.Resolver, cfg.Federation.Authorities = n.t.TempDir(), n.dns, filepath.Join(n.dir, "authority.crt")
+	change(&cfg)
 	if err := cfg.Check(); err != nil {
 		n.t.Fatal(err)
 	}
@@ -153,7 +165,9 @@ func (d *node) start() {
 	}
 	_, port, _ := net.SplitHostPort(d.Addrs()["s2s"])
 	d.n.mu.Lock()
-	d.n.port[d.domain], d.n.port["rooms."+d.domain] = port, port
+	for _, prefix := range []string{"", "rooms.", "relay."} {
+		d.n.port[prefix+d.domain] = port
+	}
 	d.n.mu.Unlock()
 	ctx, stop := context.WithCancel(context.Background())
 	d.stop, d.ran = stop, make(chan error, 1)
@@ -239,9 +253,24 @@ func TestFederation(t *testing.T) {
 		t.Errorf("%v: %v", err, seen)
 	}
 
+	trace := func(id, want string) {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+			got, err := a.Host().Call(t.Context(), "trace", map[string]string{"account": "alice@a.example", "id": id})
+			if err == nil && strings.Contains(got.Text, want) {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%v: the trace of %s is\n%s", err, id, got.Text)
+			}
+		}
+	}
+	trace("c", "; acknowledged after ")
+
 	// Nobody there.
 	alice.send("<message type='chat' id='x' to='p@nowhere.example'><body>x</body></message>")
 	alice.until("<remote-server-not-found ")
+	trace("x", " with <remote-server-not-found/>")
 
 	// bob's server is away while alice writes, and then alice's too.
 	b.halt()
@@ -306,6 +335,23 @@ func TestRoomAcross(t *testing.T) {
 	desk.send("<presence type='unavailable' to='" + room + "/Robert'/>")
 	alice.until("from='" + room + "/Robert' to='alice@a.example/v2' type='unavailable'")
 
+	// A login enters it over the stream between the servers, and is told what it missed;
+	// a server that isn't there costs that room alone (X2-37, S-4).
+	back := &device{t: t, woken: make(chan struct{}, 1)}
+	var err error
+	back.session, err = b.hub.Bind(t.Context(), account.BindRequest{Account: jid.MustParse("bob@b.example"), Resource: "back", Transport: back, Request: &xep.SessionRequest{Parts: []xep.SessionAsk{
+		{Part: xep.SessionJoin, Room: jid.MustParse("tea@rooms.nowhere.example"), Nick: "Bobby", Sync: &xep.Sync{}},
+		{Part: xep.SessionJoin, Room: jid.MustParse(room), Nick: "Bobby", Sync: &xep.Sync{Max: 1}}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := back.until("<synced ")
+	if !strings.Contains(got, "room='"+room+"'") || !strings.Contains(got, "count='1'") {
+		t.Errorf("it ended with %s", got)
+	}
+	back.send("<presence type='unavailable' to='" + room + "/Bobby'/>")
+	alice.until("from='" + room + "/Bobby' to='alice@a.example/v2' type='unavailable'")
+
 	// A session that is gone without a word: what is sent to it comes back.
 	b.sever()
 	alice.send("<message type='groupchat' id='m4' to='" + room + "'><body>anybody there?</body></message>")
@@ -313,4 +359,96 @@ func TestRoomAcross(t *testing.T) {
 	if got := alice.until("code='333'"); !strings.Contains(got, "from='"+room+"/Bob'") {
 		t.Errorf("it came as %s", got)
 	}
+}
+
+// TestAcrossComponent: a component of XMPP 1.0 stands between two servers of 2.0. It
+// passes on what it doesn't know, and so a message means the same behind it
+// (R-GW-1, R-GW-2), both ways.
+func TestAcrossComponent(t *testing.T) {
+	n := newInternet(t)
+	a := n.nodeWith("a.example", func(c *config.Config) { addComponent(t, c, "relay.a.example") }, "alice")
+	b := n.node("b.example", "bob")
+	alice, table := a.device("alice", "v2", route.V2), a.device("alice", "table", route.V2)
+	bob, desk := b.device("bob", "phone", route.V2), b.device("bob", "desk", route.NG)
+	relay := dialComponent(t, a.Server, "relay.a.example")
+	// pass takes a message on: whom it is for stands in front of the component's @.
+	pass := func(piece string) {
+		t.Helper()
+		relay.until("<message ")
+		st, err := stanza.ParseBytes([]byte("<message "+relay.until("</message>")), xmltree.Limits{})
+		if err != nil || !strings.Contains(st.Inner(), piece) {
+			t.Fatalf("the component got %v, %v", st, err)
+		}
+		to := strings.Replace(st.To.Local(), "%", "@", 1)
+		if r := st.To.Resource(); r != "" {
+			to += "/" + r
+		}
+		from := strings.Replace(st.From.Bare().String(), "@", "%", 1) + "@relay.a.example"
+		if r := st.From.Resource(); r != "" {
+			from += "/" + r
+		}
+		relay.write(string(stanza.Build(stanza.Message, st.Type, st.ID, jid.MustParse(from), jid.MustParse(to), st.Inner()).AppendTo(nil)))
+	}
+	// Who is written to at one device alone has shown that it is there (R-EXCL-3).
+	bob.send("<presence to='alice%a.example@relay.a.example'/>")
+	relay.until("<presence ")
+	modern := func(got string) {
+		t.Helper()
+		for _, wrong := range []string{"<xmpp-", "<private", "<no-"} {
+			if strings.Contains(got, wrong) {
+				t.Errorf("it came as %s", got)
+			}
+		}
+	}
+	for _, way := range []struct {
+		from, to, other *device
+		name            string
+	}{{alice, bob, desk, "bob%b.example@relay.a.example/phone"}, {bob, alice, table, "alice%a.example@relay.a.example/v2"}} {
+		bare, _, _ := strings.Cut(way.name, "/")
+		way.from.send("<message type='chat' id='e' to='" + way.name + "'><body>for one</body></message>")
+		pass("for one")
+		modern(way.to.until("for one"))
+		way.from.send("<message type='chat' id='c' to='" + bare + "'><body>for all</body></message>")
+		pass("for all")
+		modern(way.to.until("for all"))
+		for {
+			got := way.other.until("<message")
+			if strings.Contains(got, "for one") {
+				t.Errorf("the other device got %s", got)
+			}
+			if strings.Contains(got, "for all") {
+				break
+			}
+		}
+	}
+	for _, who := range []struct {
+		*node
+		name string
+	}{{a, "alice"}, {b, "bob"}} {
+		id, err := who.hub.Account(jid.MustParse(who.name + "@" + who.domain)).StoreID(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kept, err := who.store.ArchiveCount(t.Context(), store.ArchiveQuery{Account: store.AccountID(id)}); err != nil || kept != 2 {
+			t.Errorf("%s: %d are archived: %v", who.name, kept, err)
+		}
+	}
+}
+
+// TestVanished: contacts on a server that can't be reached are unavailable, and asked
+// anew when it is back.
+func TestVanished(t *testing.T) {
+	n := newInternet(t)
+	a, b := n.node("a.example", "alice"), n.node("b.example", "bob")
+	alice, bob := a.device("alice", "v2", route.V2), b.device("bob", "phone", route.V2)
+	alice.send("<presence/>")
+	bob.send("<presence/>")
+	alice.send("<presence type='subscribe' to='bob@b.example'/>")
+	bob.until("type='subscribe'")
+	bob.send("<presence type='subscribed' to='alice@a.example'/>")
+	alice.until("<presence from='bob@b.example/phone'")
+	a.hub.Reach([]string{"b.example", "c.example"}, nil)
+	alice.until("<presence from='bob@b.example' to='alice@a.example' type='unavailable'/>")
+	a.hub.Reach(nil, []string{"b.example"})
+	alice.until("<presence from='bob@b.example/phone'")
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"carillon.im/client"
 	"carillon.im/client/account"
@@ -238,6 +239,12 @@ func fingerprint(sum []byte) string {
 func (l *login) certificateFailed(cert *x509.Certificate, cause error) error {
 	sum := sha256.Sum256(cert.Raw)
 	switch {
+	case l.pin == nil && !l.o.passwordStdin && term.IsTerminal(int(l.p.stdin.Fd())):
+		fmt.Fprintf(l.p.stderr, "The server's certificate can't be checked: %v\nIts SHA-256 fingerprint is\n  %s\n", rootCause(cause), fingerprint(sum[:]))
+		if err := l.p.confirm("Is that what the server shows at its start, so that it is to be trusted from now on?"); err != nil {
+			return errors.New("the server's certificate isn't trusted: not logged in")
+		}
+		l.pin = sum[:]
 	case l.pin == nil:
 		return fmt.Errorf("the server's certificate can't be checked: %w\nIts SHA-256 fingerprint is\n  %s\nIf that is what the server shows at its start, add\n  --trust %s",
 			rootCause(cause), fingerprint(sum[:]), fingerprint(sum[:]))
@@ -275,12 +282,12 @@ func (l *login) start(ctx context.Context, cfg account.Config, history bool) (*a
 	if err != nil {
 		return nil, err
 	}
-	asked := false
+	asked := 0
 	if state.Token == "" || l.o.passwordStdin {
 		if err := l.password(); err != nil {
 			return nil, err
 		}
-		asked = true
+		asked = 1
 	}
 	for {
 		cfg.Client = l.configured(cfg.Client)
@@ -312,12 +319,16 @@ func (l *login) start(ctx context.Context, cfg account.Config, history bool) (*a
 		switch {
 		case cert != nil:
 			err = l.certificateFailed(cert, s.Err)
-		case refused && !asked:
-			fmt.Fprintf(l.p.stderr, "The login that was kept is no longer good.\n")
-			asked = true
+		case refused && asked == 0:
+			fmt.Fprintf(l.p.stderr, "The login that was kept is no longer good: the password was changed, or the access of this device was ended.\n")
+			asked++
+			err = l.password()
+		case refused && asked < maxAsked && !l.o.passwordStdin:
+			fmt.Fprintf(l.p.stderr, "The password is wrong.\n")
+			asked++
 			err = l.password()
 		case refused:
-			err = fmt.Errorf("%s: %s", l.account, chat.Reason(s.Err))
+			err = fmt.Errorf("%s: the password is wrong, or there is no such account", l.account)
 		default:
 			err = unreachable{l.account, s.Err}
 		}
@@ -326,6 +337,9 @@ func (l *login) start(ctx context.Context, cfg account.Config, history bool) (*a
 		}
 	}
 }
+
+// maxAsked is how often the password is asked for.
+const maxAsked = 3
 
 // configured is the connection's configuration, with what a command has said of its own.
 func (l *login) configured(own client.Config) client.Config {

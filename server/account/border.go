@@ -6,6 +6,7 @@ import (
 	"carillon.im/server/feature"
 	"carillon.im/server/route"
 	"carillon.im/server/store"
+	"carillon.im/server/trail"
 	"carillon.im/stanza"
 )
 
@@ -26,9 +27,13 @@ type Border interface {
 // messages are in the store's outbox until it deletes them.
 type Durable interface {
 	Border
-	// SendKept is Send of a message that was committed to the outbox under an id. One
-	// that it doesn't take it deletes from there too.
-	SendKept(st *stanza.Stanza, id uint64) *stanza.Error
+	// Refuses is what the sender of a message is told if it would not be taken now:
+	// before it is committed, and so before it is acknowledged. nil: it is taken.
+	Refuses(st *stanza.Stanza) *stanza.Error
+	// SendKept is Send of a message that was committed to the outbox under an id. It
+	// takes every one, also where Refuses has changed its mind in between. What
+	// becomes of it is noted at ref.
+	SendKept(st *stanza.Stanza, id uint64, ref trail.Ref)
 }
 
 // border is the way to a domain, nil if there is none.
@@ -59,12 +64,31 @@ func (l *loop) leave(a *arrive) {
 // archive entry, if the border is one that keeps what it takes: what was
 // acknowledged isn't lost. That somebody is typing is worth nothing later.
 func (l *loop) keepOutgoing(b Border, a *arrive) {
-	if _, keeps := b.(Durable); !keeps || a.intent == route.Feedback || a.msg.Marks.Any(route.OnlyChatState) {
+	if _, keeps := b.(Durable); !keeps || worthless(&a.msg) {
 		return
 	}
 	a.stanza, a.left = route.Leave(a.stanza, a.intent), true
 	a.outbox = l.hub.outboxID.Add(1)
 	a.ops = append(a.ops, store.OutboxPut{Message: store.OutboxMessage{ID: store.OutboxID(a.outbox), At: l.hub.cfg.Now(), Stanza: a.stanza.AppendTo(nil)}})
+}
+
+// worthless reports whether a message isn't worth being kept until it can leave.
+func worthless(m *route.Message) bool {
+	return m.Type == route.Error || m.Marks.Any(route.OnlyChatState)
+}
+
+// turnedAway refuses a message for which the border has no room, as if it had never
+// been sent: nothing of it is kept. It reports whether it did.
+func (s *State) turnedAway(ev *inbound, msg *route.Message, fx *effects) bool {
+	b, keeps := s.cfg.border(ev.stanza.To.Domain()).(Durable)
+	if !keeps || worthless(msg) {
+		return false
+	}
+	e := b.Refuses(ev.stanza)
+	if e != nil {
+		s.later(fx, func(fx *effects) { s.tellFailure(ev, e, fx) })
+	}
+	return e != nil
 }
 
 // noWay answers a stanza to a domain that this server doesn't talk to.
@@ -82,13 +106,10 @@ func (l *loop) cross(b Border, a *arrive) {
 	if st.Kind == stanza.Message && a.intent != 0 && !a.left {
 		st = route.Leave(st, a.intent)
 	}
-	var e *stanza.Error
-	if k, ok := b.(Durable); ok && a.outbox != 0 {
-		e = k.SendKept(st, a.outbox)
-	} else {
-		e = b.Send(st)
-	}
-	if e != nil {
+	if a.outbox != 0 {
+		l.hub.trail.Left(a.trail, trail.Queued, "", l.hub.cfg.Now())
+		b.(Durable).SendKept(st, a.outbox, a.trail)
+	} else if e := b.Send(st); e != nil {
 		l.bounce(a, e)
 	}
 }
@@ -136,7 +157,9 @@ func (h *Hub) Receive(ctx context.Context, st *stanza.Stanza) error {
 func (h *Hub) receiveRequest(ctx context.Context, st *stanza.Stanza) error {
 	switch {
 	case st.Type != stanza.TypeGet && st.Type != stanza.TypeSet:
-		// The server asks nobody outside.
+		if st.To.IsDomain() {
+			h.serviceAnswers(st)
+		}
 	case st.To.IsDomain():
 		h.outside(h.answerIQ(ctx, nil, st, feature.Server))
 	case st.To.Local() != "":

@@ -12,6 +12,7 @@ import (
 
 	"carillon.im/jid"
 	"carillon.im/server/route"
+	"carillon.im/server/trail"
 	"carillon.im/stanza"
 	"carillon.im/xmltree"
 )
@@ -399,11 +400,17 @@ type keeper struct {
 	kept []uint64
 }
 
-func (k *keeper) SendKept(st *stanza.Stanza, id uint64) *stanza.Error {
+func (k *keeper) Refuses(*stanza.Stanza) *stanza.Error {
 	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.refuse
+}
+
+func (k *keeper) SendKept(st *stanza.Stanza, id uint64, _ trail.Ref) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.kept = append(k.kept, id)
-	k.mu.Unlock()
-	return k.Send(st)
+	k.sent = append(k.sent, string(st.AppendTo(nil)))
 }
 
 // TestOutbox: a message for a border that keeps what it takes is committed as it
@@ -449,8 +456,40 @@ func TestOutbox(t *testing.T) {
 	if strings.Count(sent[0], xmpp2) != 1 || strings.Count(sent[1], xmpp2) != 1 {
 		t.Errorf("tagged: %s\n%s", sent[0], sent[1])
 	}
-	k.set(func() { k.refuse = stanza.NewError(stanza.ResourceConstraint, "") })
+}
+
+// TestOutboxFull: a message for which the border has no room is refused before it is
+// acknowledged, and as if it had never been sent; what was taken before still leaves.
+func TestOutboxFull(t *testing.T) {
+	k := &keeper{outside: &outside{}}
+	w := newWorld(t, "alice", func(c *Config) { c.Borders = func(string) Border { return k } })
+	k.w = w
+	a, other := w.bind("alice/a online sm"), w.bind("alice/b online carbons")
+	message := func(id string) string {
+		return "<message type='chat' id='" + id + "' to='p@x.example'><body>x</body></message>"
+	}
+	before := a.h()
+	release := w.holdCommits()
+	a.send(message("yes"))
+	waitFor(t, func() bool { return w.pendingEntries("alice") > 0 })
 	a.take()
-	a.send("<message type='chat' id='no' to='p@x.example'><body>x</body></message>")
-	a.expect("<message from='p@x.example' to='alice@h.example/a' id='no' type='error'><error type='wait'><resource-constraint xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>")
+	k.set(func() { k.refuse = stanza.NewError(stanza.ResourceConstraint, "") })
+	a.send(message("no"))
+	a.AckRequest()
+	release()
+	w.settle()
+	a.expect("<message from='p@x.example' to='alice@h.example/a' id='no' type='error'><error type='wait'><resource-constraint xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>",
+		fmt.Sprintf("<a xmlns='urn:xmpp:sm:3' h='%d'/>", before+2))
+	k.expect("<message from='alice@h.example/a' to='p@x.example' id='yes' type='chat'><body>x</body>" + xmpp2 + "</message>")
+	if got := w.archive("alice"); len(got) != 1 {
+		t.Errorf("archived %v", got)
+	}
+	if rows, err := w.store.Outbox(t.Context(), 0, 10); err != nil || len(rows) != 1 {
+		t.Errorf("outbox: %v, %v", rows, err)
+	}
+	for _, s := range other.take() {
+		if strings.Contains(s, "id='no'") {
+			t.Errorf("a copy of what was refused: %s", s)
+		}
+	}
 }

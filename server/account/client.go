@@ -53,5 +53,6 @@ func (ev *clientForgotten) apply(s *State, fx *effects) {
 		}
 	}
 	delete(s.cursors, ev.client) // behind end, which notes it
+	s.dropPushes(func(p *pushTarget) bool { return p.Client == ev.client })
 	fx.call(func() { ev.done <- nil })
 }

@@ -241,7 +241,8 @@ type arrive struct {
 	// taken is for a message to a Keeper, which calls it.
 	taken func()
 	// outbox is the id under which a message that leaves is kept, 0 if it isn't; left:
-	// it has the form that it has outside.
+	// it has the form that it has outside; trail: where what becomes of it is noted.
 	outbox uint64
 	left   bool
+	trail  trail.Ref
 }

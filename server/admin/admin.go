@@ -43,6 +43,8 @@ type Host struct {
 	Live       Live     // nil while no server runs
 	// Streams lists the ways to other servers and the streams from them; nil while nothing is exchanged with any.
 	Streams func() []Stream
+	Export  ExportFunc
+	Import  ImportFunc
 	Log     *slog.Logger
 }
 
@@ -94,7 +96,9 @@ func (r Result) Decode(out any) error {
 }
 
 // Calls returns all calls.
-func Calls() []Call { return slices.Concat(userCalls(), roomCalls(), messageCalls(), streamCalls()) }
+func Calls() []Call {
+	return slices.Concat(userCalls(), roomCalls(), messageCalls(), streamCalls(), reportCalls())
+}
 
 // Call carries out the call of the given name. Errors are for the operator and say what to do where that is known.
 func (h *Host) Call(ctx context.Context, name string, args map[string]string) (Result, error) {

@@ -42,7 +42,8 @@ func messageCalls() []Call {
 		{
 			Name: "trace", Help: "show what happened to an account's latest messages",
 			Long: "Shows what the running server did with the latest messages of an account: who got what and by which rule, when it was\n" +
-				"written to each device and when the device acknowledged it (XEP-0198; not all clients do). The latest few thousand\n" +
+				"written to each device and when the device acknowledged it (XEP-0198; not all clients do), and of what left for another\n" +
+				"server when it was written and how it is known that it came. The latest few thousand\n" +
 				"messages of all accounts are kept, in memory, without their contents.",
 			Example: "carillon trace juliet@localhost\ncarillon trace juliet@localhost --id 3f8c --json\ncarillon trace juliet@localhost --follow",
 			Args: []Arg{

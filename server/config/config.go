@@ -78,6 +78,10 @@ type Config struct {
 	// their account.
 	Registration bool `toml:"registration"`
 
+	// Who may look after the server from a client, by ad-hoc commands (XEP-0050, 0133): accounts of this server, as in ["alice@example.org"]. Whoever has
+	// the password of one of them can do all that the command line can.
+	Admins []string `toml:"admins"`
+
 	// Whether accounts are hidden from strangers, which are senders who may not see the account's presence: a message meant for exactly one device
 	// is then refused as if that device did not exist, so that nobody learns by asking which devices are online.
 	Strangers bool `toml:"strangers"`
@@ -101,6 +105,9 @@ type Config struct {
 
 	// Files that users send each other (XEP-0363). They are kept on this machine; whoever has a file's address gets it.
 	Upload Upload `toml:"upload"`
+
+	// Push notifications, which wake devices that aren't connected (XEP-0357). A device names the push service that its program's makers run.
+	Push Push `toml:"push"`
 
 	// Whom people may write to about this server (XEP-0157), as lists of addresses such as "xmpp:admin@example.org" or "mailto:abuse@example.org".
 	Contact Contact `toml:"contact"`
@@ -150,6 +157,11 @@ type Web struct {
 	// says to who asks it at another name. Give it if a web server in front passes on the paths that "https" lists.
 	URL string `toml:"url"`
 
+	// The public addresses of this machine, as in ["192.0.2.1", "2001:db8::1"]. With them /.well-known/host-meta.json also says on which ports clients and other
+	// servers connect with TLS from the first byte (XEP-0487), which are those of "c2s_tls" and "s2s_tls"; who knows of that asks DNS no more. Where the ports
+	// are others outside, leave it empty.
+	Addresses []string `toml:"addresses"`
+
 	// The addresses and networks of web servers that may use "http" for more than health and metrics, and whose word about where a request comes from
 	// (X-Forwarded-For, X-Forwarded-Proto) is believed. They have to do the encryption.
 	Proxies []string `toml:"proxies"`
@@ -175,6 +187,18 @@ type Upload struct {
 
 	// The folder that holds the files. Empty: "upload" in the data folder.
 	Folder string `toml:"folder"`
+}
+
+// Push is the table [push].
+type Push struct {
+	// For how many seconds a notification is held back while another device of the account is in use. If the message is claimed (XEP-0259), displayed
+	// or answered there meanwhile, the others aren't woken. Calls aren't held back. 0: nothing is.
+	HoldSeconds int `toml:"hold_seconds"`
+
+	// What a push service is told of a message, beside that there is one: "count", how many the device hasn't got; "sender", also who has sent the last;
+	// "body", also what it says, if it isn't encrypted. Push services, and those of the phones' makers behind them, are other people's. Apps don't need
+	// more than "count": once they are woken they get their messages from this server.
+	Details string `toml:"details"`
 }
 
 // Contact is the table [contact].
@@ -417,6 +441,7 @@ func Default() Config {
 		Component: Off,
 		LogLevel:  "info",
 		LogFormat: "text",
+		Admins:    []string{},
 		Strangers: true,
 		Auth:      Auth{Iterations: 10000, TokenDays: 21},
 		Limits: Limits{
@@ -452,8 +477,9 @@ func Default() Config {
 		Archive: Archive{Default: "always"},
 		Rooms: Rooms{Enabled: true, Subdomain: "rooms", Create: "local", Max: 100_000, PerUser: 200, Occupants: 1000, Affiliations: 10_000, History: 20,
 			UserPerSecond: 20, RoomPerSecond: 200},
-		Web:     Web{Proxies: []string{"127.0.0.0/8", "::1"}},
+		Web:     Web{Addresses: []string{}, Proxies: []string{"127.0.0.0/8", "::1"}},
 		Upload:  Upload{FileBytes: 100 << 20, DayBytes: 500 << 20, AccountBytes: 2 << 30, KeepDays: 30, Types: []string{}},
+		Push:    Push{HoldSeconds: 10, Details: "count"},
 		Contact: Contact{Abuse: []string{}, Admin: []string{}, Feedback: []string{}, Sales: []string{}, Security: []string{}, Status: []string{}, Support: []string{}},
 	}
 }

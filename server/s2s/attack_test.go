@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"carillon.im/stanza"
 	"carillon.im/xmltree"
 )
 
@@ -101,6 +102,20 @@ func (r *raw) login(from, to string, cert *tls.Certificate) {
 	r.until("</stream:features>")
 }
 
+// loggedOnce looks for the one line that says why a peer was refused.
+func (h *host) loggedOnce(t *testing.T, p *raw) {
+	t.Helper()
+	var lines []string
+	for line := range strings.Lines(h.log.String()) {
+		if strings.Contains(line, " addr="+p.LocalAddr().String()) && !strings.Contains(line, "stream from another server") && !strings.Contains(line, "stream with another server ended") {
+			lines = append(lines, line)
+		}
+	}
+	if len(lines) != 1 {
+		t.Errorf("logged %d times: %s", len(lines), lines)
+	}
+}
+
 // TestHeaders: what is refused before anything is proved.
 func TestHeaders(t *testing.T) {
 	w := newWorld(t)
@@ -129,6 +144,7 @@ func TestHeaders(t *testing.T) {
 			if !strings.Contains(got, "<stream:error><"+tc.want+" xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>") || !strings.HasPrefix(got, "<?xml") || !strings.HasSuffix(got, "</stream:stream>") {
 				t.Errorf("got %q", got)
 			}
+			b.loggedOnce(t, p)
 		})
 	}
 	if len(b.taken()) != 0 {
@@ -195,6 +211,9 @@ func TestProofs(t *testing.T) {
 			if !strings.HasSuffix(got, "</stream:stream>") {
 				t.Errorf("the end is %q", got)
 			}
+			if !strings.HasSuffix(tc.send, "<x/>") { // which is another fault
+				b.loggedOnce(t, p)
+			}
 		})
 	}
 	if len(b.taken()) != 0 {
@@ -239,6 +258,7 @@ func TestForeign(t *testing.T) {
 			if got := p.rest(); !strings.Contains(got, "<stream:error><"+tc.want+" ") {
 				t.Errorf("got %q", got)
 			}
+			b.loggedOnce(t, p)
 		})
 	}
 	if len(b.taken()) != 0 {
@@ -389,8 +409,10 @@ func TestMultiplex(t *testing.T) {
 // what waits behind it comes, once.
 func TestPoison(t *testing.T) {
 	w := newWorld(t)
-	a := w.add("a.example", nil)
-	b := w.add("b.example", nil, func(c *Config) { c.Limits.Stanza = xmltree.Limits{MaxBytes: 20_000} })
+	a := w.add("a.example", (*authority)(nil).sign(t, nil, "a.example")) // by dialback, where limits that are announced don't count
+	b := w.add("b.example", nil, func(c *Config) {
+		c.Policy, c.Limits.Stanza = Dialback, xmltree.Limits{MaxBytes: 20_000}
+	})
 	a.send("p@b.example", "before", 1)
 	b.expect("before")
 	a.send("p@b.example", strings.Repeat("x", 30_000), 2)
@@ -404,6 +426,31 @@ func TestPoison(t *testing.T) {
 		if len(got) != 21 || !strings.Contains(got[i+1], fmt.Sprint("behind", i, ".")) {
 			t.Fatalf("%d came: %v", len(got), got)
 		}
+	}
+}
+
+// TestTooLong: what is longer than the other server says that it takes isn't sent to
+// it, and ends no stream (XEP-0478 4).
+func TestTooLong(t *testing.T) {
+	w := newWorld(t)
+	small := func(c *Config) { c.Limits.Stanza.MaxBytes = 20_000 }
+	a, b := w.add("a.example", nil, small), w.add("b.example", nil, small)
+	a.send("p@b.example", strings.Repeat("x", 30_000), 1) // before there is a stream
+	a.send("p@b.example", "short", 2)
+	b.expect("short")
+	a.send("p@b.example", strings.Repeat("y", 30_000), 3)
+	long := a.message("p@b.example", strings.Repeat("z", 30_000))
+	if e := a.Send(long); e == nil || e.Condition != stanza.PolicyViolation {
+		t.Errorf("not kept: %v", e)
+	}
+	a.expect("<policy-violation ", "<policy-violation ")
+	b.send("u@a.example", strings.Repeat("x", 30_000), 1) // on a's stream (XEP-0288)
+	b.send("u@a.example", "back", 2)
+	b.expect("short", "<policy-violation ")
+	a.expect("<policy-violation ", "<policy-violation ", "back")
+	waitFor(t, "all leave the outbox", func() bool { return len(a.forgotten()) == 3 && len(b.forgotten()) == 2 })
+	if n := a.Metrics.Outgoing.Load() + b.Metrics.Outgoing.Load(); n != 1 {
+		t.Errorf("%d streams", n)
 	}
 }
 

@@ -48,6 +48,7 @@ type conn struct {
 	closed  bool                // the peer has closed it in good order
 	reason  error               // why the peer ended it, or it broke
 	refused bool                // the peer ended it for what it was sent
+	longest int                 // bytes of a stanza that the peer takes (XEP-0478); 0: it doesn't say. Fixed when it carries a way
 	early   bool                // counted as unauthenticated; by Server.mu
 
 	done chan struct{} // closed when nothing is read any more
@@ -324,6 +325,11 @@ func (c *conn) shutDown() {
 // fail ends the stream for something that the peer did, and says so in the log.
 func (c *conn) fail(e *stanza.StreamError) {
 	c.log(slog.LevelInfo, "stream ended by an error", slog.String("condition", e.Condition), slog.String("text", e.Text))
+	c.failed(e)
+}
+
+// failed is fail where the log has it already.
+func (c *conn) failed(e *stanza.StreamError) {
 	c.end(e)
 	c.mu.Lock()
 	alone := c.wake == nil

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"strings"
 	"time"
 
@@ -230,14 +229,9 @@ func (c *conn) features(versioned bool) string {
 	if !versioned {
 		return ""
 	}
-	l := &c.srv.cfg.Limits
 	out := "<stream:features>"
 	if !c.secure {
 		return out + "<starttls xmlns='" + stream.NSTLS + "'><required/></starttls></stream:features>"
-	}
-	max, idle := l.Early.MaxBytes, l.EarlyTime
-	if c.authed {
-		max, idle = l.Stanza.MaxBytes, 2*l.Idle
 	}
 	if !c.authed && c.external() {
 		out += "<mechanisms xmlns='" + stream.NSSASL + "'><mechanism>EXTERNAL</mechanism></mechanisms>"
@@ -245,8 +239,7 @@ func (c *conn) features(versioned bool) string {
 	if !c.authed {
 		out += "<bidi xmlns='" + nsBidiFeature + "'/>"
 	}
-	return out + "<dialback xmlns='" + nsDialbackFeature + "'><errors/></dialback><sm xmlns='" + sm.NS + "'/><limits xmlns='" + stream.NSLimits +
-		"'><max-bytes>" + strconv.Itoa(max) + "</max-bytes><idle-seconds>" + strconv.Itoa(int(idle/time.Second)) + "</idle-seconds></limits></stream:features>"
+	return out + "<dialback xmlns='" + nsDialbackFeature + "'><errors/></dialback><sm xmlns='" + sm.NS + "'/>" + c.limits() + "</stream:features>"
 }
 
 // external reports whether the peer's certificate lets it in.
@@ -266,6 +259,7 @@ func (c *conn) unit(el xmltree.Element) {
 	case el.Space() == stream.NSSASL:
 		c.sasl(el)
 	case el.Is(nsBidi, "bidi") && !c.outgoing && !c.authed:
+		c.longest = readLimits(el)
 		c.mu.Lock()
 		c.bidi = true
 		c.mu.Unlock()
@@ -332,9 +326,13 @@ func (c *conn) sasl(el xmltree.Element) {
 	}
 	if failure != "" {
 		c.srv.Metrics.AuthFailures.Add(1)
-		c.log(slog.LevelInfo, "a certificate is refused", slog.String("condition", failure), slog.Any("error", c.doubt))
+		attrs := []slog.Attr{slog.String("condition", failure)}
+		if c.doubt != nil {
+			attrs = append(attrs, slog.Any("error", c.doubt))
+		}
+		c.log(slog.LevelInfo, "EXTERNAL is refused", attrs...)
 		c.say("<failure xmlns='" + stream.NSSASL + "'><" + failure + "/></failure>")
-		c.fail(stanza.NewStreamError(stanza.StreamNotAuthorized, "")) // XEP-0178 3: once is enough
+		c.failed(stanza.NewStreamError(stanza.StreamNotAuthorized, "")) // XEP-0178 3: once is enough
 		return
 	}
 	c.say("<success xmlns='" + stream.NSSASL + "'/>")
@@ -362,6 +360,7 @@ func (c *conn) admit(p pair, how string) {
 	c.authed = true
 	c.scan.SetLimits(c.srv.cfg.Limits.Stanza)
 	c.allow(p, how)
+	c.srv.reached(p.remote)
 	c.log(slog.LevelInfo, "stream from another server", slog.String("proved", p.remote), slog.String("security", c.security()))
 }
 

@@ -136,6 +136,7 @@ func dial(ctx context.Context, addrs []netip.Addr, port uint16) (net.Conn, error
 // offered is what a server's features say.
 type offered struct {
 	startTLS, external, dialback, bidi, management bool
+	longest                                        int // bytes of a stanza that it takes; 0: it doesn't say
 }
 
 func readFeatures(el xmltree.Element) offered {
@@ -144,6 +145,7 @@ func readFeatures(el xmltree.Element) offered {
 		dialback:   !el.Child(nsDialbackFeature, "dialback").IsZero(),
 		bidi:       !el.Child(nsBidiFeature, "bidi").IsZero(),
 		management: !el.Child(sm.NS, "sm").IsZero(),
+		longest:    readLimits(el),
 	}
 	for m := range el.Child(stream.NSSASL, "mechanisms").Children() {
 		o.external = o.external || m.Is(stream.NSSASL, "mechanism") && strings.TrimSpace(m.Text()) == "EXTERNAL"
@@ -199,13 +201,16 @@ func (c *conn) negotiate(ctx context.Context, t lookup.Target, w *way) error {
 		return nil
 	}
 	if o.bidi {
-		c.say("<bidi xmlns='" + nsBidi + "'/>")
+		c.say("<bidi xmlns='" + nsBidi + "'>" + c.limits() + "</bidi>") // XEP-0478 3.2
 		c.bidi = true
 	}
 	if o, err = c.authenticate(o); err != nil {
 		return err
 	}
-	c.authed = true
+	if !c.authed {
+		o.longest = 0 // by dialback: what a server takes from strangers says nothing of what it takes now
+	}
+	c.authed, c.longest = true, o.longest
 	c.scan.SetLimits(c.srv.cfg.Limits.Stanza)
 	if o.management {
 		return c.manage(w)
@@ -314,6 +319,7 @@ func (c *conn) authenticate(o offered) (offered, error) {
 		case el.Is(stream.NSSASL, "success"):
 			c.restart()
 			if o, err = c.begin(); err == nil {
+				c.authed = true
 				c.allow(pair{c.local, c.remote}, "EXTERNAL")
 			}
 			return o, err

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"carillon.im/server/trail"
 	"carillon.im/stanza"
 	"carillon.im/xmltree"
 )
@@ -14,14 +15,11 @@ type item struct {
 	id   uint64 // of the outbox, 0: it is in none
 	kind stanza.Kind
 	at   time.Time // when it was taken
+	ref  trail.Ref // where what becomes of it is noted, 0: nowhere
 }
 
 // perItem is what a stanza in the queue costs beside its bytes.
 const perItem = 96
-
-func newItem(st *stanza.Stanza, id uint64, at time.Time) item {
-	return item{data: st.AppendTo(nil), id: id, kind: st.Kind, at: at}
-}
 
 // stanza reads the item again; nil if it can't be, which nothing in a queue is
 // like.
@@ -57,16 +55,22 @@ func (q *queue) take(b []byte, max int) (_ []byte, n int) {
 
 func (q *queue) waiting() int { return len(q.list) - q.sent }
 
-// ack drops what h acknowledges and appends the ids of the outbox that were among
-// it to ids. The error is for an h that was never sent (XEP-0198 4).
-func (q *queue) ack(h uint32, ids []uint64) ([]uint64, error) {
+// done is a message of the outbox that needs to be there no longer.
+type done struct {
+	id  uint64
+	ref trail.Ref
+}
+
+// ack drops what h acknowledges and appends the messages of the outbox that were
+// among it to list. The error is for an h that was never sent (XEP-0198 4).
+func (q *queue) ack(h uint32, list []done) ([]done, error) {
 	n := h - q.acked
 	if uint64(n) > uint64(q.sent) {
-		return ids, fmt.Errorf("it acknowledges %d stanzas, %d were sent", h, q.acked+uint32(q.sent))
+		return list, fmt.Errorf("it acknowledges %d stanzas, %d were sent", h, q.acked+uint32(q.sent))
 	}
 	for i := range q.list[:n] {
 		if id := q.list[i].id; id != 0 {
-			ids = append(ids, id)
+			list = append(list, done{id, q.list[i].ref})
 		}
 		q.bytes -= len(q.list[i].data) + perItem
 		q.list[i] = item{}
@@ -75,7 +79,7 @@ func (q *queue) ack(h uint32, ids []uint64) ([]uint64, error) {
 	if len(q.list) == 0 {
 		q.list = nil
 	}
-	return ids, nil
+	return list, nil
 }
 
 // rewind makes everything that isn't acknowledged wait again, on the same stream

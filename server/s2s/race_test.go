@@ -1,6 +1,7 @@
 package s2s
 
 import (
+	"fmt"
 	"net"
 	"testing"
 	"time"
@@ -46,7 +47,7 @@ func TestLateWriter(t *testing.T) {
 	old := newConn(a.Server, near)
 	road := &way{srv: a.Server, pair: pair{"a.example", "b.example"}, link: newConn(a.Server, near)}
 	old.carries = road
-	road.queue.push(newItem(a.message("u@b.example", "x"), 1, time.Now()))
+	road.queue.push(item{data: a.message("u@b.example", "x").AppendTo(nil), id: 1})
 	var buf []byte
 	if old.writeBatch(&buf); road.queue.waiting() != 1 {
 		t.Error("it took what it can't write")
@@ -62,7 +63,7 @@ func TestFailureBeside(t *testing.T) {
 	defer far.Close()
 	defer near.Close()
 	road := &way{srv: a.Server, pair: pair{"a.example", "b.example"}, link: newConn(a.Server, near), connecting: true}
-	road.queue.push(newItem(a.message("u@b.example", "x"), 0, time.Now()))
+	road.queue.push(item{data: a.message("u@b.example", "x").AppendTo(nil), id: 0})
 	if road.failed(net.ErrClosed); road.queue.waiting() != 1 || len(a.taken()) != 0 {
 		t.Errorf("it went back: %v", a.taken())
 	}
@@ -83,5 +84,57 @@ func TestFinishOnce(t *testing.T) {
 	}()
 	if got := (&raw{t, far}).rest(); got != "</stream:stream>" {
 		t.Errorf("it wrote %s", got)
+	}
+}
+
+// TestReach: that a domain is gone is said once, after the time for which a stream
+// could be resumed, or at once where DNS knows no server; and that it is back.
+func TestReach(t *testing.T) {
+	w := newWorld(t)
+	said := make(chan string, 100)
+	a := w.add("a.example", nil, func(c *Config) {
+		c.Limits.Resume = 100 * time.Millisecond
+		c.Reach = func(gone, back []string) { said <- fmt.Sprint(gone, back) }
+	})
+	b := w.add("b.example", nil)
+	r := newRelay(t, b.addr)
+	w.locate("b.example", r.addr, false)
+	next := func(want string) {
+		t.Helper()
+		select {
+		case got := <-said:
+			if got != want {
+				t.Errorf("got %s, want %s", got, want)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("nobody said %s", want)
+		}
+	}
+	r.cut(true)
+	a.send("bob@b.example", "waits", 1)
+	next("[b.example] []")
+	r.cut(false)
+	next("[] [b.example]")
+	b.expect("waits")
+	a.send("p@nowhere.example", "x", 2)
+	next("[nowhere.example] []")
+}
+
+// TestAbsent: how many domains are remembered as gone is bounded.
+func TestAbsent(t *testing.T) {
+	w := newWorld(t)
+	told := 0
+	a := w.make("a.example", nil, func(c *Config) {
+		c.Limits.Ways = 3
+		c.Reach = func(gone, _ []string) { told += len(gone) }
+	})
+	for i := range 10 {
+		one := &way{srv: a.Server, pair: pair{"a.example", fmt.Sprintf("d%d.example", i)}, failures: 1}
+		a.tellReach(time.Now(), []*way{one})
+	}
+	a.Server.mu.Lock()
+	defer a.Server.mu.Unlock()
+	if told != 10 || len(a.absent.lost) != 3 {
+		t.Errorf("%d told, %d remembered", told, len(a.absent.lost))
 	}
 }

@@ -33,13 +33,16 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"carillon.im/jid"
 	"carillon.im/server/s2s/lookup"
+	"carillon.im/server/trail"
 	"carillon.im/stanza"
 	"carillon.im/xmltree"
 )
@@ -72,6 +75,13 @@ type Config struct {
 	Settle func(context.Context) error
 	// Forget is told which messages of the outbox are delivered, or returned.
 	Forget func(ids []uint64)
+	// Trace is told what becomes of messages of the outbox: a condition for
+	// trail.Returned. It doesn't block, and calls nothing here. Nil: nobody asks.
+	Trace func(ref trail.Ref, step trail.Step, condition string, at time.Time)
+	// Reach is told which domains nothing has reached for as long as a stream can be
+	// resumed, or have no server, and which of them there is a stream with again. It
+	// doesn't block. Nil: nobody asks.
+	Reach func(gone, back []string)
 	// Certificate chooses among ours, by the name of one of Domains.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	// Roots are the authorities that are trusted; nil: the system's.
@@ -170,6 +180,7 @@ type Server struct {
 	conns     map[*conn]struct{}
 	ways      map[pair]*way
 	sessions  map[string]*session // that can be resumed, by id
+	absent    absent
 	listeners map[net.Listener]struct{}
 	running   sync.WaitGroup
 }
@@ -183,7 +194,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.Rand = rand.Reader
 	}
 	s := &Server{cfg: cfg, domains: map[string]bool{}, conns: map[*conn]struct{}{}, ways: map[pair]*way{},
-		sessions: map[string]*session{}, listeners: map[net.Listener]struct{}{}}
+		sessions: map[string]*session{}, absent: absent{lost: map[string]bool{}}, listeners: map[net.Listener]struct{}{}}
 	for _, d := range cfg.Domains {
 		if j, err := jid.New("", d, ""); err != nil || j.Domain() != d {
 			return nil, fmt.Errorf("s2s: %q is no prepared domain", d)
@@ -200,35 +211,69 @@ func New(cfg Config) (*Server, error) {
 // Own reports false: other domains are strangers to the accounts.
 func (s *Server) Own() bool { return false }
 
+// exchanges is what the sender of a stanza is told if nothing may pass between the
+// two domains.
+func (s *Server) exchanges(p pair) *stanza.Error {
+	if s.domains[p.local] && s.policy(p.remote) != Deny && !s.domains[p.remote] {
+		return nil
+	}
+	return stanza.NewError(stanza.NotAllowed, "this server exchanges nothing with "+p.remote)
+}
+
 // Send queues a stanza for its domain. It doesn't block. The error is nil if the
 // stanza was taken, and otherwise what its sender is to be told.
-func (s *Server) Send(st *stanza.Stanza) *stanza.Error { return s.SendKept(st, 0) }
-
-// SendKept is Send of a message that is in the outbox under an id. Whatever
-// becomes of it, Forget is told when it needs to be there no longer.
-func (s *Server) SendKept(st *stanza.Stanza, id uint64) *stanza.Error {
+func (s *Server) Send(st *stanza.Stanza) *stanza.Error {
 	p := pair{st.From.Domain(), st.To.Domain()}
-	e := stanza.NewError(stanza.NotAllowed, "this server exchanges nothing with "+p.remote)
-	if s.domains[p.local] && s.policy(p.remote) != Deny && !s.domains[p.remote] {
-		e = s.put(p, st, id, time.Now())
+	if e := s.exchanges(p); e != nil {
+		return e
 	}
-	if e != nil && id != 0 {
-		s.cfg.Forget([]uint64{id})
+	return s.put(p, item{data: st.AppendTo(nil), kind: st.Kind, at: time.Now()})
+}
+
+// Refuses is what the sender of a message is to be told if there is no room for it
+// now, or nothing is exchanged with its domain; nil: there is.
+func (s *Server) Refuses(st *stanza.Stanza) *stanza.Error {
+	p := pair{st.From.Domain(), st.To.Domain()}
+	if e := s.exchanges(p); e != nil {
+		return e
 	}
-	return e
+	s.mu.Lock()
+	w, many := s.ways[p], len(s.ways) >= s.cfg.Limits.Ways
+	s.mu.Unlock()
+	if w == nil && many {
+		return s.tooMany()
+	}
+	if w == nil {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.full()
+}
+
+// SendKept takes a message that is in the outbox under an id: all of them, since
+// their senders have been told that they are taken. What is beyond the bounds by it
+// is what was being committed when Refuses said yes. Forget is told when the message
+// needs to be in the outbox no longer.
+func (s *Server) SendKept(st *stanza.Stanza, id uint64, ref trail.Ref) {
+	s.keep(st, item{id: id, at: time.Now(), ref: ref})
 }
 
 // Replay queues a message of the outbox that the server kept when it stopped; at
 // is when it was sent. Call it before anything else is sent.
 func (s *Server) Replay(st *stanza.Stanza, id uint64, at time.Time) {
+	s.keep(st, item{id: id, at: at})
+}
+
+// keep queues a message of the outbox.
+func (s *Server) keep(st *stanza.Stanza, i item) {
+	i.data, i.kind = st.AppendTo(nil), st.Kind
 	p := pair{st.From.Domain(), st.To.Domain()}
-	e := stanza.NewError(stanza.RemoteServerNotFound, "")
-	if s.domains[p.local] && s.policy(p.remote) != Deny && !s.domains[p.remote] {
-		e = s.put(p, st, id, at)
+	if e := s.exchanges(p); e != nil { // the configuration is another one by now
+		s.running.Go(func() { s.giveBack([]item{i}, e) })
+		return
 	}
-	if e != nil {
-		s.running.Go(func() { s.giveBack([]item{newItem(st, id, at)}, e) })
-	}
+	s.put(p, i)
 }
 
 // Serve accepts connections until Close is called or the listener fails. It
@@ -390,17 +435,18 @@ func (s *Server) sweep() {
 				delete(s.sessions, id)
 			}
 		}
-		ways := make([]*way, 0, len(s.ways))
-		for p, w := range s.ways {
-			if w.unused(now) {
-				delete(s.ways, p)
-				continue
-			}
-			ways = append(ways, w)
-		}
+		ways := slices.Collect(maps.Values(s.ways))
 		s.mu.Unlock()
+		s.tellReach(now, ways)
 		for _, w := range ways {
 			w.tick(now)
 		}
+		s.mu.Lock()
+		for p, w := range s.ways {
+			if w.unused(now) {
+				delete(s.ways, p)
+			}
+		}
+		s.mu.Unlock()
 	}
 }

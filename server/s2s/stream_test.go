@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -173,15 +174,15 @@ func TestPolicy(t *testing.T) {
 	w := newWorld(t)
 	a := w.add("a.example", nil, func(c *Config) { c.Peers = map[string]Policy{"b.example": Deny} })
 	b := w.add("b.example", nil)
-	if e := a.SendKept(a.message("bob@b.example", "x"), 7); e == nil || e.Condition != stanza.NotAllowed {
+	if e := a.Refuses(a.message("bob@b.example", "x")); e == nil || e.Condition != stanza.NotAllowed {
 		t.Errorf("denied: %v", e)
 	}
-	if got := a.forgotten(); len(got) != 1 || got[0] != 7 {
-		t.Errorf("forgotten: %v", got)
-	}
+	a.SendKept(a.message("bob@b.example", "x"), 7, 0) // from when it wasn't denied
+	a.expect("<not-allowed ")
+	waitFor(t, "it leaves the outbox", func() bool { return slices.Equal(a.forgotten(), []uint64{7}) })
 	b.send("alice@a.example", "x", 0)
 	b.expect("<remote-server-timeout ")
-	if len(a.taken()) != 0 {
+	if len(a.taken()) != 1 {
 		t.Error("a denied domain got in")
 	}
 }
@@ -349,7 +350,7 @@ func TestResume(t *testing.T) {
 	r := newRelay(t, b.addr)
 	w.locate("b.example", r.addr, false)
 	b.mu.Lock()
-	b.onStanza = func(st *stanza.Stanza) { b.SendKept(b.message("alice@a.example", "re "+st.ID), 1) }
+	b.onStanza = func(st *stanza.Stanza) { b.SendKept(b.message("alice@a.example", "re "+st.ID), 1, 0) }
 	b.mu.Unlock()
 	const n = 2000
 	for i := range n {
@@ -439,16 +440,44 @@ func TestQueue(t *testing.T) {
 	dead.block = make(chan struct{})
 	var e *stanza.Error
 	n := 0
-	for ; e == nil && n < 100_000; n++ {
-		e = a.SendKept(a.message("p@dead.example", strings.Repeat("x", 1000)), uint64(n+1))
+	for ; n < 100_000; n++ {
+		m := a.message("p@dead.example", strings.Repeat("x", 1000))
+		if e = a.Refuses(m); e != nil {
+			break
+		}
+		a.SendKept(m, uint64(n+1), 0)
 	}
 	if e == nil || e.Condition != stanza.ResourceConstraint {
 		t.Fatalf("%d were taken, then %v", n, e)
 	}
-	waitFor(t, "the refused one is forgotten", func() bool { return len(a.forgotten()) > 0 })
+	if e := a.Send(a.message("p@dead.example", "x")); e == nil || e.Condition != stanza.ResourceConstraint {
+		t.Errorf("one that isn't kept: %v", e)
+	}
 	a.send("bob@b.example", "meanwhile", 0)
 	b.expect("meanwhile")
 	close(dead.block)
+}
+
+// TestReplayAll: what is in the outbox has been acknowledged, so it is sent however
+// much it is.
+func TestReplayAll(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.add("a.example", nil, func(c *Config) { c.Limits.QueueBytes, c.Limits.Ways = 1000, 1 }), w.add("b.example", nil)
+	const n = 100
+	var want []string
+	for i := range n {
+		body := fmt.Sprint("m", i, ".")
+		want = append(want, body)
+		a.Replay(a.message("bob@b.example", body), uint64(i+1), time.Now())
+	}
+	c := w.add("c.example", nil)
+	a.Replay(a.message("bob@c.example", "one way more"), n+1, time.Now())
+	b.expect(want...)
+	c.expect("one way more")
+	waitFor(t, "acknowledgements", func() bool { return len(a.forgotten()) == n+1 })
+	if got := a.taken(); len(got) != 0 {
+		t.Errorf("went back: %v", got)
+	}
 }
 
 // TestWays: how many domains are written to is bounded.
@@ -508,9 +537,7 @@ func TestBothDial(t *testing.T) {
 	w.locate("b.example", rb.addr, false)
 	b.mu.Lock()
 	b.onStanza = func(st *stanza.Stanza) {
-		if e := b.SendKept(b.message("alice@a.example", "re "+st.ID), 1); e != nil {
-			t.Error(e)
-		}
+		b.SendKept(b.message("alice@a.example", "re "+st.ID), 1, 0)
 	}
 	b.mu.Unlock()
 	seen := func(h *host) map[string]bool {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"carillon.im/server/s2s/lookup"
+	"carillon.im/server/trail"
 	"carillon.im/stanza"
 )
 
@@ -26,7 +27,9 @@ type way struct {
 	past       *session // of the one before it that we made
 	connecting bool     // its goroutine is making a stream, or serves one
 	retry      time.Time
-	failures   int // in a row
+	failures   int       // in a row
+	failing    time.Time // since the first of them
+	away       bool      // Reach is told
 	lastErr    error
 	timer      *time.Timer // for the next try; nil: none
 	marks      []mark      // without acknowledgements: when what was written
@@ -44,15 +47,36 @@ type mark struct {
 	at   time.Time
 }
 
-// put queues a stanza, and gets a stream going if there is none.
-func (s *Server) put(p pair, st *stanza.Stanza, id uint64, at time.Time) *stanza.Error {
+// tooMany is what who writes to one more domain than there may be is told.
+func (s *Server) tooMany() *stanza.Error {
+	s.Metrics.Full.Add(1)
+	return stanza.NewError(stanza.ResourceConstraint, "too many other servers are being written to")
+}
+
+// full is what who writes to a domain for which too much waits is told, nil if there
+// is room. mu is held.
+func (w *way) full() *stanza.Error {
+	if w.queue.bytes <= w.srv.cfg.Limits.QueueBytes {
+		return nil
+	}
+	w.srv.Metrics.Full.Add(1)
+	return stanza.NewError(stanza.ResourceConstraint, "too much waits for "+w.pair.remote)
+}
+
+// put queues a stanza, and gets a stream going if there is none. One of the outbox,
+// which has an id, is always taken, and goes after the next start if the server is
+// stopping.
+func (s *Server) put(p pair, one item) *stanza.Error {
 	s.mu.Lock()
 	w := s.ways[p]
 	if w == nil {
-		if s.closing || len(s.ways) >= s.cfg.Limits.Ways {
+		switch {
+		case s.closing && one.id != 0:
 			s.mu.Unlock()
-			s.Metrics.Full.Add(1)
-			return stanza.NewError(stanza.ResourceConstraint, "too many other servers are being written to")
+			return nil
+		case one.id == 0 && (s.closing || len(s.ways) >= s.cfg.Limits.Ways):
+			s.mu.Unlock()
+			return s.tooMany()
 		}
 		w = &way{srv: s, pair: p, used: time.Now()}
 		s.ways[p] = w
@@ -62,14 +86,23 @@ func (s *Server) put(p pair, st *stanza.Stanza, id uint64, at time.Time) *stanza
 	s.mu.Unlock()
 	defer w.mu.Unlock()
 	now := time.Now()
-	switch {
-	case w.queue.bytes > s.cfg.Limits.QueueBytes:
-		s.Metrics.Full.Add(1)
-		return stanza.NewError(stanza.ResourceConstraint, "too much waits for "+p.remote)
-	case id == 0 && w.link == nil && !w.connecting && w.failures > 0 && now.Before(w.retry):
-		return w.unreachable()
+	if one.id == 0 {
+		if e := w.full(); e != nil {
+			return e
+		}
+		if w.link == nil && !w.connecting && w.failures > 0 && now.Before(w.retry) {
+			return w.unreachable()
+		}
 	}
-	w.queue.push(newItem(st, id, at))
+	if c := w.link; c != nil && !c.takes(len(one.data)) {
+		e := c.tooLong()
+		if one.id == 0 {
+			return e
+		}
+		s.running.Go(func() { s.giveBack([]item{one}, e) })
+		return nil
+	}
+	w.queue.push(one)
 	w.used = now
 	switch {
 	case w.link != nil:
@@ -132,6 +165,7 @@ func (s *Server) carry(c *conn, w *way) {
 	s.mu.Unlock()
 	s.Metrics.Outgoing.Add(1)
 	c.log(slog.LevelInfo, "stream to another server", slog.String("security", c.security()))
+	s.reached(w.pair.remote)
 	taken := w.attach(c, true)
 	if closing {
 		c.shutDown()
@@ -182,6 +216,7 @@ func (w *way) attach(c *conn, own bool) (taken bool) {
 	}
 	w.marks, w.ping = nil, ""
 	w.calm()
+	long := w.tooLong(c)
 	w.adopt(c)
 	w.link, w.failures, w.lastErr, w.used = c, 0, nil, time.Now()
 	c.mu.Lock()
@@ -189,6 +224,9 @@ func (w *way) attach(c *conn, own bool) (taken bool) {
 	c.signal()
 	c.mu.Unlock()
 	w.mu.Unlock()
+	if len(long) > 0 {
+		w.srv.running.Go(func() { w.srv.giveBack(long, c.tooLong()) })
+	}
 	w.srv.running.Go(c.writeLoop)
 	return true
 }
@@ -213,10 +251,10 @@ func (w *way) detach(c *conn, ended, closed bool, reason error) {
 		return
 	}
 	w.link = nil
-	var ids []uint64
+	var list []done
 	counted := c.counts()
 	if closed && !counted {
-		ids, _ = w.queue.ack(w.queue.acked+uint32(w.queue.sent), nil) // it read to the end
+		list, _ = w.queue.ack(w.queue.acked+uint32(w.queue.sent), nil) // it read to the end
 	}
 	if ended {
 		w.drop() // XEP-0198 5: it ended with its stream
@@ -242,7 +280,7 @@ func (w *way) detach(c *conn, ended, closed bool, reason error) {
 	}
 	e := w.unreachable()
 	w.mu.Unlock()
-	w.srv.forget(ids)
+	w.srv.forget(list, trail.Closed)
 	w.srv.giveBack(gone, e)
 	w.srv.giveBack(poison, stanza.NewError(stanza.NotAcceptable, w.pair.remote+" ends its streams for this"))
 }
@@ -307,7 +345,9 @@ func (w *way) failed(err error) {
 		w.mu.Unlock()
 		return
 	}
-	w.failures++
+	if w.failures++; w.failures == 1 {
+		w.failing, w.away = time.Now(), false
+	}
 	pause := min(l.RetryMin<<min(w.failures-1, 20), l.RetryMax)
 	pause += time.Duration(rand.Int64N(int64(pause)/4 + 1)) // domains that failed together don't try together
 	w.retry = time.Now().Add(pause)
@@ -333,6 +373,7 @@ func (s *Server) giveBack(list []item, e *stanza.Error) {
 	for i := range list {
 		if list[i].id != 0 {
 			ids = append(ids, list[i].id)
+			s.trace(list[i].ref, trail.Returned, string(e.Condition), time.Now())
 		}
 		st := list[i].stanza()
 		if st == nil || st.Kind == stanza.Presence && !awaited(st) {
@@ -345,7 +386,9 @@ func (s *Server) giveBack(list []item, e *stanza.Error) {
 			}
 		}
 	}
-	s.forget(ids)
+	if len(ids) > 0 {
+		s.cfg.Forget(ids)
+	}
 }
 
 // awaited reports whether somebody waits for an answer to presence: a request, or
@@ -354,9 +397,23 @@ func awaited(st *stanza.Stanza) bool {
 	return st.Type == stanza.TypeSubscribe || st.Type == stanza.TypeAvailable && st.To.IsFull()
 }
 
-func (s *Server) forget(ids []uint64) {
-	if len(ids) > 0 {
-		s.cfg.Forget(ids)
+// forget says that messages have come, and how that is known.
+func (s *Server) forget(list []done, how trail.Step) {
+	if len(list) == 0 {
+		return
+	}
+	ids, now := make([]uint64, len(list)), time.Now()
+	for i, d := range list {
+		ids[i] = d.id
+		s.trace(d.ref, how, "", now)
+	}
+	s.cfg.Forget(ids)
+}
+
+// trace notes what becomes of a message.
+func (s *Server) trace(ref trail.Ref, step trail.Step, condition string, at time.Time) {
+	if ref != 0 && s.cfg.Trace != nil {
+		s.cfg.Trace(ref, step, condition, at)
 	}
 }
 
@@ -367,10 +424,10 @@ func (w *way) acked(c *conn, h uint32) error {
 		w.mu.Unlock()
 		return nil
 	}
-	ids, err := w.queue.ack(h, nil)
+	list, err := w.queue.ack(h, nil)
 	w.soothe(c)
 	w.mu.Unlock()
-	w.srv.forget(ids)
+	w.srv.forget(list, trail.Acknowledged)
 	return err
 }
 
@@ -389,11 +446,11 @@ func (w *way) soothe(c *conn) {
 // counted makes acknowledgements begin: what was sent before counts as delivered.
 func (w *way) counted(c *conn) {
 	w.mu.Lock()
-	ids, _ := w.queue.ack(w.queue.acked+uint32(w.queue.sent), nil)
+	list, _ := w.queue.ack(w.queue.acked+uint32(w.queue.sent), nil)
 	w.queue.acked, w.marks = 0, nil
 	w.adopt(c)
 	w.mu.Unlock()
-	w.srv.forget(ids)
+	w.srv.forget(list, trail.LivedOn)
 }
 
 // resumed continues the count of a stream that broke; false if the way has gone on
@@ -404,12 +461,12 @@ func (w *way) resumed(x *session, h uint32) (bool, error) {
 		w.mu.Unlock()
 		return false, nil
 	}
-	ids, err := w.queue.ack(h, nil)
+	list, err := w.queue.ack(h, nil)
 	if err == nil {
 		w.queue.rewind(true)
 	}
 	w.mu.Unlock()
-	w.srv.forget(ids)
+	w.srv.forget(list, trail.Acknowledged)
 	return err == nil, err
 }
 
@@ -445,13 +502,13 @@ func (w *way) settled(x *session, h uint32) {
 		w.mu.Unlock()
 		return
 	}
-	ids, err := w.queue.ack(h, nil)
+	list, err := w.queue.ack(h, nil)
 	if err == nil {
 		w.queue.rewind(false)
 		w.drop()
 	}
 	w.mu.Unlock()
-	w.srv.forget(ids)
+	w.srv.forget(list, trail.Acknowledged)
 }
 
 // ownSession is the session of a stream that we made, by the id that the peer gave it,
@@ -472,7 +529,7 @@ func (w *way) ownSession(id string) (*session, *conn) {
 func (w *way) unused(now time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.link == nil && !w.connecting && w.timer == nil && len(w.queue.list) == 0 && now.After(w.retry) &&
+	return w.link == nil && !w.connecting && w.timer == nil && len(w.queue.list) == 0 && now.After(w.retry) && (w.failures == 0 || w.away) &&
 		now.Sub(w.used) > w.srv.cfg.Limits.Resume
 }
 
@@ -500,11 +557,11 @@ func (w *way) tick(now time.Time) {
 		}
 		return
 	}
-	var ids []uint64
+	var list []done
 	question := ""
 	if !c.counts() {
 		for len(w.marks) > 0 && now.Sub(w.marks[0].at) >= l.LivedOn {
-			ids, _ = w.queue.ack(w.marks[0].upTo, ids)
+			list, _ = w.queue.ack(w.marks[0].upTo, list)
 			w.marks, w.ping = w.marks[1:], ""
 			w.soothe(c)
 		}
@@ -512,7 +569,7 @@ func (w *way) tick(now time.Time) {
 	}
 	quiet := len(w.queue.list) == 0
 	w.mu.Unlock()
-	w.srv.forget(ids)
+	w.srv.forget(list, trail.LivedOn)
 	if question != "" {
 		w.srv.running.Go(func() { c.say(question) }) // a write may take a while
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"carillon.im/server/trail"
 	"carillon.im/stanza"
 	"carillon.im/stream"
 )
@@ -36,14 +37,14 @@ func (s *Server) answered(st *stanza.Stanza) bool {
 		w.mu.Unlock()
 		return false
 	}
-	ids, _ := w.queue.ack(w.pingUpTo, nil)
+	list, _ := w.queue.ack(w.pingUpTo, nil)
 	for len(w.marks) > 0 && int32(w.marks[0].upTo-w.pingUpTo) <= 0 {
 		w.marks = w.marks[1:]
 	}
 	w.ping = ""
 	w.soothe(w.link)
 	w.mu.Unlock()
-	s.forget(ids)
+	s.forget(list, trail.Answered)
 	return true
 }
 
@@ -89,6 +90,9 @@ func (c *conn) writeBatch(buf *[]byte) bool {
 	b, n := w.queue.take((*buf)[:0], max)
 	more := w.queue.waiting() > 0 && max == batchSize
 	now := time.Now()
+	for _, i := range w.queue.list[w.queue.sent-n : w.queue.sent] {
+		c.srv.trace(i.ref, trail.Written, "", now)
+	}
 	if n > 0 && !counts {
 		upTo := w.queue.acked + uint32(w.queue.sent)
 		if k := len(w.marks); k > 0 && now.Sub(w.marks[k-1].at) < time.Second {

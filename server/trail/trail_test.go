@@ -68,6 +68,48 @@ func TestTextOfDevices(t *testing.T) {
 	}
 }
 
+// TestOutside: what became of a message that left, for people and for programs.
+func TestOutside(t *testing.T) {
+	type step struct {
+		Step
+		after     time.Duration
+		condition string
+	}
+	const ms = time.Millisecond
+	for _, tc := range []struct {
+		steps      []step
+		text, json string
+	}{
+		{[]step{{Queued, ms, ""}}, "queued after 1ms; not written yet", `{"queued":"2026-11-01T12:00:00.001Z"}`},
+		{[]step{{Queued, ms, ""}, {Written, 2 * ms, ""}}, "queued after 1ms; written after 2ms; not acknowledged", ""},
+		{[]step{{Queued, ms, ""}, {Written, 2 * ms, ""}, {Written, 9 * ms, ""}, {Acknowledged, 40 * ms, ""}}, "queued after 1ms; written after 9ms; acknowledged after 40ms",
+			`{"queued":"2026-11-01T12:00:00.001Z","written":"2026-11-01T12:00:00.009Z","delivered":"2026-11-01T12:00:00.04Z","known_because":"acknowledged"}`},
+		{[]step{{Queued, ms, ""}, {Written, ms, ""}, {Answered, 40 * ms, ""}},
+			"; read, as its answer to a question behind it says, after 40ms: that server doesn't acknowledge (XEP-0198)", ""},
+		{[]step{{Queued, ms, ""}, {Written, ms, ""}, {LivedOn, 30000 * ms, ""}},
+			"; taken for delivered after 30s, for the stream has lived on: that server doesn't acknowledge (XEP-0198)", ""},
+		{[]step{{Queued, ms, ""}, {Written, ms, ""}, {Closed, 40 * ms, ""}}, "; read to the end of the stream, which was closed in good order after 40ms", ""},
+		{[]step{{Queued, ms, ""}, {Returned, 40 * ms, "remote-server-timeout"}}, "queued after 1ms; returned after 40ms with <remote-server-timeout/>",
+			`{"queued":"2026-11-01T12:00:00.001Z","returned":"2026-11-01T12:00:00.04Z","returned_with":"remote-server-timeout"}`},
+	} {
+		ring := NewRing(4)
+		r := sample(1)
+		r.Devices = nil
+		ref := ring.Add(&r)
+		for _, s := range tc.steps {
+			ring.Left(ref, s.Step, s.condition, at.Add(s.after))
+		}
+		ring.Left(0, Written, "", at)
+		got := ring.Find(Query{Account: "juliet@localhost"})[0]
+		if text := got.Text(); !strings.Contains(text, "    leaves for its domain: ") || !strings.Contains(text, tc.text+"\n") {
+			t.Errorf("want %s, got\n%s", tc.text, text)
+		}
+		if b, err := json.Marshal(got.Outside); err != nil || tc.json != "" && string(b) != tc.json {
+			t.Errorf("%s, %v", b, err)
+		}
+	}
+}
+
 // TestTextOfErrors: an error says which it is; what isn't one of RFC 6120's doesn't get that far.
 func TestTextOfErrors(t *testing.T) {
 	f := route.Facts{Message: route.Message{Type: route.Error, Full: true}, Sender: -1, Addressed: -1}
@@ -186,4 +228,41 @@ func BenchmarkAdd(b *testing.B) {
 			ring.Acked(ref.Line(i), at)
 		}
 	}
+}
+
+// TestPushes: what became of notifications, at the message and later.
+func TestPushes(t *testing.T) {
+	at := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	ring := NewRing(4)
+	push := func(resource string, v route.PushVerdict, r route.Rule) Push {
+		return Push{Resource: resource, Service: "push.example", Verdict: v, Rule: r}
+	}
+	rec := Record{At: at, Account: "a@h", Pushes: []Push{push("phone", route.PushHeld, route.RPush10), push("tablet", route.NoPush, route.RPush5),
+		push("watch", route.PushNow, route.RPush12), push("pad", route.PushHeld, route.RPush10)}}
+	ref := ring.Add(&rec)
+	text := func() string { return ring.Find(Query{Account: "a@h"})[0].Text() }
+	for _, want := range []string{"phone is not notified yet, by push.example — R-PUSH-10: ", "tablet is not notified, by push.example — R-PUSH-5: ", "watch is to be notified, by push.example — R-PUSH-12: "} {
+		if !strings.Contains(text(), want) {
+			t.Errorf("%q is missing:\n%s", want, text())
+		}
+	}
+	later := func(p Push, after time.Duration) { p.At = at.Add(after); ring.Pushed(ref.Line(3), p) }
+	later(push("phone", route.PushNow, route.RPush11), 10*time.Second)
+	later(push("watch", route.PushNow, route.RPush12), 2*time.Millisecond)
+	later(push("pad", route.NoPush, route.RPush6), time.Second)
+	later(push("nobody", route.PushNow, route.RPush11), time.Second)
+	for _, want := range []string{"phone notified after 10s, by push.example — R-PUSH-11: ", "watch notified after 2ms, by push.example — R-PUSH-12: ",
+		"pad needs no notification any more after 1s, by push.example — R-PUSH-6: "} {
+		if !strings.Contains(text(), want) {
+			t.Errorf("%q is missing:\n%s", want, text())
+		}
+	}
+	if rec.Pushes[0].Verdict != route.PushHeld {
+		t.Error("the caller's record was changed")
+	}
+	b, err := json.Marshal(ring.Find(Query{Account: "a@h"})[0])
+	if err != nil || !strings.Contains(string(b), `"pushes":[{"resource":"phone","service":"push.example","verdict":"pushed","rule":{"rule":"R-PUSH-11","says":`) {
+		t.Errorf("%s: %v", b, err)
+	}
+	ring.Pushed(0, push("phone", route.NoPush, route.RPush1))
 }

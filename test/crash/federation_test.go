@@ -22,12 +22,14 @@ import (
 
 	"github.com/miekg/dns"
 
+	"carillon.im/stanza"
 	"carillon.im/stream"
 	"carillon.im/xmltree"
 )
 
 // TestKillFederation kills one of two servers under load, in turns. What the sender's
-// server had acknowledged comes to the other one's archive; what comes twice is the
+// server had acknowledged, and not refused before because too much waited for the one
+// that was killed, comes to the other one's archive; what comes twice is the
 // end of what had come when the server was killed, once for each kill.
 // CARILLON_CRASH_KILLS says how often.
 func TestKillFederation(t *testing.T) {
@@ -42,7 +44,7 @@ func TestKillFederation(t *testing.T) {
 	a.start()
 	b.start()
 	defer func() { a.kill(); b.kill() }()
-	o := &oneWay{}
+	o := &oneWay{acked: map[int]bool{}, refused: map[int]bool{}}
 	for k := range kills {
 		var running sync.WaitGroup
 		stop := make(chan struct{})
@@ -81,20 +83,39 @@ func TestKillFederation(t *testing.T) {
 		}
 	}
 	o.check(t, came, kills)
-	t.Logf("kills %d, sent %d, acknowledged %d, came twice %d", kills, o.n, len(o.acked), o.twice)
+	t.Logf("kills %d, sent %d, acknowledged %d, refused %d, came twice %d", kills, o.n, len(o.acked), len(o.refused), o.twice)
 }
 
 // oneWay is what is sent from one server to the other one: numbers, in their order.
 type oneWay struct {
-	mu    sync.Mutex
-	n     int // sent so far
-	acked map[int]bool
-	twice int
+	mu      sync.Mutex
+	n       int // sent so far
+	acked   map[int]bool
+	refused map[int]bool // with an error, before the acknowledgement
+	late    int          // the same behind it
+	twice   int
+}
+
+// hear notes what was refused.
+func (o *oneWay) hear(ev *stream.Event) {
+	if ev.Stanza == nil || ev.Stanza.Type != stanza.TypeError {
+		return
+	}
+	id, err := strconv.Atoi(ev.Stanza.ID)
+	if err != nil {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.acked[id] {
+		o.late++
+	}
+	o.refused[id] = true
 }
 
 // send sends until it is told to stop, or its server is killed.
 func (o *oneWay) send(p *process, stop chan struct{}) {
-	c, err := p.login("alice", "pen", func(*stream.Event) {})
+	c, err := p.login("alice", "pen", o.hear)
 	if err != nil {
 		return // killed before
 	}
@@ -104,9 +125,6 @@ func (o *oneWay) send(p *process, stop chan struct{}) {
 	c.OnAcked(func(n int) {
 		o.mu.Lock()
 		for _, id := range order[:n] {
-			if o.acked == nil {
-				o.acked = map[int]bool{}
-			}
 			o.acked[id] = true
 		}
 		order = order[n:]
@@ -160,9 +178,17 @@ func (o *oneWay) check(t *testing.T, came []int, kills int) {
 	}
 	missing := 0
 	for id := range o.acked {
-		if !seen[id] {
+		if !seen[id] && !o.refused[id] {
 			missing++
 		}
+	}
+	for id := range o.refused {
+		if seen[id] {
+			t.Errorf("%d was refused, and came", id)
+		}
+	}
+	if o.late > 0 {
+		t.Errorf("%d were refused after they had been acknowledged", o.late)
 	}
 	if missing > 0 {
 		t.Errorf("acknowledged and missing: %d", missing)

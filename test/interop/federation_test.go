@@ -31,6 +31,7 @@ type other struct {
 	resolver string // host:port of the test's DNS
 	c2s, s2s string // ports on 127.0.0.1
 	http     string
+	log      string // its level
 
 	command  func(*other) *exec.Cmd
 	register func(o *other, user string)
@@ -57,6 +58,13 @@ func newNames(t *testing.T) *names {
 	go s.ActivateAndServe()
 	t.Cleanup(func() { s.Shutdown() })
 	return n
+}
+
+// locate says on which port of this machine a domain's server listens.
+func (n *names) locate(domain, port string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.port[domain] = port
 }
 
 func (n *names) answer(w dns.ResponseWriter, q *dns.Msg) {
@@ -170,12 +178,21 @@ func (p *person) send(xml string) {
 // until reads up to a stanza with all the pieces.
 func (p *person) until(pieces ...string) string {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	xml, err := p.within(patience, pieces...)
+	if err != nil {
+		p.t.Fatalf("%s: %v while waiting for %q; got\n%s", p.c.JID(), err, pieces, strings.Join(p.seen, "\n"))
+	}
+	return xml
+}
+
+// within is until for a while.
+func (p *person) within(d time.Duration, pieces ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
 	defer cancel()
 	for {
 		ev, err := p.c.Next(ctx)
 		if err != nil {
-			p.t.Fatalf("%s: %v while waiting for %q; got\n%s", p.c.JID(), err, pieces, strings.Join(p.seen, "\n"))
+			return "", err
 		}
 		xml := strings.ReplaceAll(xmppclient.XML(ev), `"`, "'")
 		p.seen = append(p.seen, xml)
@@ -184,7 +201,7 @@ func (p *person) until(pieces ...string) string {
 			all = all && strings.Contains(xml, piece)
 		}
 		if all {
-			return xml
+			return xml, nil
 		}
 	}
 }
@@ -223,54 +240,73 @@ func (p *person) archived(id string, pieces ...string) (found int) {
 	return found
 }
 
+// internet is servers that find each other and trust one authority.
+type internet struct {
+	t     *testing.T
+	names *names
+	ca    *authority
+	dir   string
+	quiet bool // nothing but warnings in the logs
+}
+
+func newInternet(t *testing.T) *internet {
+	t.Helper()
+	dir := t.TempDir()
+	ca, err := newAuthority(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &internet{t: t, names: newNames(t), ca: ca, dir: dir}
+}
+
+// server makes one, which isn't started; external says that it trusts certificates,
+// and otherwise it asks for dialback.
+func (n *internet) server(kind, domain string, external bool) *other {
+	t := n.t
+	t.Helper()
+	ports, err := freePorts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := func(i int) string { _, p, _ := net.SplitHostPort(ports[i]); return p }
+	o := &other{t: t, domain: domain, dir: filepath.Join(n.dir, domain), ca: n.ca, resolver: n.names.addr, c2s: port(0), s2s: port(1), http: port(2), log: "debug"}
+	if n.quiet {
+		o.log = "warn"
+	}
+	switch kind {
+	case "prosody":
+		need(t, "prosody", "prosody: apt-get install prosody lua-unbound")
+		o.command, o.register = prosodyCommand(external), prosodyRegister
+	case "ejabberd":
+		need(t, "ejabberdctl", "ejabberd: apt-get install ejabberd")
+		o.command, o.register = ejabberdCommand(external), ejabberdRegister
+	default:
+		o.command, o.register = carillonCommand(external), carillonRegister
+	}
+	if err := os.MkdirAll(o.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if o.id, err = n.ca.issue(o.dir, domain); err != nil {
+		t.Fatal(err)
+	}
+	n.names.locate(domain, o.s2s)
+	t.Cleanup(func() {
+		o.stop()
+		if t.Failed() {
+			t.Logf("end of the log of %s:\n%s", o.domain, tail(o.logFile(), 12<<10))
+		}
+	})
+	return o
+}
+
 // federation prepares carillon and one other server.
 func federation(t *testing.T, kind string, external bool) (own, theirs *other) {
 	t.Helper()
 	if os.Getenv("CARILLON_INTEROP") != "1" {
 		t.Skip("needs CARILLON_INTEROP=1 and Prosody and ejabberd; `make interop` says what is missing")
 	}
-	n := newNames(t)
-	dir := t.TempDir()
-	ca, err := newAuthority(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	make := func(domain string, command func(*other) *exec.Cmd, register func(*other, string)) *other {
-		ports, err := freePorts()
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := func(i int) string { _, p, _ := net.SplitHostPort(ports[i]); return p }
-		o := &other{t: t, domain: domain, dir: filepath.Join(dir, domain), ca: ca, resolver: n.addr, c2s: port(0), s2s: port(1), http: port(2),
-			command: command, register: register}
-		if err := os.MkdirAll(o.dir, 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if o.id, err = ca.issue(o.dir, domain); err != nil {
-			t.Fatal(err)
-		}
-		n.mu.Lock()
-		n.port[domain] = o.s2s
-		n.mu.Unlock()
-		t.Cleanup(func() {
-			o.stop()
-			if t.Failed() {
-				t.Logf("end of the log of %s:\n%s", o.domain, tail(o.logFile(), 12<<10))
-			}
-		})
-		return o
-	}
-	own = make("carillon.fed", carillonCommand(external), carillonRegister)
-	switch kind {
-	case "prosody":
-		need(t, "prosody", "prosody: apt-get install prosody lua-unbound")
-		theirs = make("prosody.fed", prosodyCommand(external), prosodyRegister)
-	case "ejabberd":
-		need(t, "ejabberdctl", "ejabberd: apt-get install ejabberd")
-		theirs = make("ejabberd.fed", ejabberdCommand(external), ejabberdRegister)
-	default:
-		theirs = make("other.fed", carillonCommand(external), carillonRegister)
-	}
+	n := newInternet(t)
+	own, theirs = n.server("carillon", "carillon.fed", external), n.server(kind, map[string]string{"carillon": "other.fed", "prosody": "prosody.fed", "ejabberd": "ejabberd.fed"}[kind], external)
 	own.start()
 	theirs.start()
 	own.register(own, "alice")
@@ -284,17 +320,17 @@ func carillonCommand(external bool) func(*other) *exec.Cmd {
 		if err != nil {
 			o.t.Fatal(err)
 		}
-		policy := "certificate"
+		policy, authorities := "certificate", o.ca.file
 		if !external {
-			policy = "dialback"
+			policy, authorities = "dialback", ""
 		}
 		config := filepath.Join(o.dir, "carillon.toml")
-		text := fmt.Sprintf("s2s = '127.0.0.1:%s'\ns2s_tls = 'off'\nhttp = 'off'\n[federation]\npolicy = %q\nresolver = %q\nauthorities = %q\n", o.s2s, policy, o.resolver, o.ca.file)
+		text := fmt.Sprintf("s2s = '127.0.0.1:%s'\ns2s_tls = 'off'\nhttp = 'off'\n[limits]\nconnections_per_address = 0\n[federation]\npolicy = %q\nresolver = %q\nauthorities = %q\n", o.s2s, policy, o.resolver, authorities)
 		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 			o.t.Fatal(err)
 		}
 		return exec.Command(bin, "serve", "--config", config, "--data", filepath.Join(o.dir, "data"), "--domain", o.domain,
-			"--c2s", "127.0.0.1:"+o.c2s, "--c2s-tls", "off", "--cert", o.id.cert, "--key", o.id.key, "--log-level", "debug")
+			"--c2s", "127.0.0.1:"+o.c2s, "--c2s-tls", "off", "--cert", o.id.cert, "--key", o.id.key, "--log-level", o.log)
 	}
 }
 
@@ -309,32 +345,41 @@ var federationBinary = sync.OnceValues(func() (string, error) {
 	return binary()
 })
 
-// delivered waits until nothing that carillon sent is unacknowledged.
-func (o *other) delivered() {
+// streamInfo is what `carillon s2s` says of a stream.
+type streamInfo struct {
+	Domain, Direction, State, Security string
+	Waiting, Unacked                   int
+}
+
+func (o *other) streams() (list []streamInfo) {
 	o.t.Helper()
 	bin, err := federationBinary()
 	if err != nil {
 		o.t.Fatal(err)
 	}
+	text, err := output(exec.Command(bin, "s2s", "--json", "--data", filepath.Join(o.dir, "data")))
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(text), &list); err != nil {
+		o.t.Fatalf("%v: %s", err, text)
+	}
+	return list
+}
+
+// delivered waits until nothing that carillon sent is unacknowledged.
+func (o *other) delivered() {
+	o.t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
-		cmd := exec.Command(bin, "s2s", "--json", "--data", filepath.Join(o.dir, "data"))
-		text, err := output(cmd)
-		if err != nil {
-			o.t.Fatal(err)
-		}
-		var list []struct{ Waiting, Unacked int }
-		if err := json.Unmarshal([]byte(text), &list); err != nil {
-			o.t.Fatalf("%v: %s", err, text)
-		}
 		n := 0
-		for _, s := range list {
+		for _, s := range o.streams() {
 			n += s.Waiting + s.Unacked
 		}
 		if n == 0 {
 			return
 		}
 		if time.Now().After(deadline) {
-			o.t.Fatalf("%d stanzas are not acknowledged: %s", n, text)
+			o.t.Fatalf("%d stanzas are not acknowledged", n)
 		}
 	}
 }
@@ -359,7 +404,7 @@ func prosodyCommand(external bool) func(*other) *exec.Cmd {
 			disabled = `"s2s_auth_certs";`
 		}
 		config := strings.NewReplacer("@DIR@", o.dir, "@C2S@", o.c2s, "@S2S@", o.s2s, "@CERT@", o.id.cert, "@KEY@", o.id.key, "@CA@", o.ca.file,
-			"@DOMAIN@", o.domain, "@DNS@", host+"@"+port, "@DISABLED@", disabled, "@SECURE@", fmt.Sprint(external)).Replace(prosodyFederation)
+			"@DOMAIN@", o.domain, "@DNS@", host+"@"+port, "@DISABLED@", disabled, "@SECURE@", fmt.Sprint(external), "@LOG@", o.log).Replace(prosodyFederation)
 		file := filepath.Join(o.dir, "prosody.cfg.lua")
 		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 			o.t.Fatal(err)
@@ -398,12 +443,12 @@ authentication = "internal_plain"
 ssl = { certificate = "@CERT@"; key = "@KEY@"; cafile = "@CA@" }
 modules_enabled = {
 	"disco"; "roster"; "saslauth"; "tls"; "dialback"; "s2s_bidi"; "blocklist"; "carbons"; "pep"; "private"; "smacks"; "offline";
-	"ping"; "time"; "version"; "posix"; "mam";
+	"ping"; "time"; "version"; "posix"; "mam"; "vcard";
 }
 modules_disabled = { @DISABLED@ }
 default_archive_policy = true
 mam_smart_enable = false
-log = { { levels = { min = "debug" }; to = "file"; filename = "@DIR@/output.log" } }
+log = { { levels = { min = "@LOG@" }; to = "file"; filename = "@DIR@/output.log" } }
 VirtualHost "@DOMAIN@"
 `
 
@@ -516,8 +561,28 @@ func TestFederation(t *testing.T) {
 			t.Run(kind+" by "+how, func(t *testing.T) {
 				own, theirs := federation(t, kind, external)
 				converse(t, own, theirs)
+				proved(t, own, theirs, kind, external)
 			})
 		}
+	}
+}
+
+// proved looks at how the two servers have proved who they are, and whether the one
+// stream serves both ways where the other server can do that (XEP-0288).
+func proved(t *testing.T, own, theirs *other, kind string, external bool) {
+	t.Helper()
+	both := false
+	for _, s := range own.streams() {
+		if s.Domain != theirs.domain || s.State != "up" {
+			continue
+		}
+		both = both || s.Direction == "both"
+		if how := map[bool]string{true: "EXTERNAL", false: "dialback"}[external]; !strings.Contains(s.Security, "TLS") || !strings.Contains(s.Security, how) {
+			t.Errorf("%s stream: proved by %s, want %s", s.Direction, s.Security, how)
+		}
+	}
+	if both != (kind != "ejabberd") { // 23.01 doesn't do it
+		t.Errorf("%s: both ways on one stream: %t", kind, both)
 	}
 }
 
@@ -559,6 +624,22 @@ func converse(t *testing.T, own, theirs *other) {
 	bob.until("id='v2'", "<name>n</name>")
 	bob.send("<iq type='get' id='v3' to='" + own.domain + "'><ping xmlns='urn:xmpp:ping'/></iq>")
 	bob.until("id='v3'", "type='result'")
+
+	// Directed presence, and what both say of themselves (XEP-0054).
+	stranger := theirs.login("bob", "third", false)
+	stranger.send("<presence to='" + a + "/phone'><status>only for you</status></presence>")
+	alice.until("<status>only for you</status>", b+"/third")
+	stranger.send("<presence type='unavailable' to='" + a + "/phone'/>")
+	alice.until("type='unavailable'", b+"/third")
+	stranger.c.Cut()
+	bob.send("<iq type='set' id='c1'><vCard xmlns='vcard-temp'><NICKNAME>bobby</NICKNAME></vCard></iq>")
+	bob.until("id='c1'", "type='result'")
+	alice.send("<iq type='get' id='c2' to='" + b + "'><vCard xmlns='vcard-temp'/></iq>")
+	alice.until("id='c2'", "bobby")
+	alice.send("<iq type='set' id='c3'><vCard xmlns='vcard-temp'><NICKNAME>ally</NICKNAME></vCard></iq>")
+	alice.until("id='c3'", "type='result'")
+	bob.send("<iq type='get' id='c4' to='" + a + "'><vCard xmlns='vcard-temp'/></iq>")
+	bob.until("id='c4'", "ally")
 
 	// What is for one device is neither copied nor archived there (R-GW-1).
 	alice.send("<message type='chat' id='e1' to='" + b + "/phone'><body>for one alone</body><private xmlns='urn:xmpp:carbons:2'/></message>")
@@ -608,12 +689,14 @@ func converse(t *testing.T, own, theirs *other) {
 	if n := bob.count("to the bare address") + bob.count("and then for all"); n != 0 {
 		t.Errorf("%d old messages came again", n)
 	}
-	// ejabberd has asked for alice's presence while she was away, and returns everything for a second or so after that.
-	for i, deadline := 0, time.Now().Add(patience); time.Now().Before(deadline); i++ {
-		id := fmt.Sprintf("id='p%d'", i)
-		bob.send("<iq type='get' " + id + " to='" + own.domain + "'><ping xmlns='urn:xmpp:ping'/></iq>")
-		if strings.Contains(bob.until(id, "<iq"), "type='result'") {
+	// ejabberd has asked for alice's presence while she was away. It returns everything for a second or so after that, and drops
+	// what comes as it stops doing so.
+	for i, deadline := 0, time.Now().Add(patience); ; i++ {
+		bob.send(fmt.Sprintf("<iq type='get' id='p%d' to='%s'><ping xmlns='urn:xmpp:ping'/></iq>", i, own.domain))
+		if _, err := bob.within(300*time.Millisecond, "<iq", "type='result'", "id='p"); err == nil {
 			break
+		} else if time.Now().After(deadline) {
+			t.Fatalf("%s isn't reached again: %v", own.domain, err)
 		}
 	}
 	bob.send("<message type='chat' id='m6' to='" + a + "'><body>good</body></message>")

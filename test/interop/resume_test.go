@@ -13,6 +13,12 @@ import (
 func (c *client) resumed(p *cutter) {
 	c.t.Helper()
 	c.await("cut connection", func(e *event) bool { return e.Kind == "disconnected" })
+	c.reconnect(p)
+}
+
+// reconnect is the rest of resumed.
+func (c *client) reconnect(p *cutter) {
+	c.t.Helper()
 	var got struct{ Resumed bool }
 	if err := c.call("reconnect", args{"port": port(p.addr())}, &got); err != nil {
 		c.t.Fatalf("%s: reconnecting: %v", c.name, err)

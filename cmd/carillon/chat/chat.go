@@ -17,6 +17,7 @@ import (
 	"carillon.im/client/account"
 	"carillon.im/client/convo"
 	"carillon.im/jid"
+	"carillon.im/stanza"
 	"carillon.im/xep"
 )
 
@@ -27,6 +28,10 @@ type Device interface {
 	Changes(context.Context) (account.Changes, error)
 	Devices(context.Context) ([]xep.Client, error)
 	EndDevice(ctx context.Context, id string) error
+	ChangePassword(ctx context.Context, password string) error
+	NetworkChanged()
+	Enter(ctx context.Context, room jid.JID, nick string) error
+	Leave(ctx context.Context, room jid.JID) error
 }
 
 // Config says what is shown.
@@ -36,7 +41,8 @@ type Config struct {
 	Account jid.JID
 	Name    string         // of the device, as the person calls it; may be ""
 	Status  account.Status // how the connection is at the start
-	Contact jid.JID        // whose conversation is opened first; zero: none
+	Contact jid.JID        // whose conversation is opened first, or a room; zero: none
+	Nick    string         // in rooms; "" for the account's local part
 	NoColor bool           // use none (NO_COLOR)
 	Now     time.Time      // for tests, whose clock stands still; zero: the system's, in the local zone
 }
@@ -46,6 +52,7 @@ type snapshot struct {
 	of    jid.JID // the conversation
 	list  []convo.Summary
 	view  convo.View
+	names map[string]convo.Entry // by thread, what it began with
 	ok    bool
 	limit int
 }
@@ -61,8 +68,13 @@ type (
 		err error
 	}
 	actedMsg   struct{ err error }
+	enteredMsg struct {
+		room jid.JID
+		err  error
+	}
 	devicesMsg struct {
 		list []xep.Client
+		done string // what was done
 		err  error
 	}
 )
@@ -84,12 +96,17 @@ func (m *Model) look() tea.Cmd {
 	}
 	m.looking, m.stale = true, false
 	ctx, device := m.cfg.Context, m.cfg.Device
-	s := snapshot{of: m.open, limit: m.limit}
+	s := snapshot{of: m.open, limit: m.limit, names: map[string]convo.Entry{}}
 	return func() tea.Msg {
 		err := device.Look(ctx, func(e *convo.Engine) {
 			s.list = e.Conversations()
 			if !s.of.IsZero() {
 				s.view, s.ok = e.Conversation(s.of, s.limit)
+			}
+			for _, t := range s.view.Threads {
+				if first, ok := e.Entry(s.of, t.First); ok {
+					s.names[t.ID] = first
+				}
 			}
 		})
 		return lookedMsg{s, err}
@@ -109,22 +126,77 @@ func (m *Model) act(events ...convo.Event) tea.Cmd {
 	}
 }
 
+// enter enters the open conversation's room, if it may be one; those in which the account has been are entered again without this.
+func (m *Model) enter() tea.Cmd {
+	if m.toEnter.IsZero() || !m.status.Online {
+		return nil
+	}
+	j := m.toEnter
+	m.toEnter = jid.JID{}
+	if i := slices.IndexFunc(m.snap.list, func(s convo.Summary) bool { return s.JID == j }); i >= 0 && !m.snap.list[i].Room {
+		return nil
+	}
+	ctx, device, nick := m.cfg.Context, m.cfg.Device, m.cfg.Nick
+	if nick == "" {
+		nick = m.cfg.Account.Local()
+	}
+	return func() tea.Msg { return enteredMsg{j, device.Enter(ctx, j, nick)} }
+}
+
+// entered says what a room answered.
+func (m *Model) enteredRoom(msg enteredMsg) {
+	refused, _ := errors.AsType[*stanza.Error](msg.err)
+	switch {
+	case msg.err == nil || errors.Is(msg.err, account.ErrNoRoom):
+	case refused != nil && refused.Condition == stanza.Conflict:
+		m.notice = "somebody in the room has your name: start with --nick"
+	case refused != nil && refused.Condition == stanza.RegistrationRequired:
+		m.notice = "the room is for its members alone"
+	case refused != nil && refused.Condition == stanza.NotAuthorized:
+		m.notice = "the room has a password, which can't be given here"
+	case refused != nil && refused.Condition == stanza.Forbidden:
+		m.notice = "the room doesn't let you in"
+	case refused != nil:
+		m.notice = "not in the room: " + Refused(string(refused.Condition))
+	default:
+		m.notice = "not in the room: " + Reason(msg.err)
+	}
+}
+
 // devicesWait bounds asking the server about devices.
 const devicesWait = 15 * time.Second
 
-// askDevices asks for the programs with access to the account, and ends one first if id isn't "".
-func (m *Model) askDevices(id string) tea.Cmd {
+// askDevices asks for the programs with access to the account.
+func (m *Model) askDevices() tea.Cmd { return m.manage("", func(context.Context) error { return nil }) }
+
+// endDevice ends a device's access, after giving the account another password if there is one.
+func (m *Model) endDevice(d xep.Client, password string) tea.Cmd {
+	done := m.deviceCalled(d) + " has no access any more"
+	if password != "" {
+		done += ". The others ask for the new password when they next log in"
+	}
+	return m.manage(done, func(ctx context.Context) error {
+		if password != "" {
+			if err := m.cfg.Device.ChangePassword(ctx, password); err != nil {
+				return err
+			}
+		}
+		return m.cfg.Device.EndDevice(ctx, d.ID)
+	})
+}
+
+// manage does something with the devices and asks for them then.
+func (m *Model) manage(done string, do func(context.Context) error) tea.Cmd {
+	m.asking, m.devicesErr, m.devicesDone = true, nil, ""
 	base, device := m.cfg.Context, m.cfg.Device
 	return func() tea.Msg {
 		ctx, cancel := context.WithTimeout(base, devicesWait)
 		defer cancel()
-		if id != "" {
-			if err := device.EndDevice(ctx, id); err != nil {
-				return devicesMsg{err: err}
-			}
+		if err := do(ctx); err != nil {
+			return devicesMsg{err: err}
 		}
 		list, err := device.Devices(ctx)
-		return devicesMsg{list, err}
+		return devicesMsg{list, done, err}
 	}
 }
 
@@ -161,7 +233,7 @@ func (m *Model) looked(msg lookedMsg) tea.Cmd {
 		m.anchor, m.skip = 0, 0
 	}
 	m.cursor = min(m.cursor, max(0, len(m.snap.list)-1))
-	return m.attend()
+	return tea.Batch(m.enter(), m.attend())
 }
 
 // attend says that what is on the screen was seen, and asks for what is missing there.
