@@ -1,6 +1,7 @@
 package c2s
 
 import (
+	"bytes"
 	"errors"
 	"log/slog"
 	"slices"
@@ -20,6 +21,9 @@ type login struct {
 	exchange  sasl.Server // nil: none is running
 	mechanism string
 	account   jid.JID // that the client wants to be, zero if it is no name
+
+	keys   sasl.Keys // that the client has to prove to know; none: it shows a token
+	looked time.Time // when they were looked up
 
 	request  *stream.Login // of SASL2; nil: the classic profile
 	tokens   []Token       // that the client may have
@@ -80,7 +84,9 @@ func (s *Server) newLogin(c *conn) *login {
 		if !s.guard.accountAllowed(l.account, c.address(), time.Now()) {
 			return sasl.Keys{}, errThrottled
 		}
-		return s.cfg.Credentials.Keys(s.ctx, l.account, h)
+		keys, err := s.cfg.Credentials.Keys(s.ctx, l.account, h)
+		l.keys, l.looked = keys, time.Now()
+		return keys, err
 	}
 	return l
 }
@@ -98,7 +104,7 @@ func (c *conn) auth(ev stream.Event, out []byte) []byte {
 		if !c.srv.guard.addressAllowed(c.address(), time.Now()) {
 			return c.refuse(out, &sasl.Error{Condition: sasl.TemporaryAuthFailure, Err: errThrottled})
 		}
-		l.account, l.mechanism, l.request, l.token = jid.JID{}, ev.Name, ev.Login, nil
+		l.account, l.mechanism, l.request, l.token, l.keys = jid.JID{}, ev.Name, ev.Login, nil, sasl.Keys{}
 		l.begun++
 		exchange, err := c.newExchange()
 		if err != nil {
@@ -119,6 +125,9 @@ func (c *conn) auth(ev stream.Event, out []byte) []byte {
 	if err := checkAuthzid(l.exchange.Authzid(), l.account); err != nil {
 		return c.refuse(out, err)
 	}
+	if err := c.checkKeys(); err != nil {
+		return c.refuse(out, err)
+	}
 	if l.request != nil {
 		return c.letIn(out, answer)
 	}
@@ -131,6 +140,29 @@ func (c *conn) auth(ev stream.Event, out []byte) []byte {
 	c.srv.authenticated(c)
 	c.login = nil
 	return out
+}
+
+// keysHold is for how long keys that were looked up are taken for those that the
+// account has.
+const keysHold = time.Second
+
+// checkKeys reports whether what the client has proved to know is still the account's
+// password: a client that takes its time must not get in with one that was changed
+// meanwhile.
+func (c *conn) checkKeys() error {
+	l := c.login
+	if len(l.keys.StoredKey) == 0 || time.Since(l.looked) < keysHold {
+		return nil
+	}
+	now, err := c.srv.cfg.Credentials.Keys(c.srv.ctx, l.account, l.keys.Hash)
+	switch {
+	case errors.Is(err, sasl.ErrUnknownUser) || err == nil && !bytes.Equal(now.StoredKey, l.keys.StoredKey):
+		return &sasl.Error{Condition: sasl.NotAuthorized}
+	case err != nil:
+		return err
+	}
+	l.looked = time.Now()
+	return nil
 }
 
 // authenticated counts a login that went well.
