@@ -103,7 +103,7 @@ func (m *Model) look() tea.Cmd {
 			if !s.of.IsZero() {
 				s.view, s.ok = e.Conversation(s.of, s.limit)
 			}
-			for _, t := range s.view.Threads {
+			for _, t := range s.view.Threads[max(0, len(s.view.Threads)-maxNamed):] {
 				if first, ok := e.Entry(s.of, t.First); ok {
 					s.names[t.ID] = first
 				}

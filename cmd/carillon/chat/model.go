@@ -64,6 +64,7 @@ const (
 	maxEntries  = 20_000 // at most
 	maxTyped    = 8_000  // characters of a message
 	maxSecret   = 256    // of a password
+	maxNamed    = 500    // threads that are called by how they begin, the newest
 )
 
 // Model is the screen of one device. It is a tea.Model; only the program that runs it uses it.
