@@ -138,7 +138,8 @@ func (m *Model) quote(e convo.Entry, room int) string {
 	return m.cut("↳ "+strings.TrimSpace(m.name(to))+": "+text, room)
 }
 
-// gutter is the thread of an entry: its number where a run of its messages begins, and its colour.
+// gutter is the thread of an entry: its number where a run of its messages begins, and its colour. Whether the entry is a room's, a single message or
+// history makes no difference (THR-20, THR-22, THR-24).
 func (m *Model) gutter(i int) (string, func(string) string) {
 	e := m.snap.view.Entries[i]
 	n := m.threadOf(e.Thread)
@@ -188,7 +189,7 @@ func (m *Model) deviceName(resource string) string {
 	return m.oneLine(resource)
 }
 
-// notes are what is to be known of a message beside its text.
+// notes are what is to be known of a message beside its text, that another device has taken it above all (MINE-28).
 func (m *Model) notes(e convo.Entry) string {
 	var notes []string
 	if e.Edited && !e.Retracted {
