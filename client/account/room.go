@@ -48,6 +48,10 @@ func (a *Account) Enter(ctx context.Context, j jid.JID, nick string) error {
 	if _, err := j.WithResource(nick); err != nil || nick == "" {
 		return fmt.Errorf("account: %q can't be a nickname", nick)
 	}
+	in := false
+	if err := a.call(ctx, func() { in = a.rooms[j] != nil && a.rooms[j].in && a.rooms[j].nick == nick }); err != nil || in {
+		return err
+	}
 	service, err := a.discover(ctx, j.DomainJID())
 	if _, refused := errors.AsType[*stanza.Error](err); refused || err == nil && !slices.Contains(service.Features, xep.NSMUC) {
 		return ErrNoRoom

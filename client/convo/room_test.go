@@ -36,3 +36,18 @@ func TestPageBeforeWaiting(t *testing.T) {
 		r.want(bob, "one two")
 	}
 }
+
+// TestRoomLate: what was written to before it was known to be a room becomes one.
+func TestRoomLate(t *testing.T) {
+	r := newRun(t, NG)
+	hall := jid.MustParse("hall@rooms.example")
+	r.do(SendText{Conversation: hall, Body: "too early"})
+	r.do(Room{JID: hall, Nick: "al", Joined: true})
+	r.do(SendText{Conversation: hall, Body: "to all"})
+	if v := r.view(hall); !v.Room || r.sent[len(r.sent)-1].Type != "groupchat" {
+		t.Errorf("%+v, sent %s", v.Summary, r.sent[len(r.sent)-1].Type)
+	}
+	if v := start(t, Config{}, r.store).view(hall); !v.Room {
+		t.Error("it is none after a restart")
+	}
+}

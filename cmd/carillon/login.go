@@ -360,8 +360,11 @@ func (l *login) password() error {
 // history opens the file of what was said.
 func (l *login) history() (convo.Store, error) {
 	s, err := sqlstore.Open(filepath.Join(l.folder, "history.db"))
+	if errors.Is(err, sqlstore.ErrInUse) {
+		return nil, fmt.Errorf("another carillon runs as the device %s of %s: choose another name with --device", l.o.Device, l.account)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: if another carillon runs as the device %s, choose another name with --device", err, l.o.Device)
+		return nil, err
 	}
 	return s, nil
 }

@@ -103,7 +103,7 @@ func (m *Model) look() tea.Cmd {
 			if !s.of.IsZero() {
 				s.view, s.ok = e.Conversation(s.of, s.limit)
 			}
-			for _, t := range s.view.Threads {
+			for _, t := range s.view.Threads[max(0, len(s.view.Threads)-maxNamed):] {
 				if first, ok := e.Entry(s.of, t.First); ok {
 					s.names[t.ID] = first
 				}
@@ -134,20 +134,44 @@ func (m *Model) enter() tea.Cmd {
 	j := m.toEnter
 	m.toEnter = jid.JID{}
 	if i := slices.IndexFunc(m.snap.list, func(s convo.Summary) bool { return s.JID == j }); i >= 0 && !m.snap.list[i].Room {
+		if m.sendThen {
+			m.sendThen = false
+			return m.submit()
+		}
 		return nil
 	}
 	ctx, device, nick := m.cfg.Context, m.cfg.Device, m.cfg.Nick
 	if nick == "" {
 		nick = m.cfg.Account.Local()
 	}
-	return func() tea.Msg { return enteredMsg{j, device.Enter(ctx, j, nick)} }
+	m.entering = j
+	return func() tea.Msg {
+		ctx, cancel := context.WithTimeout(ctx, enterWait)
+		defer cancel()
+		return enteredMsg{j, device.Enter(ctx, j, nick)}
+	}
 }
 
-// entered says what a room answered.
-func (m *Model) enteredRoom(msg enteredMsg) {
+// enterWait bounds how long somebody's server is asked whether an address is a room's.
+const enterWait = 10 * time.Second
+
+// entered takes a room's answer.
+func (m *Model) entered(msg enteredMsg) tea.Cmd {
+	if msg.room != m.entering {
+		return nil
+	}
+	send := m.sendThen && m.open == msg.room
+	m.entering, m.sendThen = jid.JID{}, false
 	refused, _ := errors.AsType[*stanza.Error](msg.err)
 	switch {
 	case msg.err == nil || errors.Is(msg.err, account.ErrNoRoom):
+		if send {
+			return m.submit()
+		}
+	case errors.Is(msg.err, context.DeadlineExceeded):
+		if m.notice = m.oneLine(msg.room.Domain()) + " doesn't answer"; send {
+			m.notice += ": enter sends it all the same"
+		}
 	case refused != nil && refused.Condition == stanza.Conflict:
 		m.notice = "somebody in the room has your name: start with --nick"
 	case refused != nil && refused.Condition == stanza.RegistrationRequired:
@@ -161,6 +185,7 @@ func (m *Model) enteredRoom(msg enteredMsg) {
 	default:
 		m.notice = "not in the room: " + Reason(msg.err)
 	}
+	return nil
 }
 
 // devicesWait bounds asking the server about devices.

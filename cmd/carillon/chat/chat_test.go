@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -114,6 +115,28 @@ func TestNoColor(t *testing.T) {
 			t.Errorf("without colour: %v, and the screen is %q", without, content)
 		}
 	}
+}
+
+// TestRoomLate: what is to be sent waits until it is known whether the address is a room's.
+func TestRoomLate(t *testing.T) {
+	s := newScreen(t, 80, 24)
+	s.online()
+	s.keys("n", "'hall@rooms.example", "enter")
+	for _, tt := range []struct {
+		err  error
+		sent int
+	}{{nil, 1}, {account.ErrNoRoom, 2}, {context.DeadlineExceeded, 2}, {stanza.NewError(stanza.Forbidden, ""), 2}} {
+		s.m.entering = s.m.open
+		s.keys("ctrl+a", "ctrl+k", "'hello", "enter")
+		s.has("> hello")
+		s.tell(enteredMsg{s.m.open, tt.err})
+		if n := len(s.m.snap.view.Entries); n != tt.sent {
+			t.Errorf("%v: %d messages", tt.err, n)
+		}
+	}
+	s.has("the room doesn't let you in", "> hello")
+	s.keys("enter")
+	s.hasNot("> hello")
 }
 
 // TestNamesakes: who is called the same is told apart by the address.

@@ -373,7 +373,7 @@ func (m *Model) typedSecret(text string) {
 func (m *Model) onTextKey(k string, msg tea.KeyPressMsg) tea.Cmd {
 	switch k {
 	case "enter":
-		return m.entered()
+		return m.submit()
 	case "esc":
 		switch {
 		case m.mode != say:
@@ -406,8 +406,8 @@ func (m *Model) typed(msg tea.Msg) tea.Cmd {
 	return tea.Batch(cmd, m.act(convo.Attention{Conversation: m.open, Act: convo.BeganTyping}, convo.Typing{Conversation: m.open, State: convo.Composing}))
 }
 
-// entered does what the text is for.
-func (m *Model) entered() tea.Cmd {
+// submit does what the text is for.
+func (m *Model) submit() tea.Cmd {
 	text := strings.TrimSpace(m.text.Value())
 	if text == "" {
 		return nil
@@ -421,6 +421,10 @@ func (m *Model) entered() tea.Cmd {
 		return m.openConversation(j.Bare())
 	}
 	if m.open.IsZero() {
+		return nil
+	}
+	if m.open == m.entering || m.open == m.toEnter && m.status.Online {
+		m.sendThen = true // a message to a room is another than one to a contact
 		return nil
 	}
 	var ev convo.Event
