@@ -338,11 +338,20 @@ func TestPushHeld(t *testing.T) {
 	})
 }
 
+// written waits until the store has all that it was given, also what nobody waits for.
+func (p *pushWorld) written() {
+	p.t.Helper()
+	p.settle()
+	if err := p.store.Commit(context.Background(), store.PushRelease{}); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
 // heldRows are the messages of which the store says that bob's devices have yet to be
 // notified.
 func (p *pushWorld) heldRows() (list []store.ArchiveID) {
 	p.t.Helper()
-	p.settle()
+	p.written()
 	targets, err := p.store.PushTargets(context.Background(), p.id("bob"))
 	if err != nil {
 		p.t.Fatal(err)

@@ -42,7 +42,7 @@ func TestPushBusy(t *testing.T) {
 
 func TestPushErrors(t *testing.T) {
 	state := func(p *pushWorld) store.PushState {
-		p.settle()
+		p.written()
 		targets, err := p.store.PushTargets(context.Background(), p.id("bob"))
 		if err != nil || len(targets) != 1 {
 			t.Fatal(targets, err)
