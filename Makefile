@@ -8,6 +8,8 @@ GO       ?= go
 PACKAGES ?= ./...
 FUZZTIME ?= 20s
 BENCH    ?= .
+# Where make interop keeps the screens that clients showed.
+ARTEFACTS ?= $(CURDIR)/artefacts
 # How often the crash test kills the server.
 KILLS    ?= 50
 # How many messages make soak sends.
@@ -92,7 +94,8 @@ expat: ## libexpat as oracle of our scanner, for FUZZTIME (needs a C compiler an
 
 .PHONY: interop
 interop: interop-needs ## real clients and servers against the built server, our own client against others; installs nothing, names what is missing
-	CARILLON_INTEROP=1 $(GO) test -count=1 -parallel 4 -timeout 10m ./test/interop
+	@mkdir -p "$(ARTEFACTS)"
+	CARILLON_INTEROP=1 CARILLON_ARTEFACTS="$(ARTEFACTS)" $(GO) test -count=1 -parallel 4 -timeout 10m ./test/interop
 
 # One line for each thing that is missing, with what to do about it.
 .PHONY: interop-needs
@@ -105,6 +108,12 @@ interop-needs:
 	need '/usr/bin/python3 -c "import slixmpp"' 'slixmpp: apt-get install python3-slixmpp'; \
 	need 'command -v node' 'node: apt-get install nodejs npm'; \
 	need '[ -d test/interop/js/node_modules/@xmpp/client ]' '@xmpp/client: cd test/interop/js && npm ci'; \
+	need '[ -d test/interop/js/node_modules/converse.js ]' 'Converse.js: cd test/interop/js && npm ci'; \
+	need 'command -v chromium' 'chromium, in which Converse.js runs: apt-get install chromium'; \
+	need 'command -v certutil' 'certutil, which tells Chromium of an authority: apt-get install libnss3-tools'; \
+	need 'command -v dino-im' 'Dino: apt-get install dino-im'; \
+	need '(for p in Xvfb openbox dbus-daemon gdbus xdotool xclip import; do command -v $$p || exit 1; done)' \
+		'a desktop for Dino: apt-get install dbus imagemagick libglib2.0-bin openbox xclip xdotool xvfb'; \
 	need 'command -v prosody' 'prosody: apt-get install prosody'; \
 	need 'lua5.4 -e "require[[lunbound]]"' 'lua-unbound, so that Prosody asks our DNS: apt-get install lua-unbound'; \
 	need 'command -v ejabberdctl' 'ejabberd: apt-get install ejabberd'; \

@@ -71,12 +71,14 @@ type Client struct {
 
 	// Only for the goroutine of run.
 	keys       sasl.ClientKeys
+	keyed      string // the password that they are made of
 	state      State
 	redirect   Address
 	redirected int
 	attempts   int
 
 	mu       sync.Mutex // never held over I/O or a wait
+	password string     // Config's, or what it was changed to
 	final    error      // why it is over
 	closing  bool
 	suspend  bool
@@ -114,6 +116,7 @@ type session struct {
 	max     time.Duration
 	lost    time.Time // when its connection was; zero while it is there
 	csi     bool
+	rooms   map[jid.JID]bool // that it has entered with the login; they may bring a catch-up
 }
 
 // outgoing is what is known of a stanza on its way out.
@@ -172,7 +175,7 @@ func newClient(ctx context.Context, cfg Config) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{
-		cfg:     cfg,
+		cfg: cfg, password: cfg.Password,
 		tickets: tls.NewLRUClientSessionCache(8),
 		done:    make(chan struct{}), quit: make(chan struct{}), kick: make(chan struct{}, 1),
 		arrived: make(chan struct{}, 1), room: make(chan struct{}, 1),

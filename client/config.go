@@ -54,8 +54,15 @@ type Config struct {
 	Sync func() *xep.Sync
 	// Rooms says which rooms to enter at the start of each new session on a server
 	// with XMPP 2.0, with the login and at most MaxRooms; Connected.Session says what
-	// became of each (X2-37). It is called as Sync is.
+	// became of each (X2-37). A room that refuses says so with an error of presence.
+	// What was missed in a room comes as Archived, ended by Synced with its name; rooms
+	// of servers without XMPP 2.0 bring their history. It is called as Sync is.
 	Rooms func() []Room
+	// Autojoin also enters the rooms whose bookmarks say so (XEP-0402), as Rooms does;
+	// Connected.Session names them. AutojoinSync is from where they catch up; nil:
+	// nothing.
+	Autojoin     bool
+	AutojoinSync *xep.Sync
 	// Presence is the first one, of type available and without addresses; nil is
 	// an empty one. SetPresence replaces it.
 	Presence *stanza.Stanza
@@ -111,9 +118,10 @@ const MaxRooms = 50
 
 // Room is a room to enter.
 type Room struct {
-	JID  jid.JID   // bare
-	Nick string    // prepared (RFC 7622 3.4)
-	Sync *xep.Sync // from where to catch up; nil: nothing
+	JID      jid.JID   // bare
+	Nick     string    // prepared (RFC 7622 3.4)
+	Password string    // "" for none
+	Sync     *xep.Sync // from where to catch up; nil: nothing
 }
 
 // Address is where a server is reached. With URL, a wss: one, it is reached by

@@ -20,7 +20,7 @@ func (c *Client) Devices(ctx context.Context) ([]xep.Client, error) {
 	return xep.ParseClients(st.Child(xep.NSCAM, "clients")), nil
 }
 
-// ErrPasswordKnown: the program knows the account's password. It can't be kept out
+// ErrPasswordKnown is returned where the program knows the account's password. It can't be kept out
 // before that is changed (XEP-0494 3.2).
 var ErrPasswordKnown = errors.New("client: the password has to be changed first")
 

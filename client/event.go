@@ -62,7 +62,8 @@ type Carbon struct {
 	Stanza  *stanza.Stanza // the copy as it came
 }
 
-// Archived is a message of the catch-up that a session began with.
+// Archived is a message of the catch-up that a session began with: the account's, or
+// by its Archive that of a room which was entered with it.
 type Archived struct{ ArchivedMessage }
 
 // Synced ends the catch-up of the account's archive, or a room's: what follows

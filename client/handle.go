@@ -3,6 +3,7 @@ package client
 import (
 	"slices"
 
+	"carillon.im/jid"
 	"carillon.im/sm"
 	"carillon.im/stanza"
 	"carillon.im/stream"
@@ -130,7 +131,7 @@ func (c *Client) message(st *stanza.Stanza) Event {
 				continue
 			}
 			s, ok := xep.ParseSynced(st)
-			if !ok || s.Room.IsZero() && !c.own(st) || !s.Room.IsZero() && st.From != s.Room {
+			if !ok || s.Room.IsZero() && !c.own(st) || !s.Room.IsZero() && (st.From != s.Room || !c.catchesUp(s.Room)) {
 				return nil
 			}
 			return &Synced{s, st}
@@ -149,7 +150,7 @@ func (c *Client) archived(st *stanza.Stanza, el xmltree.Element) Event {
 	}
 	id := el.Attr("queryid")
 	if id == xep.SyncQueryID {
-		if archive != c.cfg.Account || !c.catchesUp() {
+		if !c.catchesUp(archive) {
 			return nil
 		}
 		m, ok := parseArchived(archive, st, el)
@@ -166,11 +167,12 @@ func (c *Client) archived(st *stanza.Stanza, el xmltree.Element) Event {
 	return nil
 }
 
-// catchesUp says whether the session may bring a catch-up.
-func (c *Client) catchesUp() bool {
+// catchesUp says whether the session may bring a catch-up from an archive: the
+// account's, or that of a room that was entered with it.
+func (c *Client) catchesUp(archive jid.JID) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.session != nil && c.session.profile == ProfileBest
+	return c.session != nil && c.session.profile == ProfileBest && (archive == c.cfg.Account || c.session.rooms[archive])
 }
 
 // requested answers a request of others, or leaves it to the program.
@@ -238,7 +240,10 @@ func (c *Client) sessionRequest() *xep.SessionRequest {
 		r.Parts = append(r.Parts, xep.SessionAsk{Part: xep.SessionPresence, Presence: c.dressed(c.begun)})
 	}
 	for _, room := range rooms { // X2-37
-		r.Parts = append(r.Parts, xep.SessionAsk{Part: xep.SessionJoin, Room: room.JID, Nick: room.Nick, Sync: room.Sync})
+		r.Parts = append(r.Parts, xep.SessionAsk{Part: xep.SessionJoin, Room: room.JID, Nick: room.Nick, Password: room.Password, Sync: room.Sync})
+	}
+	if c.cfg.Autojoin {
+		r.Parts = append(r.Parts, xep.SessionAsk{Part: xep.SessionAutojoin, Sync: c.cfg.AutojoinSync})
 	}
 	return r
 }

@@ -187,11 +187,11 @@ func (g *login) usable() string {
 
 // scram prepares an exchange with the password and returns its mechanism.
 func (g *login) scram(mechanisms []string, extensible bool) (string, error) {
-	if g.c.cfg.Password == "" {
+	if g.c.secret() == "" {
 		return "", ErrNoCredentials
 	}
 	g.cfg = &sasl.ClientConfig{
-		Username: g.c.cfg.Account.Local(), Password: g.c.cfg.Password, Cache: &g.c.keys, Bindings: g.bindings,
+		Username: g.c.cfg.Account.Local(), Password: g.c.secret(), Cache: &g.c.keys, Bindings: g.bindings,
 		Advertised: sasl.Advertised{Mechanisms: mechanisms, Bindings: g.offer.Bindings}, Extensible: extensible,
 		AllowPlain: g.c.cfg.AllowPlain, Rand: lockedRand{g.c},
 	}

@@ -136,7 +136,7 @@ func (g *login) refused(ev stream.Event) error {
 		// XEP-0484 3.5: it expired, or was revoked. The password decides.
 		g.state.dropToken()
 		g.result.Pipelined = false
-		if g.c.cfg.Password != "" {
+		if g.c.secret() != "" {
 			return nil
 		}
 	}
@@ -218,6 +218,20 @@ func (g *login) takeBound(b *stream.Bound) error {
 
 func accepted(results []xep.SessionResult, part xep.SessionPart) bool {
 	return slices.ContainsFunc(results, func(r xep.SessionResult) bool { return r.Part == part && r.Err == nil })
+}
+
+// entered is the rooms that a session enters with its request.
+func entered(results []xep.SessionResult) map[jid.JID]bool {
+	rooms := map[jid.JID]bool{}
+	for _, r := range results {
+		if room, err := jid.Parse(r.Room); err == nil && r.Part == xep.SessionJoin && r.Err == nil {
+			rooms[room] = true
+		}
+		for _, j := range r.Rooms {
+			rooms[j.Bare()] = true
+		}
+	}
+	return rooms
 }
 
 // classic goes through RFC 6120's SASL, with a new stream behind it.

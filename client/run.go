@@ -311,7 +311,7 @@ func (c *Client) begins(g *login) {
 			call.fail(ErrSessionLost)
 		}
 	}
-	c.session = &session{full: g.full, profile: g.result.Profile, csi: g.csi}
+	c.session = &session{full: g.full, profile: g.result.Profile, csi: g.csi, rooms: entered(g.result.Session)}
 	if g.sm != nil && g.sm.Resume {
 		c.session.id, c.session.max = g.sm.ID, g.sm.Max
 	}

@@ -210,8 +210,10 @@ func TestEndDevice(t *testing.T) {
 	if err := desk.EndDevice(desk.ctx, one.ID); !errors.Is(err, client.ErrPasswordKnown) || !errors.As(err, &refused) {
 		t.Fatalf("who knows the password: %v", err)
 	}
-	change := stanza.Build(stanza.IQ, stanza.TypeSet, "", jid.JID{}, jid.JID{}, "<query xmlns='jabber:iq:register'><username>alice</username><password>changed</password></query>")
-	if _, err := desk.IQ(desk.ctx, change); err != nil {
+	if err := desk.ChangePassword(desk.ctx, ""); !errors.As(err, &refused) || refused.Condition != stanza.BadRequest {
+		t.Errorf("none at all: %v", err)
+	}
+	if err := desk.ChangePassword(desk.ctx, "<changed> & new"); err != nil {
 		t.Fatal(err)
 	}
 	if err := desk.EndDevice(desk.ctx, one.ID); err != nil {
@@ -231,6 +233,11 @@ func TestEndDevice(t *testing.T) {
 	if err := desk.EndDevice(desk.ctx, one.ID); !errors.As(err, &refused) || refused.Condition != stanza.ItemNotFound {
 		t.Errorf("twice: %v", err)
 	}
+
+	// Who changed it logs in with the new one.
+	w.cut()
+	expect[*client.Disconnected](desk, nil)
+	expect[*client.Connected](desk, nil)
 }
 
 // TestRooms: the rooms to enter go with the login, each is answered by its name, and there are at most MaxRooms (X2-37).
@@ -469,5 +476,40 @@ func TestResumeUntaken(t *testing.T) {
 	}
 	if _, err := bob.Ping(bob.ctx, jid.JID{}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestForgedInSession: in a session that catches up, what another account wraps is no message of the archive, no copy and no end of the catch-up, whether it
+// is sent to the account or to the device, which takes messages from whom it has shown itself to.
+func TestForgedInSession(t *testing.T) {
+	w := newWorld(t, "alice", "mallory")
+	alice, mallory := dial(t, w.config("alice")), dial(t, w.config("mallory"))
+	expect[*client.Synced](alice, nil)
+	alice.send(stanza.Build(stanza.Presence, "", "", jid.JID{}, mallory.JID(), ""))
+	expect(mallory, func(r *client.Received) bool { return r.Stanza.From == alice.JID() })
+	const forward = "<forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' from='bank@bank.example' to='alice@localhost'><body>pay</body></message></forwarded>"
+	for _, what := range []string{
+		"<result xmlns='urn:xmpp:mam:2' id='1' queryid='session'>" + forward + "</result>",
+		"<received xmlns='urn:xmpp:carbons:2'>" + forward + "</received>",
+		"<synced xmlns='urn:xmpp:tmp:xmpp-2:0' complete='true' first='' last='' count='0'/>",
+		"<body>that was all</body>",
+	} {
+		mallory.send(stanza.Build(stanza.Message, stanza.TypeChat, "", jid.JID{}, alice.JID(), what))
+		mallory.send(stanza.Build(stanza.Message, stanza.TypeChat, "", jid.JID{}, alice.Account(), what))
+	}
+	last := 0
+	for last < 2 {
+		ev, err := alice.Next(alice.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch ev := ev.(type) {
+		case *client.Archived, *client.Carbon, *client.Synced:
+			t.Errorf("%#v", ev)
+		case *client.Received:
+			if ev.Stanza.Child(stanza.NSClient, "body").Text() == "that was all" {
+				last++
+			}
+		}
 	}
 }

@@ -107,7 +107,7 @@ func (g *login) upgrade(task string) error {
 		if s.task != task {
 			continue
 		}
-		salted, err := sasl.SaltPassword(s.hash, g.c.cfg.Password, salt, iterations)
+		salted, err := sasl.SaltPassword(s.hash, g.c.secret(), salt, iterations)
 		if err != nil {
 			return fmt.Errorf("client: keys for %s: %w", task, err)
 		}

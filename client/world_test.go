@@ -150,6 +150,7 @@ func startServerOn(path string, names ...string) (*world, error) {
 	cfg.C2S, cfg.C2STLS, cfg.HTTP = config.Off, config.Off, config.Off
 	cfg.Cert, cfg.Key = sh.certFile, sh.keyFile
 	cfg.Auth.Iterations = sasl.MinIterations
+	cfg.Rooms.UserPerSecond, cfg.Rooms.RoomPerSecond = 0, 0
 	w := &world{done: make(chan error, 1)}
 	ctx, stop := context.WithCancel(context.Background())
 	log := slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug - 4}))

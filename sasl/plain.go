@@ -6,8 +6,9 @@ import (
 	"unicode/utf8"
 )
 
-// plainHash is the one whose keys PLAIN is checked against.
-const plainHash = SHA256
+// plainHash is the one whose keys PLAIN is checked against, unless
+// ServerConfig.PlainHash says otherwise.
+const plainHash Hash = SHA256
 
 // plainServer checks a password as it is. RFC 4616. That the connection is encrypted
 // is the caller's to see to, before offering it.
@@ -31,7 +32,11 @@ func (s *plainServer) Next(in []byte) ([]byte, bool, error) {
 		return nil, false, malformed("not a PLAIN message")
 	}
 	s.authzid = string(parts[0])
-	username, keys, known, err := s.cfg.keys(string(parts[1]), plainHash)
+	hash := plainHash
+	if s.cfg.PlainHash != 0 {
+		hash = s.cfg.PlainHash
+	}
+	username, keys, known, err := s.cfg.keys(string(parts[1]), hash)
 	s.username = username
 	if err != nil {
 		return nil, false, err

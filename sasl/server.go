@@ -64,6 +64,9 @@ type ServerConfig struct {
 	// connection doesn't have: ErrTLSUnique.
 	TolerateUnbound bool
 
+	// PlainHash is whose keys PLAIN is checked against; zero is SHA-256.
+	PlainHash Hash
+
 	// ProtectAdvertised puts a hash of Advertised into SCRAM exchanges. XEP-0474.
 	ProtectAdvertised bool
 

@@ -30,6 +30,7 @@ type device struct {
 	session *account.Session
 	woken   chan struct{}
 	wakes   atomic.Int64
+	asked   int // questions
 }
 
 func (d *device) Wake() {

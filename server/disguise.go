@@ -6,9 +6,11 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"math/bits"
+	"slices"
 	"sync/atomic"
 
 	"carillon.im/jid"
+	"carillon.im/sasl"
 	"carillon.im/server/store"
 )
 
@@ -22,16 +24,44 @@ type disguise struct {
 	secret  []byte
 	without int // the iterations where there are no accounts
 	counts  atomic.Pointer[[]store.IterationCount]
+	hashes  atomic.Pointer[[]sasl.Hash]
 }
 
 // refresh counts the accounts' passwords.
 func (d *disguise) refresh(ctx context.Context, s *store.Store) error {
 	counts, err := s.Iterations(ctx)
-	if err == nil {
-		d.counts.Store(&counts)
+	if err != nil {
+		return err
 	}
-	return err
+	d.counts.Store(&counts)
+	byHash, accounts, err := s.Hashes(ctx)
+	if err != nil {
+		return err
+	}
+	hashes := usable(byHash, accounts)
+	d.hashes.Store(&hashes)
+	return nil
 }
+
+// usable are the hashes that everybody can log in with. What is offered is offered
+// before anybody says who he is: were it more, clients of accounts that came from
+// another server, with keys of one hash, would choose another and be refused. They
+// get the others one by one (XEP-0480). Where accounts have none in common it is what
+// the most have.
+func usable(counts map[sasl.Hash]int, accounts int) []sasl.Hash {
+	all := []sasl.Hash{sasl.SHA512, sasl.SHA256, sasl.SHA1}
+	most := 0
+	for _, h := range all {
+		most = max(most, counts[h])
+	}
+	if accounts == 0 {
+		return all
+	}
+	return slices.DeleteFunc(all, func(h sasl.Hash) bool { return counts[h] < most })
+}
+
+// offered is c2s.Config.Hashes.
+func (d *disguise) offered() []sasl.Hash { return *d.hashes.Load() }
 
 // iterations is what a name that nobody has seems to have.
 func (d *disguise) iterations(bare jid.JID) int {

@@ -7,8 +7,10 @@ import (
 	"time"
 
 	"carillon.im/jid"
+	"carillon.im/server/admin"
 	"carillon.im/server/config"
 	"carillon.im/server/feature"
+	"carillon.im/server/features/adhoc"
 	"carillon.im/server/features/blocking"
 	"carillon.im/server/features/cam"
 	"carillon.im/server/features/caps"
@@ -24,6 +26,7 @@ import (
 	"carillon.im/server/features/pep"
 	"carillon.im/server/features/ping"
 	"carillon.im/server/features/private"
+	"carillon.im/server/features/push"
 	"carillon.im/server/features/register"
 	"carillon.im/server/features/vcard"
 	"carillon.im/server/features/version"
@@ -39,7 +42,7 @@ const (
 )
 
 // features is the list of all that the server can do. A new XEP is a line here.
-func features(cfg config.Config, s *store.Store, known *caps.Cache, events *pep.Service, accounts register.Accounts, clients cam.Clients, release string, log *slog.Logger, now func() time.Time) []feature.Feature {
+func features(cfg config.Config, s *store.Store, known *caps.Cache, events *pep.Service, accounts register.Accounts, clients cam.Clients, release string, log *slog.Logger, now func() time.Time, host func() *admin.Host) []feature.Feature {
 	list := []feature.Feature{
 		core(),
 		ping.New(),
@@ -57,9 +60,11 @@ func features(cfg config.Config, s *store.Store, known *caps.Cache, events *pep.
 		mam.New(s, mam.Options{Page: min(50, cfg.Limits.MAMPageMax), MaxPage: cfg.Limits.MAMPageMax}),
 		register.New(accounts),
 		cam.New(clients, now),
+		push.New(),
 		known.Feature(),
 		external.New(externalServices(cfg.Services), now),
 		contact.New(cfg.Contact.Lists()),
+		adhoc.New(adminCommands(cfg.Admins, host)),
 		onTheWeb(),
 	}
 	if cfg.Rooms.Enabled {
@@ -95,6 +100,7 @@ func onTheWeb() feature.Feature {
 	return feature.Feature{
 		Name: "web",
 		Specs: []feature.Spec{
+			{RFC: "7395"},
 			{XEP: "0124", Version: "1.11.2", Note: "one request held, no pauses"},
 			{XEP: "0156", Version: "1.4.0", Note: "host-meta in XML and JSON"},
 			{XEP: "0206", Version: "1.4"},
@@ -120,6 +126,7 @@ func core() feature.Feature {
 	return feature.Feature{
 		Name: "core",
 		Specs: []feature.Spec{
+			{RFC: "6120"}, {RFC: "6121"}, {RFC: "7590"}, {RFC: "7622"},
 			{XEP: "0114", Version: "1.6", Note: "the accept side"},
 			{XEP: "0160", Version: "1.0.1"},
 			{XEP: "0178", Version: "1.2"},

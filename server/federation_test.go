@@ -22,10 +22,12 @@ import (
 	"github.com/miekg/dns"
 
 	"carillon.im/jid"
+	"carillon.im/server/account"
 	"carillon.im/server/config"
 	"carillon.im/server/route"
 	"carillon.im/server/store"
 	"carillon.im/stanza"
+	"carillon.im/xep"
 	"carillon.im/xmltree"
 )
 
@@ -332,6 +334,23 @@ func TestRoomAcross(t *testing.T) {
 	join(desk, "Robert")
 	desk.send("<presence type='unavailable' to='" + room + "/Robert'/>")
 	alice.until("from='" + room + "/Robert' to='alice@a.example/v2' type='unavailable'")
+
+	// A login enters it over the stream between the servers, and is told what it missed;
+	// a server that isn't there costs that room alone (X2-37, S-4).
+	back := &device{t: t, woken: make(chan struct{}, 1)}
+	var err error
+	back.session, err = b.hub.Bind(t.Context(), account.BindRequest{Account: jid.MustParse("bob@b.example"), Resource: "back", Transport: back, Request: &xep.SessionRequest{Parts: []xep.SessionAsk{
+		{Part: xep.SessionJoin, Room: jid.MustParse("tea@rooms.nowhere.example"), Nick: "Bobby", Sync: &xep.Sync{}},
+		{Part: xep.SessionJoin, Room: jid.MustParse(room), Nick: "Bobby", Sync: &xep.Sync{Max: 1}}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := back.until("<synced ")
+	if !strings.Contains(got, "room='"+room+"'") || !strings.Contains(got, "count='1'") {
+		t.Errorf("it ended with %s", got)
+	}
+	back.send("<presence type='unavailable' to='" + room + "/Bobby'/>")
+	alice.until("from='" + room + "/Bobby' to='alice@a.example/v2' type='unavailable'")
 
 	// A session that is gone without a word: what is sent to it comes back.
 	b.sever()

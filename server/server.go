@@ -128,14 +128,14 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 	users := &accounts{server: s}
 	s.events = personal(s.store, func(j jid.JID) feature.AccountRef { return s.hub.Account(j) }, opt.Now)
 	s.caps = caps.New(caps.Options{Notify: s.events.Notify})
-	declared := features(cfg, s.store, s.caps, s.events, users, &devices{s}, opt.Release, log, opt.Now)
+	declared := features(cfg, s.store, s.caps, s.events, users, &devices{s}, opt.Release, log, opt.Now, func() *admin.Host { return s.host })
 	if s.set, err = feature.NewSet(declared...); err != nil {
 		return nil, err
 	}
 	if s.border, err = newComponents(cfg, log, s.receive); err != nil {
 		return nil, err
 	}
-	if s.rooms, err = newRooms(ctx, cfg, s.store, log, opt.Now, s.deliver); err != nil {
+	if s.rooms, err = newRooms(ctx, cfg, s.store, log, opt.Now, voice{s.deliver, s.stream}); err != nil {
 		return nil, err
 	}
 	if s.federation, err = s.newFederation(ctx); err != nil {
@@ -145,8 +145,10 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 		return nil, err
 	}
 	s.hub = account.New(account.Config{
-		Borders: s.borderTo,
+		Borders: s.borderTo, Autojoin: s.events.Autojoin,
 		Domains: cfg.Domains, Store: s.store, Features: s.set, Log: log, Now: opt.Now, Rand: rand.Reader,
+		Push: account.PushConfig{Hold: time.Duration(cfg.Push.HoldSeconds) * time.Second,
+			Sender: cfg.Push.Details != "count", Body: cfg.Push.Details == "body"},
 		Start: s.store.Starts(), Loops: loops(), ArchiveDefault: cfg.Archive.Default, RefuseStrangers: cfg.Strangers,
 		Limits: account.Limits{
 			OutboxBytes: cfg.Limits.OutboxBytes, SessionsPerAccount: cfg.Limits.SessionsPerAccount,
@@ -155,6 +157,7 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 		},
 	})
 	s.host = &admin.Host{Store: s.store, Domains: cfg.Domains, Iterations: cfg.Auth.Iterations, Live: s.hub, Log: log}
+	s.transfers()
 	if s.federation != nil {
 		s.host.Streams = s.streams
 	}
@@ -174,6 +177,11 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 // deliver takes what rooms say to the accounts. Nobody reaches a room before there
 // are accounts.
 func (s *Server) deliver(list []*stanza.Stanza) { s.hub.Deliver(list) }
+
+// stream is deliver at a session's pace.
+func (s *Server) stream(ctx context.Context, to jid.JID, list [][]byte) error {
+	return s.hub.Stream(ctx, to, list)
+}
 
 // Bounds that are nobody's business to configure.
 const (
@@ -213,7 +221,7 @@ func (s *Server) newC2S(users *accounts, secret []byte) (*c2s.Server, error) {
 	return c2s.New(c2s.Config{
 		Domains: domains, Registrar: registrar, Accounts: users, Credentials: users, Clients: &devices{s}, Upgrades: users, Sync: true, Certificate: s.certs.GetCertificate,
 		TokenLife:   time.Duration(s.cfg.Auth.TokenDays) * 24 * time.Hour,
-		DummySecret: secret, Iterations: s.cfg.Auth.Iterations, AllowPlain: s.cfg.Auth.Plain, StrictBinding: s.cfg.Auth.StrictChannelBinding,
+		DummySecret: secret, Iterations: s.cfg.Auth.Iterations, AllowPlain: s.cfg.Auth.Plain, Hashes: s.disguise.offered, StrictBinding: s.cfg.Auth.StrictChannelBinding,
 		Features: []byte(s.set.StreamFeatures()), Limits: clientLimits(s.cfg.Limits), Log: s.log, Rand: rand.Reader,
 	})
 }
@@ -298,6 +306,9 @@ func (s *Server) Host() *admin.Host { return s.host }
 // ServeConn serves a connection that somebody else accepted, such as one end of
 // a net.Pipe, and returns when it is over.
 func (s *Server) ServeConn(c net.Conn, direct bool) { s.c2s.ServeConn(c, direct) }
+
+// ServeComponent is ServeConn for a component (XEP-0114).
+func (s *Server) ServeComponent(c net.Conn) { s.border.ServeConn(c) }
 
 // Run serves until ctx ends, then stops in order: no new connections, the end
 // of every stream, what was received committed and answered, the store closed.

@@ -44,8 +44,9 @@ type device struct {
 	handled uint32
 	queries map[string]convo.Query // by the IQ's id
 
-	locks map[jid.JID]jid.JID // what XEP-0296 says, for sessions without IM-NG
-	swap  string              // a flaw's: what is held back
+	shows map[jid.JID][]convo.Entry // what a check has seen of it
+	locks map[jid.JID]jid.JID       // what XEP-0296 says, for sessions without IM-NG
+	swap  string                    // a flaw's: what is held back
 }
 
 // newID gives the next of this device's ids.
@@ -186,8 +187,8 @@ func (d *device) acknowledged(h uint32) {
 }
 
 // receive takes one element off the stream.
-func (d *device) receive(c *conn, data string) {
-	switch {
+func (d *device) receive(c *conn, e element) {
+	switch data := e.data; {
 	case data == "login":
 		d.loggedIn(c)
 	case data == "end":
@@ -199,6 +200,10 @@ func (d *device) receive(c *conn, data string) {
 		d.acknowledged(uint32(h))
 	default:
 		d.handled++
+		if d.w.opt.Flaw == None {
+			d.stanza(d.w.stanza(e.el))
+			return
+		}
 		for _, data := range d.w.spoil(d, data) {
 			d.stanza(d.w.parse(data))
 		}
@@ -301,8 +306,14 @@ func (d *device) event(ev convo.Event) {
 	}
 }
 
-// bodyOf is a message's body, "" for none.
-func bodyOf(st *stanza.Stanza) string { return st.Child(stanza.NSClient, "body").Text() }
+// stanza is an element that one of the run's own sides wrote.
+func (w *world) stanza(el xmltree.Element) *stanza.Stanza {
+	st, err := stanza.Parse(el)
+	if err != nil {
+		panic("sim: " + err.Error() + " in " + string(el.AppendTo(nil, "")))
+	}
+	return st
+}
 
 // parse reads what one of the run's own sides wrote.
 func (w *world) parse(data string) *stanza.Stanza {

@@ -22,9 +22,10 @@ func TestFlaws(t *testing.T) {
 		{"a sent message lost", LoseSent, 4},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			run := runner(t)
 			for seed := uint64(1); seed <= 60; seed++ {
-				if r := run(t, seed, Options{Flaw: c.flaw}); r.fails(c.property) {
-					if r := run(t, seed, Options{}); len(r.Problems) > 0 {
+				if r := run(seed, Options{Flaw: c.flaw}); r.fails(c.property) {
+					if r := run(seed, Options{}); len(r.Problems) > 0 {
 						t.Errorf("seed %d without the flaw: %v", seed, r.Problems[0])
 					}
 					t.Logf("seed %d: %v", seed, r.Problems[0])

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"carillon.im/jid"
@@ -28,17 +27,23 @@ type conn struct {
 	in     chan string
 	busy   atomic.Bool // the server's side is at something
 	up     []string    // from the device
-	down   []string    // from the server
+	down   []element   // from the server
 	answer answer      // to the login
 	sess   *account.Session
 	told   bool // the answer is on its way
 
-	mu    sync.Mutex
-	woken bool
-	ended bool
+	woken atomic.Bool
+	ended atomic.Bool
 
 	deviceGone bool // the device knows that it is broken
 	serverGone bool // the server does
+}
+
+// element is what goes down a stream: a stanza, as it is written and as it is
+// read, or a word for what isn't one.
+type element struct {
+	data string
+	el   xmltree.Element
 }
 
 // hello is what a device asks for.
@@ -64,24 +69,10 @@ type answer struct {
 }
 
 // Wake implements account.Transport.
-func (c *conn) Wake() {
-	c.mu.Lock()
-	c.woken = true
-	c.mu.Unlock()
-}
+func (c *conn) Wake() { c.woken.Store(true) }
 
 // End implements account.Transport.
-func (c *conn) End(*stanza.StreamError) {
-	c.mu.Lock()
-	c.ended = true
-	c.mu.Unlock()
-}
-
-func (c *conn) over() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.ended
-}
+func (c *conn) End(*stanza.StreamError) { c.ended.Store(true) }
 
 // dial opens a connection and has the server's side log in.
 func (w *world) dial(d *device, h hello) *conn {
@@ -182,28 +173,22 @@ func (c *conn) collect() (some bool) {
 	}
 	if !c.told {
 		c.told = true
-		c.down = append(c.down, "login")
+		c.down = append(c.down, element{data: "login"})
 		c.Wake() // there may be something from before the login
 	}
 	if c.sess == nil {
 		return false
 	}
-	for {
-		c.mu.Lock()
-		woken := c.woken
-		c.woken = false
-		c.mu.Unlock()
-		if !woken {
-			break
-		}
+	for c.woken.Load() {
+		c.woken.Store(false)
 		some = true
 		for more := true; more; {
 			var buf []byte
 			buf, more = c.sess.Next(c, nil, 1<<16)
 			list := split(w, buf)
 			if !c.device.sm {
-				for _, data := range list {
-					w.noteUnread(data)
+				for _, e := range list {
+					w.noteUnread(e.data)
 				}
 			}
 			c.down = append(c.down, list...)
@@ -215,34 +200,34 @@ func (c *conn) collect() (some bool) {
 // finish closes a connection that the server has ended, once all that it wrote is
 // on its way, and reports whether it did.
 func (c *conn) finish() bool {
-	if c.serverGone || c.sess == nil || !c.told || !c.over() {
+	if c.serverGone || c.sess == nil || !c.told || !c.ended.Load() {
 		return false
 	}
-	c.down = append(c.down, "end")
+	c.down = append(c.down, element{data: "end"})
 	c.lose()
 	return true
 }
 
 // split takes elements apart. Those of stream management get a short form.
-func split(w *world, buf []byte) (list []string) {
+func split(w *world, buf []byte) (list []element) {
 	if len(buf) == 0 {
 		return nil
 	}
-	el, err := xmltree.Parse([]byte("<x xmlns='jabber:client'>"+string(buf)+"</x>"), "", xmltree.Limits{MaxBytes: 64 << 20})
+	stream := append(append([]byte("<x xmlns='jabber:client'>"), buf...), "</x>"...)
+	el, err := xmltree.Parse(stream, "", xmltree.Limits{MaxBytes: 64 << 20})
 	if err != nil {
 		w.problem(0, "what a session says isn't XML: %v in %s", err, buf)
 		return nil
 	}
 	for child := range el.Children() {
-		if child.Space() == sm.NS {
-			if child.Local() == "r" {
-				list = append(list, "<r/>")
-			} else {
-				list = append(list, "<a h='"+child.Attr("h")+"'/>")
-			}
-			continue
+		switch {
+		case child.Space() != sm.NS:
+			list = append(list, element{string(child.AppendTo(nil, stanza.NSClient)), child})
+		case child.Local() == "r":
+			list = append(list, element{data: "<r/>"})
+		default:
+			list = append(list, element{data: "<a h='" + child.Attr("h") + "'/>"})
 		}
-		list = append(list, string(child.AppendTo(nil, stanza.NSClient)))
 	}
 	return list
 }

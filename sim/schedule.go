@@ -6,60 +6,107 @@ import (
 	"carillon.im/client/convo"
 )
 
-// action is something that can happen next.
+// action is something that can happen next, to a server, a connection or a device.
 type action struct {
 	weight int
-	do     func()
+	what   what
+	server *server
+	conn   *conn
+	device *device
 }
 
-// actions are all that can happen now, in an order that is always the same.
-func (w *world) actions() (list []action) {
-	add := func(weight int, do func()) { list = append(list, action{weight, do}) }
+// what happens.
+type what uint8
+
+const (
+	commits  what = iota // a server's transaction
+	starts               // a server
+	reads                // what waits for a server's store goes on
+	crosses              // a stanza goes over the border
+	cuts                 // a device notices that its connection is gone
+	loses                // a server does
+	goesUp               // an element goes to a server
+	goesDown             // to a device
+	dials                // a device
+	acts                 // a person or the world
+)
+
+// actions are all that can happen now, in an order that is always the same, with
+// the sum of their weights. They are good until the next call.
+func (w *world) actions() (list []action, total int) {
+	list = w.list[:0]
+	add := func(weight int, a action) {
+		a.weight = weight
+		list, total = append(list, a), total+weight
+	}
 	for _, s := range w.servers {
 		switch {
 		case s.up && s.gate.writes():
-			add(8, func() { s.gate.commit(nil) })
+			add(8, action{what: commits, server: s})
 		case !s.up && s.other().in == nil: // what it has sent is answered
-			add(1, func() {
-				w.log(s.domain, "starts", "")
-				s.begin()
-			})
+			add(1, action{what: starts, server: s})
 		}
 		if s.up && s.gate.reads() {
-			add(8, func() { s.gate.read(nil) })
+			add(8, action{what: reads, server: s})
 		}
 		if s.crosses() {
-			add(4, s.cross)
+			add(4, action{what: crosses, server: s})
 		}
 	}
 	for _, c := range w.conns {
 		switch {
 		case c.deviceGone && c.serverGone:
 		case c.serverGone && len(c.down) == 0:
-			add(2, c.cut)
+			add(2, action{what: cuts, conn: c})
 		case c.deviceGone && len(c.up) == 0 && !c.busy.Load():
-			add(1, c.lose)
+			add(1, action{what: loses, conn: c})
 		}
 		if len(c.up) > 0 && !c.busy.Load() && !c.serverGone {
-			add(6, c.upward)
+			add(6, action{what: goesUp, conn: c})
 		}
 		if len(c.down) > 0 && !c.deviceGone {
-			add(6, c.downward)
+			add(6, action{what: goesDown, conn: c})
 		}
 	}
 	for _, d := range w.devices {
 		if d.conn == nil && (d.wanted || w.resting) && d.user.server.up && d.user.server.closed == nil {
-			add(2, d.connect)
+			add(2, action{what: dials, device: d})
 		}
 	}
 	if len(w.ops) > 0 && !w.resting {
-		add(10, func() {
-			o := w.ops[0]
-			w.ops = w.ops[1:]
-			w.do(o)
-		})
+		add(10, action{what: acts})
 	}
-	return list
+	w.list = list
+	return list, total
+}
+
+// happen lets an action happen.
+func (w *world) happen(a action) {
+	switch a.what {
+	case commits:
+		a.server.gate.commit(nil)
+	case starts:
+		w.log(a.server.domain, "starts", "")
+		a.server.begin()
+	case reads:
+		a.server.gate.read(nil)
+	case crosses:
+		a.server.cross()
+	case cuts:
+		a.conn.cut()
+	case loses:
+		a.conn.lose()
+	case goesUp:
+		a.conn.upward()
+	case goesDown:
+		a.conn.downward()
+	case dials:
+		a.device.connect()
+	case acts:
+		o := w.ops[0]
+		w.ops = w.ops[1:]
+		w.do(o)
+	}
 }
 
 // upward takes the next element to the server.
@@ -75,28 +122,24 @@ func (c *conn) upward() {
 
 // downward takes the next element to the device.
 func (c *conn) downward() {
-	data := c.down[0]
+	e := c.down[0]
 	c.down = c.down[1:]
-	c.device.w.log(c.device.name, "receives", data)
-	c.device.receive(c, data)
+	c.device.w.log(c.device.name, "receives", e.data)
+	c.device.receive(c, e)
 }
 
 // step lets one thing happen, and reports whether there was one.
 func (w *world) step() bool {
 	w.settle()
 	w.result.Counts.Steps++
-	list := w.actions()
-	total := 0
-	for _, a := range list {
-		total += a.weight
-	}
+	list, total := w.actions()
 	if total == 0 {
 		return false
 	}
 	n := w.dice.IntN(total)
 	for _, a := range list {
 		if n -= a.weight; n < 0 {
-			a.do()
+			w.happen(a)
 			break
 		}
 	}
@@ -213,10 +256,10 @@ func (w *world) rest() {
 			quiet = 0
 			continue
 		}
-		if quiet > 6 {
+		if quiet > 5 {
 			return
 		}
-		w.pass(resumeWindow)
+		w.pass(resumeWindow) // twice, for what its end sets off
 	}
 	w.problem(0, "never comes to rest")
 }

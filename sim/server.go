@@ -40,6 +40,7 @@ type server struct {
 	starts uint64
 	up     bool
 	closed chan struct{} // of the orderly stop that is under way
+	hurry  func()        // which then waits for nothing any more
 	killed time.Time     // the last time
 
 	mu  sync.Mutex
@@ -147,9 +148,16 @@ func (g *gate) set(open, dead bool) {
 }
 
 func (w *world) newServer(domain string, modern bool) (*server, error) {
+	memory := &w.opt.Databases[0]
+	if !modern {
+		memory = &w.opt.Databases[1]
+	}
+	if err := memory.Empty(); err != nil {
+		return nil, err
+	}
 	s := &server{w: w, domain: domain, modern: modern, gate: &gate{open: true}, ids: map[jid.JID]store.AccountID{}}
 	var err error
-	if s.store, err = store.Open(context.Background(), store.Options{Path: ":memory:", CommitMax: 1, CommitDelay: -1, Fault: s.gate.fault}); err != nil {
+	if s.store, err = store.Open(context.Background(), store.Options{Memory: memory, CommitMax: 1, CommitDelay: -1, Fault: s.gate.fault}); err != nil {
 		return nil, err
 	}
 	s.set, err = feature.NewSet(carbons.New(), imng.New(), mam.New(s.store, mam.Options{Page: 50, MaxPage: 100}))
@@ -221,11 +229,13 @@ func (s *server) stop() {
 	s.w.result.Counts.Stops++
 	s.w.log(s.domain, "stops", "")
 	closed := make(chan struct{})
-	s.closed = closed
+	ctx, cancel := context.WithCancel(context.Background())
+	s.closed, s.hurry = closed, cancel
 	hub := s.hub
 	s.w.phase(0, stopPhase+s.shift())
 	go func() {
-		hub.Close(context.Background())
+		hub.Close(ctx)
+		cancel()
 		close(closed)
 	}()
 }
@@ -245,7 +255,8 @@ func (s *server) kill() {
 	over, cancel := context.WithCancel(context.Background())
 	cancel()
 	if s.closed != nil {
-		<-s.closed // its stop is quick when nothing works
+		s.hurry()
+		<-s.closed
 		s.closed = nil
 	} else {
 		s.hub.Close(over)

@@ -20,6 +20,8 @@ import (
 	"math/rand/v2"
 	"strings"
 	"time"
+
+	"carillon.im/server/store"
 )
 
 // Flaw is something that a run is to do wrong, to show that a property notices.
@@ -114,6 +116,9 @@ type Options struct {
 	Flaw Flaw
 	// Keep says which of the script's ops are done; nil: all.
 	Keep []bool
+	// Databases are what the servers keep theirs in; what was in them is deleted. To
+	// make them takes longer than a short run.
+	Databases *[2]store.Memory
 }
 
 // Run runs a seed. The error is of the setting up, not of what is simulated; outside

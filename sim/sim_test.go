@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"carillon.im/server/store"
 )
 
 var (
@@ -28,16 +30,27 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// run runs a seed in a bubble of its own.
-func run(t *testing.T, seed uint64, o Options) (r *Result) {
-	synctest.Test(t, func(t *testing.T) {
-		o.Wait = synctest.Wait
-		var err error
-		if r, err = Run(seed, o); err != nil {
-			t.Fatal(err)
+// runner gives what runs a seed, each in a bubble of its own, all with the same databases.
+func runner(t *testing.T) func(seed uint64, o Options) *Result {
+	t.Helper()
+	var dbs [2]store.Memory
+	t.Cleanup(func() {
+		for i := range dbs {
+			if err := dbs[i].Close(); err != nil {
+				t.Error(err)
+			}
 		}
 	})
-	return r
+	return func(seed uint64, o Options) (r *Result) {
+		synctest.Test(t, func(t *testing.T) {
+			o.Wait, o.Databases = synctest.Wait, &dbs
+			var err error
+			if r, err = Run(seed, o); err != nil {
+				t.Fatal(err)
+			}
+		})
+		return r
+	}
 }
 
 // TestSeed replays one seed: go test ./sim -run TestSeed -seed=N -v. If it fails,
@@ -46,17 +59,18 @@ func TestSeed(t *testing.T) {
 	if *seedFlag == 0 {
 		t.Skip("no -seed")
 	}
-	r := run(t, *seedFlag, Options{})
+	run := runner(t)
+	r := run(*seedFlag, Options{})
 	if len(r.Problems) > 0 {
-		explain(t, r)
+		explain(t, r, run)
 	}
 	t.Logf("%+v", r.Counts)
 }
 
 // explain minimises a failing run and prints it.
-func explain(t *testing.T, r *Result) {
+func explain(t *testing.T, r *Result, run func(uint64, Options) *Result) {
 	t.Helper()
-	small, kept := minimise(r, func(keep []bool) *Result { return run(t, r.Seed, Options{Keep: keep}) })
+	small, kept := minimise(r, func(keep []bool) *Result { return run(r.Seed, Options{Keep: keep}) })
 	for _, l := range small.Log {
 		if !l.minor() {
 			fmt.Println(l)
@@ -83,8 +97,9 @@ func TestSeeds(t *testing.T) {
 	if *seedsFlag > 0 {
 		go progress(n, began, &done, &failed, stop)
 	}
+	run := runner(t)
 	for i := range uint64(n) {
-		r := run(t, *firstFlag+i, Options{})
+		r := run(*firstFlag+i, Options{})
 		done.Add(1)
 		sum.add(r.Counts)
 		if len(r.Problems) == 0 {
@@ -92,7 +107,7 @@ func TestSeeds(t *testing.T) {
 		}
 		switch n := failed.Add(1); {
 		case n == 1:
-			explain(t, r)
+			explain(t, r, run)
 		case n <= 20:
 			t.Errorf("seed %d: %s\n(replay with go test ./sim -run 'TestSeed$' -seed=%d -v)", r.Seed, r.Problems[0], r.Seed)
 		}
@@ -101,15 +116,26 @@ func TestSeeds(t *testing.T) {
 	t.Logf("%d seeds, %d failed, %.0f seeds/s: %+v", n, failed.Load(), float64(n)/took.Seconds(), sum)
 }
 
+// stuck is how long a seed may take: it takes milliseconds, and in a bubble whose
+// goroutines wait for one another for ever nothing else would end it.
+const stuck = 5 * time.Minute
+
+// progress says how far it is, and ends what doesn't.
 func progress(n int, began time.Time, done, failed *atomic.Uint64, stop chan struct{}) {
 	tick := time.NewTicker(10 * time.Second)
 	defer tick.Stop()
+	last, since := uint64(0), began
 	for {
 		select {
 		case <-stop:
 			return
 		case <-tick.C:
 			d := done.Load()
+			if d != last {
+				last, since = d, time.Now()
+			} else if time.Since(since) > stuck {
+				panic(fmt.Sprintf("seed %d doesn't end", *firstFlag+d))
+			}
 			fmt.Printf("sim: from %d on %d of %d seeds, %d failed, %.0f seeds/s\n", *firstFlag, d, n, failed.Load(), float64(d)/time.Since(began).Seconds())
 		}
 	}
@@ -122,13 +148,14 @@ func TestNoWallClock(t *testing.T) {
 	}
 }
 
-// TestReplay: a seed is a run. All that happened is the same the second time.
+// TestReplay: a seed is a run. All that happened is the same the second time, also with databases that nothing was ever in.
 func TestReplay(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector shuffles goroutines")
 	}
+	run := runner(t)
 	for seed := *firstFlag; seed < *firstFlag+uint64(*twiceFlag); seed++ {
-		a, b := run(t, seed, Options{}), run(t, seed, Options{})
+		a, b := run(seed, Options{}), runner(t)(seed, Options{})
 		if a.Hash() == b.Hash() {
 			continue
 		}

@@ -28,6 +28,7 @@ type world struct {
 	ops     []op
 	result  *Result
 	resting bool // nothing goes wrong any more
+	list    []action
 
 	sent    map[string]*sentMessage // by message id
 	order   []*sentMessage
@@ -111,7 +112,7 @@ func (w *world) newUser(name string, s *server) error {
 	w.users = append(w.users, u)
 	classic := !s.modern || w.plan.IntN(4) == 0
 	for n := range 1 + w.plan.IntN(4) {
-		d := &device{w: w, user: u, name: name + "/" + string(rune('a'+n)), wanted: true, queries: map[string]convo.Query{}, store: convo.NewMemory()}
+		d := &device{w: w, user: u, name: name + "/" + string(rune('a'+n)), wanted: true, queries: map[string]convo.Query{}, shows: map[jid.JID][]convo.Entry{}, store: convo.NewMemory()}
 		d.full = jid.MustParse(u.jid.String() + "/" + string(rune('a'+n)))
 		d.profile = convo.Profile(w.plan.IntN(4))
 		if classic {
@@ -128,6 +129,7 @@ func (w *world) newUser(name string, s *server) error {
 
 // befriend lets most of them see each other's presence.
 func (w *world) befriend() error {
+	puts := map[*server][]store.Op{}
 	for i, a := range w.users {
 		for _, b := range w.users[:i] {
 			if w.plan.IntN(8) == 0 {
@@ -136,13 +138,16 @@ func (w *world) befriend() error {
 			for _, pair := range [][2]*user{{a, b}, {b, a}} {
 				s := pair[0].server
 				item := store.RosterItem{JID: pair[1].jid, Subscription: "both"}
-				if err := s.store.Commit(context.Background(), store.RosterPut{Account: s.ids[pair[0].jid], Item: item, Version: 1}); err != nil {
-					return err
-				}
+				puts[s] = append(puts[s], store.RosterPut{Account: s.ids[pair[0].jid], Item: item, Version: 1})
 				for _, d := range pair[0].devices {
 					d.event(convo.Contact{JID: pair[1].jid, Trusted: true})
 				}
 			}
+		}
+	}
+	for _, s := range w.servers {
+		if err := s.store.Commit(context.Background(), puts[s]...); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -143,6 +143,7 @@ func TestServerSASL2(t *testing.T) {
 		{"unknown mechanism", "secure", authenticate("PLAIN", initialOK), sasl2Failure("invalid-mechanism", "")},
 		{"tls-unique token", "secure", authenticate("HT-SHA-256-UNIQ", initialOK+fast+agent), sasl2Failure("invalid-mechanism", "")},
 		{"bad base64", "secure", authenticate(scram, "<initial-response>b2s</initial-response>"), sasl2Failure("incorrect-encoding", "")},
+		{"padding bits", "secure", authenticate(scram, "<initial-response>b2t=</initial-response>"), sasl2Failure("incorrect-encoding", "")},
 		{"equals sign", "secure", authenticate(scram, "<initial-response>=</initial-response>"), sasl2Failure("incorrect-encoding", "")},
 		{"line break", "secure", authenticate(scram, "<initial-response>b2\ns=</initial-response>"), sasl2Failure("incorrect-encoding", "")},
 		{"children in the data", "secure", authenticate(scram, "<initial-response><x/></initial-response>"), sasl2Failure("malformed-request", "")},

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"carillon.im/jid"
 	"carillon.im/stanza"
 	"carillon.im/xmltree"
 )
@@ -276,12 +277,18 @@ func TestSessionRequest(t *testing.T) {
 		"<join room='Coven@CHAT.example' nick='third'><sync after='a'/></join>": "join coven@chat.example/third sync after=a",
 		"<join room='coven@chat.example' nick='third'><sync max='x'/></join>":   "join! bad-request",
 		"<join room='coven@chat.example'/>":                                     "join! jid-malformed",
-		"<join nick='third'/>":                                                  "join! jid-malformed",
-		"<join room='chat.example' nick='third'/>":                              "join! jid-malformed",
-		"<join room='coven@chat.example/x' nick='third'/>":                      "join! jid-malformed",
-		"<join room='@' nick='third'/>":                                         "join! jid-malformed",
-		"<join room='a@b' nick='x'/><join room='A@B' nick='y'/>":                "join a@b/x, join! bad-request",
-		"<what/><sync xmlns='urn:x'/><presence/>":                               "",
+		"<join room='a@b' nick='n'><password>&amp;</password></join>":           "join a@b/n password=&",
+		"<join room='a@b' nick='n'><password>" + long + "</password></join>":    "join! bad-request",
+		"<autojoin/>": "autojoin",
+		"<autojoin><sync last='P1D'/></autojoin>":                "autojoin sync last=24h0m0s",
+		"<autojoin><sync last='1 day'/></autojoin>":              "autojoin! bad-request",
+		"<autojoin/><autojoin/>":                                 "autojoin, autojoin! bad-request",
+		"<join nick='third'/>":                                   "join! jid-malformed",
+		"<join room='chat.example' nick='third'/>":               "join! jid-malformed",
+		"<join room='coven@chat.example/x' nick='third'/>":       "join! jid-malformed",
+		"<join room='@' nick='third'/>":                          "join! jid-malformed",
+		"<join room='a@b' nick='x'/><join room='A@B' nick='y'/>": "join a@b/x, join! bad-request",
+		"<what/><sync xmlns='urn:x'/><presence/>":                "",
 	} {
 		r := ParseSessionRequest(parse(t, "<session xmlns='urn:xmpp:tmp:xmpp-2:0'>"+in+"</session>"))
 		if got := tell(r); got != want {
@@ -328,6 +335,13 @@ func tell(r *SessionRequest) string {
 			text += " " + string(ask.Presence.AppendTo(nil))
 		case ask.Part == SessionJoin:
 			text += " " + ask.Room.String() + "/" + ask.Nick
+			if ask.Password != "" {
+				text += " password=" + ask.Password
+			}
+			if ask.Sync != nil {
+				text += " sync" + sync(ask.Sync)
+			}
+		case ask.Part == SessionAutojoin:
 			if ask.Sync != nil {
 				text += " sync" + sync(ask.Sync)
 			}
@@ -335,6 +349,46 @@ func tell(r *SessionRequest) string {
 		list = append(list, text)
 	}
 	return strings.Join(list, ", ")
+}
+
+// TestRoomJoin: what a server says for who enters a room, and what the answer to bookmarks
+// tells.
+func TestRoomJoin(t *testing.T) {
+	for in, want := range map[string]string{
+		"":                                     "<x xmlns='http://jabber.org/protocol/muc'><history maxstanzas='0'/></x><join xmlns='urn:xmpp:tmp:xmpp-2:0'/>",
+		"<sync after='a' max='7'/>":            "<x xmlns='http://jabber.org/protocol/muc'/><join xmlns='urn:xmpp:tmp:xmpp-2:0'><sync after='a' max='7'/></join>",
+		"<sync last='PT1M'/>":                  "<x xmlns='http://jabber.org/protocol/muc'><history seconds='60'/></x><join xmlns='urn:xmpp:tmp:xmpp-2:0'><sync last='PT60S'/></join>",
+		"<sync start='2026-11-01T00:00:00Z'/>": "<x xmlns='http://jabber.org/protocol/muc'><history since='2026-11-01T00:00:00Z'/></x><join xmlns='urn:xmpp:tmp:xmpp-2:0'><sync start='2026-11-01T00:00:00Z'/></join>",
+	} {
+		r := ParseSessionRequest(parse(t, "<session xmlns='urn:xmpp:tmp:xmpp-2:0'><join room='a@b' nick='n'>"+in+"</join></session>"))
+		got := string(AppendRoomJoin(nil, "", RoomJoin{r.Parts[0].Sync}))
+		if got != want {
+			t.Errorf("%s: %s, want %s", in, got, want)
+		}
+		st, err := stanza.ParseBytes([]byte("<presence>"+got+"</presence>"), xmltree.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, refused := ParseRoomJoin(st)
+		if refused != nil || back == nil || string(AppendRoomJoin(nil, "", *back)) != string(AppendRoomJoin(nil, "", RoomJoin{r.Parts[0].Sync})) {
+			t.Errorf("%s: read as %+v, %v", got, back, refused)
+		}
+	}
+	written := AppendSessionResult(nil, []SessionResult{{Part: SessionAutojoin, Rooms: []jid.JID{jid.MustParse("a@b/n")}}})
+	same(t, written, "<session xmlns='urn:xmpp:tmp:xmpp-2:0'><autojoin><join room='a@b' nick='n'/></autojoin></session>")
+	if r := ParseSessionResult(parse(t, string(written))); len(r) != 1 || len(r[0].Rooms) != 1 || r[0].Rooms[0] != jid.MustParse("a@b/n") {
+		t.Errorf("read as %+v", r)
+	}
+	for in, want := range map[string]string{
+		"<conference xmlns='urn:xmpp:bookmarks:1' autojoin='1'><nick>JC</nick><password>x</password></conference>": "a@b JC x true true",
+		"<conference xmlns='urn:xmpp:bookmarks:1'/>":                                                               "a@b   false true",
+		"<conference xmlns='urn:x' autojoin='1'/>":                                                                 "   false false",
+	} {
+		b, ok := ParseBookmark("a@b", parse(t, in))
+		if got := fmt.Sprint(b.Room, " ", b.Nick, " ", b.Password, " ", b.Autojoin, " ", ok); got != want {
+			t.Errorf("%s: %q, want %q", in, got, want)
+		}
+	}
 }
 
 // The parts are bounded: what is too much is refused, and what is far too much is

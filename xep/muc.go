@@ -21,7 +21,11 @@ const (
 	NSMUCRegister   = "http://jabber.org/protocol/muc#register"
 	NSMUCRoomConfig = "http://jabber.org/protocol/muc#roomconfig"
 	NSMUCRoomInfo   = "http://jabber.org/protocol/muc#roominfo"
-	MUCRoomUserItem = "x-roomuser-item" // the node of 7.12
+	MUCRoomUserItem = "x-roomuser-item"                          // the node of 7.12
+	MUCTraffic      = "http://jabber.org/protocol/muc#traffic"   // the node of 18.1.1
+	NSMUCStableID   = "http://jabber.org/protocol/muc#stable_id" // 7.4
+	NSMUCUnique     = "http://jabber.org/protocol/muc#unique"    // XEP-0307
+	MUCActivity     = "{urn:xmpp:muc-activity}message-activity"  // XEP-0502's field
 )
 
 // NSConference is XEP-0249's namespace; NSSelfPing is XEP-0410's feature (3.3).
@@ -75,6 +79,7 @@ type MUCItem struct {
 	JID               jid.JID
 	Nick, Reason      string
 	Actor             string // the nick of who did it
+	NoNick            bool   // 'nick' is there and empty: a reserved one is given back (9.5)
 }
 
 // Bounds of a request: items in it, invitations in a message, bytes of a text in
@@ -97,6 +102,9 @@ func ParseMUCAdmin(el xmltree.Element) ([]MUCItem, error) {
 			return nil, stanza.NewError(stanza.PolicyViolation, "too many items in one request")
 		}
 		it := MUCItem{Affiliation: c.Attr("affiliation"), Role: c.Attr("role"), Nick: c.Attr("nick"), Reason: CutText(c.Child(NSMUCAdmin, "reason").Text())}
+		if nick, there := c.LookupAttr("", "nick"); there && nick == "" {
+			it.NoNick = true
+		}
 		if s := c.Attr("jid"); s != "" {
 			j, err := jid.Parse(s)
 			if err != nil {
@@ -288,6 +296,7 @@ type FormField struct {
 	Var, Type, Label string
 	Values           []string
 	Options          []string // of a list, each its own label
+	Required         bool
 }
 
 // AppendForm appends <x/> of a type, "form" or "result", with its FORM_TYPE.
@@ -301,6 +310,9 @@ func AppendForm(dst []byte, typ, formType, title string, fields []FormField) []b
 		dst = appendOptAttr(appendAttr(append(dst, "<field"...), "var", f.Var), "type", f.Type)
 		dst = append(appendOptAttr(dst, "label", f.Label), '>')
 		content := len(dst)
+		if f.Required {
+			dst = append(dst, "<required/>"...)
+		}
 		for _, v := range f.Values {
 			dst = appendElement(dst, "", "value", v)
 		}

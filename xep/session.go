@@ -18,6 +18,7 @@ const (
 	maxArchiveID    = 256 // bytes
 	maxRosterVer    = 256
 	maxRoomText     = 256
+	maxRoomPassword = 256
 )
 
 // SessionPart says what one part of a session request is for: the name of its
@@ -30,6 +31,7 @@ const (
 	SessionRoster   SessionPart = "roster"   // the roster as XEP-0237 would push it
 	SessionPresence SessionPart = "presence" // initial presence
 	SessionJoin     SessionPart = "join"     // enter a room
+	SessionAutojoin SessionPart = "autojoin" // enter the rooms whose bookmarks say so (XEP-0402)
 )
 
 // SessionRequest is what a device asks for to be up to date (XMPP 2.0; S-1): in
@@ -43,11 +45,12 @@ type SessionRequest struct {
 // but Part and Room does if Err is set.
 type SessionAsk struct {
 	Part     SessionPart
-	Sync     *Sync          // SessionSync; SessionJoin: nil if nothing is to be caught up with
+	Sync     *Sync          // SessionSync; SessionJoin and SessionAutojoin: nil if nothing is to be caught up with
 	Ver      string         // SessionRoster: the version that the client has, "" for none
 	Presence *stanza.Stanza // SessionPresence, without 'from'
 	Room     jid.JID        // SessionJoin: bare
 	Nick     string         // SessionJoin, prepared
+	Password string         // SessionJoin: the room's, "" for none
 	RoomText string         // SessionJoin: 'room' as it came, at most 256 bytes of it, for the answer
 	Err      *stanza.Error
 }
@@ -78,7 +81,7 @@ func ParseSessionRequest(el xmltree.Element) *SessionRequest {
 		ask := SessionAsk{Part: SessionPart(strings.Clone(c.Local()))}
 		switch {
 		case c.Is(NSXMPP2, "sync"):
-			ask.Sync, ask.Err = parseSync(c)
+			ask.Sync, ask.Err = ParseSync(c)
 		case c.Is(NSXMPP2, "roster"):
 			if ask.Ver = strings.Clone(c.Attr("ver")); len(ask.Ver) > maxRosterVer {
 				ask.Ver, ask.Err = "", badRequest("the version is too long")
@@ -87,6 +90,10 @@ func ParseSessionRequest(el xmltree.Element) *SessionRequest {
 			ask.Presence, ask.Err = parseInitialPresence(c)
 		case c.Is(NSXMPP2, "join"):
 			parseJoin(c, &ask)
+		case c.Is(NSXMPP2, "autojoin"):
+			if sync := c.Child(NSXMPP2, "sync"); !sync.IsZero() {
+				ask.Sync, ask.Err = ParseSync(sync)
+			}
 		default:
 			continue
 		}
@@ -116,7 +123,8 @@ func (r *SessionRequest) joins(room jid.JID) bool {
 	return false
 }
 
-func parseSync(el xmltree.Element) (*Sync, *stanza.Error) {
+// ParseSync reads <sync/>.
+func ParseSync(el xmltree.Element) (*Sync, *stanza.Error) {
 	s := &Sync{After: strings.Clone(el.Attr("after"))}
 	given := 0
 	for _, name := range []string{"after", "start", "last"} {
@@ -226,8 +234,12 @@ func parseJoin(el xmltree.Element, ask *SessionAsk) {
 		return
 	}
 	ask.Room, ask.Nick = bare, strings.Clone(full.Resource())
+	if ask.Password = el.Child(NSXMPP2, "password").Text(); len(ask.Password) > maxRoomPassword {
+		ask.Password, ask.Err = "", badRequest("the password is too long")
+		return
+	}
 	if sync := el.Child(NSXMPP2, "sync"); !sync.IsZero() {
-		ask.Sync, ask.Err = parseSync(sync)
+		ask.Sync, ask.Err = ParseSync(sync)
 	}
 }
 
@@ -239,7 +251,7 @@ func AppendSessionRequest(dst []byte, r *SessionRequest) []byte {
 		switch ask := &r.Parts[i]; {
 		case ask.Err != nil:
 		case ask.Part == SessionSync:
-			dst = appendSync(dst, ask.Sync)
+			dst = AppendSync(dst, ask.Sync)
 		case ask.Part == SessionRoster:
 			dst = append(appendOptAttr(append(dst, "<roster"...), "ver", ask.Ver), "/>"...)
 		case ask.Part == SessionPresence:
@@ -248,16 +260,27 @@ func AppendSessionRequest(dst []byte, r *SessionRequest) []byte {
 			dst = appendAttr(append(dst, "<join"...), "room", ask.Room.String())
 			dst = append(appendAttr(dst, "nick", ask.Nick), '>')
 			inner := len(dst)
+			if ask.Password != "" {
+				dst = appendElement(dst, "", "password", ask.Password)
+			}
 			if ask.Sync != nil {
-				dst = appendSync(dst, ask.Sync)
+				dst = AppendSync(dst, ask.Sync)
 			}
 			dst = appendEnd(dst, inner, "join")
+		case ask.Part == SessionAutojoin:
+			dst = append(dst, "<autojoin>"...)
+			inner := len(dst)
+			if ask.Sync != nil {
+				dst = AppendSync(dst, ask.Sync)
+			}
+			dst = appendEnd(dst, inner, "autojoin")
 		}
 	}
 	return appendEnd(dst, content, "session")
 }
 
-func appendSync(dst []byte, s *Sync) []byte {
+// AppendSync appends <sync/>, inside an element of the same namespace.
+func AppendSync(dst []byte, s *Sync) []byte {
 	dst = appendOptAttr(append(dst, "<sync"...), "after", s.After)
 	if !s.Start.IsZero() {
 		dst = append(AppendDateTime(append(dst, " start='"...), s.Start), '\'')
@@ -271,11 +294,59 @@ func appendSync(dst []byte, s *Sync) []byte {
 	return append(dst, "/>"...)
 }
 
+// RoomJoin is what presence to a room holds beside XEP-0045's <x/> from a client, or
+// for it from its server, that is told what it missed: Sync says from where, nil that
+// nothing is wanted. A room that isn't there isn't made by it.
+type RoomJoin struct{ Sync *Sync }
+
+// ParseRoomJoin reads <join/> in presence, nil if there is none.
+func ParseRoomJoin(st *stanza.Stanza) (*RoomJoin, *stanza.Error) {
+	el := st.Child(NSXMPP2, "join")
+	if el.IsZero() {
+		return nil, nil
+	}
+	sync := el.Child(NSXMPP2, "sync")
+	if sync.IsZero() {
+		return &RoomJoin{}, nil
+	}
+	s, err := ParseSync(sync)
+	if err != nil {
+		return nil, err
+	}
+	return &RoomJoin{s}, nil
+}
+
+// AppendRoomJoin appends what enters a room: <x/> of XEP-0045, with the history that
+// a room gives which knows that alone, and <join/>.
+func AppendRoomJoin(dst []byte, password string, j RoomJoin) []byte {
+	dst = append(dst, "<x xmlns='"+NSMUC+"'>"...)
+	content := len(dst)
+	if password != "" {
+		dst = appendElement(dst, "", "password", password)
+	}
+	switch s := j.Sync; {
+	case s == nil:
+		dst = append(dst, "<history maxstanzas='0'/>"...)
+	case !s.Start.IsZero():
+		dst = append(AppendDateTime(append(dst, "<history since='"...), s.Start), "'/>"...)
+	case s.Last > 0:
+		dst = append(appendAttr(append(dst, "<history"...), "seconds", strconv.FormatInt(int64(s.Last/time.Second), 10)), "/>"...)
+	}
+	dst = append(appendEnd(dst, content, "x"), "<join xmlns='"+NSXMPP2+"'>"...)
+	inner := len(dst)
+	if j.Sync != nil {
+		dst = AppendSync(dst, j.Sync)
+	}
+	return appendEnd(dst, inner, "join")
+}
+
 // SessionResult is what became of one part of a request.
 type SessionResult struct {
 	Part SessionPart
 	Room string        // SessionJoin: 'room' as the client wrote it
 	Err  *stanza.Error // nil: accepted
+	// Rooms is SessionAutojoin's: which rooms are being entered, with what nicks.
+	Rooms []jid.JID
 }
 
 // AppendSessionResult appends the <session/> inside <bound/>: every part of the
@@ -289,6 +360,10 @@ func AppendSessionResult(dst []byte, results []SessionResult) []byte {
 		inner := len(dst)
 		if r.Err != nil {
 			dst = AppendStanza(dst, r.Err.AppendTo(nil))
+		}
+		for _, j := range r.Rooms {
+			dst = appendAttr(append(dst, "<join"...), "room", j.Bare().String())
+			dst = append(appendAttr(dst, "nick", j.Resource()), "/>"...)
 		}
 		dst = appendEnd(dst, inner, string(r.Part))
 	}
@@ -304,8 +379,17 @@ func ParseSessionResult(el xmltree.Element) []SessionResult {
 		}
 		r := SessionResult{Part: SessionPart(strings.Clone(c.Local())), Room: strings.Clone(c.Attr("room"))}
 		for e := range c.Children() {
-			if e.Is(stanza.NSClient, "error") {
+			switch {
+			case e.Is(stanza.NSClient, "error"):
 				r.Err = stanza.NewError(errorCondition(e), "")
+			case e.Is(NSXMPP2, "join") && len(r.Rooms) < MaxSessionParts:
+				bare, err := jid.Parse(strings.Clone(e.Attr("room")))
+				if err != nil {
+					continue
+				}
+				if full, err := bare.WithResource(e.Attr("nick")); err == nil {
+					r.Rooms = append(r.Rooms, full)
+				}
 			}
 		}
 		list = append(list, r)

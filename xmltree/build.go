@@ -72,6 +72,12 @@ type scope struct {
 	context string // its name
 }
 
+// uri returns the escaped name of a namespace that the scope declares.
+func (c *scope) uri(id int32) []byte {
+	d := &c.decls[id]
+	return c.ns[d.uri:d.uriEnd]
+}
+
 // Scratches bigger than these are left to the garbage collector.
 const (
 	keepBytes   = 32 << 10
@@ -185,6 +191,11 @@ func (s *Scanner) openElement(i int, next state) error {
 	}
 	s.state = next
 	if !s.rootOpen && !s.fragment {
+		s.openRoot(next)
+		return nil
+	}
+	if s.opens != nil && len(sc.frames) == 0 && s.opens(Name{unescape(string(s.uri(f.space))), string(local)}) {
+		s.outer = append(s.outer, s.root)
 		s.openRoot(next)
 		return nil
 	}
@@ -435,20 +446,24 @@ func (s *Scanner) writeAttr(a *rawAttr, generated int32) int32 {
 	return generated
 }
 
-// openRoot completes the start tag of the root: its declarations are kept, and
-// it becomes a token, as an element without content.
+// openRoot completes the start tag of the root, or of an element below it: its
+// declarations are kept, and it becomes a token, as an element without content.
 func (s *Scanner) openRoot(next state) {
-	sc := s.sc
+	sc, around := s.sc, s.root
 	s.root = scope{
-		decls: append(s.root.decls, sc.decls...),
-		ns:    bytes.Clone(sc.ns),
+		decls: append(slices.Clip(around.decls), sc.decls...),
+		ns:    append(slices.Clip(around.ns), sc.ns...),
 		name:  bytes.Clone(sc.names),
 		space: s.defaultSpace,
 	}
-	s.root.context = unescape(string(s.uri(s.defaultSpace)))
+	for i := len(around.decls); i < len(s.root.decls); i++ {
+		d, by := &s.root.decls[i], int32(len(around.ns))
+		d.prefix, d.uri, d.uriEnd = d.prefix+by, d.uri+by, d.uriEnd+by
+	}
+	s.root.context = unescape(string(s.root.uri(s.defaultSpace)))
 	s.rootOpen = true
 	s.emptyTag(&sc.nodes[0])
-	s.emit(StreamStart, "")
+	s.emit(StreamStart, around.context)
 	s.out.DefaultSpace = s.root.context
 	if next == inContent {
 		s.state, s.metered = between, false
@@ -467,6 +482,11 @@ func (s *Scanner) emptyTag(n *node) {
 // closeElement is called at the end of an end tag or empty-element tag.
 func (s *Scanner) closeElement(i int) error {
 	k := s.depth() - 1
+	if n := len(s.outer); k < 0 && n > 0 {
+		s.root, s.outer = s.outer[n-1], s.outer[:n-1]
+		s.metered, s.state, s.out = false, between, Token{Kind: StreamEnd}
+		return nil
+	}
 	if k < 0 {
 		s.root = scope{decls: noDecls[:1:1]}
 		s.rootOpen, s.metered = false, false

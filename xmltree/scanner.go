@@ -6,9 +6,9 @@ type Kind uint8
 // The kinds of tokens.
 const (
 	None        Kind = iota // all input consumed, nothing complete
-	StreamStart             // the root's start tag
+	StreamStart             // the root's start tag, or another's that Scanner.Descend opens
 	Unit                    // a complete child of the root
-	StreamEnd               // the root's end tag
+	StreamEnd               // the end tag of what was opened last
 )
 
 // Token is what [Scanner.Next] found.
@@ -41,9 +41,13 @@ type Scanner struct {
 	err  error
 	sc   *scratch // only while something is incomplete
 	root scope
-	out  Token
-	off  int64 // stream offset of the slice that Next works on
-	base int64 // stream offset of the unit being read
+	// opens, if not nil, is asked which units are to be opened as the root is;
+	// outer are the scopes of the elements that are open around the present one.
+	opens func(Name) bool
+	outer []scope
+	out   Token
+	off   int64 // stream offset of the slice that Next works on
+	base  int64 // stream offset of the unit being read
 
 	state, ret   state // ret: where to go on after a reference or split character
 	metered      bool  // bytes count against MaxBytes
@@ -102,9 +106,16 @@ func (s *Scanner) SetLimits(lim Limits) { s.lim = lim.withDefaults() }
 // incomplete is dropped (see [Scanner.InUnit]). A failed scanner stays failed.
 func (s *Scanner) Reset() {
 	s.release()
-	*s = Scanner{lim: s.lim, err: s.err, off: s.off, base: s.off, metered: true}
+	*s = Scanner{lim: s.lim, err: s.err, off: s.off, base: s.off, metered: true, opens: s.opens}
 	s.root.decls = noDecls[:1:1]
 }
+
+// Descend makes the scanner open elements below the root as it opens the root, for
+// documents whose units stand deeper: opens is asked for each child of an open
+// element. One that it wants comes as a StreamStart, its children as units of
+// their own, its end as a StreamEnd; opens bounds how deep that goes. Limits are
+// for what isn't opened, and for start tags.
+func (s *Scanner) Descend(opens func(Name) bool) { s.opens = opens }
 
 // InUnit reports whether a unit or tag has begun and is not complete.
 func (s *Scanner) InUnit() bool {

@@ -166,6 +166,14 @@ func (a *Account) Devices(ctx context.Context) ([]xep.Client, error) { return a.
 // EndDevice takes a program's access away (XEP-0494 3.2).
 func (a *Account) EndDevice(ctx context.Context, id string) error { return a.client.EndDevice(ctx, id) }
 
+// ChangePassword gives the account another password (XEP-0077 3.3).
+func (a *Account) ChangePassword(ctx context.Context, password string) error {
+	return a.client.ChangePassword(ctx, password)
+}
+
+// NetworkChanged ends a pause between two attempts to connect.
+func (a *Account) NetworkChanged() { a.client.NetworkChanged() }
+
 // Client is the connection, for what is no conversation: devices, roster, blocking. Next and Close are not the caller's.
 func (a *Account) Client() *client.Client { return a.client }
 

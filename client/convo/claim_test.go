@@ -112,6 +112,38 @@ func TestClaimFirst(t *testing.T) {
 	}
 }
 
+// TestHolders: which own devices have a conversation is known after a restart too, and which of them are there.
+func TestHolders(t *testing.T) {
+	r := newRun(t, NG)
+	r.in(`<message from='alice@wonder.example/desk' to='bob@wonder.example' type='chat' id='d1'><body>from the desk</body><stanza-id xmlns='urn:xmpp:sid:0' by='alice@wonder.example' id='a1'/></message>`)
+	check := func(r *run, online bool) {
+		t.Helper()
+		v := r.view(bob)
+		if len(v.Holders) != 1 || v.Holders[0].Resource != "desk" || v.Holders[0].This || v.Holders[0].Online != online || !v.Holders[0].At.Equal(v.Entries[0].At) {
+			t.Errorf("%+v", v.Holders)
+		}
+	}
+	check(r, false)
+	again := start(t, Config{}, r.store)
+	again.connect(NG)
+	check(again, false)
+	for _, x := range []struct {
+		xml          string
+		online, told bool
+	}{
+		{`<presence from='alice@wonder.example/desk'/>`, true, true},
+		{`<presence from='alice@wonder.example/desk'><show>away</show></presence>`, true, false},
+		{`<presence from='alice@wonder.example/desk' type='unavailable'/>`, false, true},
+		{`<presence from='alice@wonder.example/other'/>`, false, false},
+	} {
+		told := slices.ContainsFunc(again.in(x.xml), func(f Effect) bool { c, ok := f.(Changed); return ok && c.Conversation == bob })
+		if told != x.told {
+			t.Errorf("told of %s: %v", x.xml, told)
+		}
+		check(again, x.online)
+	}
+}
+
 // TestClaimIDs: MINE-41, MINE-42, MINE-43, MINE-53: opaque, octet for octet, and
 // of who assigned them (NOTES M14).
 func TestClaimIDs(t *testing.T) {

@@ -30,7 +30,7 @@ func (e *Engine) person(ev Event) {
 	case BranchOff:
 		e.branchOff(ev)
 	case SelectThread:
-		if c := e.convs[ev.Conversation]; c != nil && ev.Thread != c.rec.Thread {
+		if c := e.open(ev.Conversation); c != nil && ev.Thread != c.rec.Thread {
 			c.rec.Thread, c.rec.Parent = ev.Thread, ""
 			if t := c.threads[ev.Thread]; t != nil {
 				c.rec.Parent = t.parentOf()

@@ -202,11 +202,16 @@ func (e *Engine) presence(st *stanza.Stanza) {
 // device notes another device of the account.
 func (e *Engine) device(resource string, online bool) {
 	for i := range e.devices {
-		if e.devices[i].Resource == resource {
-			e.devices[i].Online, e.devices[i].At = online, e.now
+		if d := &e.devices[i]; d.Resource == resource {
+			was := d.Online
+			d.Online, d.At = online, e.now
+			if was != online {
+				e.touchHeld(resource)
+			}
 			return
 		}
 	}
+	defer e.touchHeld(resource)
 	if len(e.devices) >= maxDevices {
 		oldest := 0
 		for i := range e.devices {
@@ -217,6 +222,28 @@ func (e *Engine) device(resource string, online bool) {
 		e.devices = slices.Delete(e.devices, oldest, oldest+1)
 	}
 	e.devices = append(e.devices, Device{Resource: string([]byte(resource)), Online: online, At: e.now})
+}
+
+// touchHeld says that what is shown of an own device's conversations is another.
+func (e *Engine) touchHeld(resource string) {
+	for _, c := range e.inOrder() {
+		if slices.ContainsFunc(c.holders, func(h Holder) bool { return h.Resource == resource }) || c.wrote(resource) {
+			e.touch(c, 0)
+		}
+	}
+}
+
+// maxLook bounds how many entries are looked through for what a device wrote.
+const maxLook = 200
+
+// wrote reports whether an own device wrote one of the newest entries.
+func (c *conversation) wrote(resource string) bool {
+	for _, it := range c.items[max(0, len(c.items)-maxLook):] {
+		if it.Own && it.From.Resource() == resource {
+			return true
+		}
+	}
+	return false
 }
 
 // hold notes that an own device did something in a conversation.

@@ -64,6 +64,11 @@ func (e *Engine) Conversation(j jid.JID, limit int) (v View, ok bool) {
 	if to := e.address(c, "chat"); to != c.rec.JID {
 		v.LockedTo = to
 	}
+	if n := len(c.pending) + len(c.items); limit > 0 {
+		v.Entries = make([]Entry, 0, min(n, limit))
+	} else {
+		v.Entries = make([]Entry, 0, n)
+	}
 	for _, list := range [...][]*item{c.pending, c.items} {
 		for _, it := range slices.Backward(list) {
 			n := len(v.Entries)
@@ -83,12 +88,29 @@ func (e *Engine) Conversation(j jid.JID, limit int) (v View, ok bool) {
 	}
 	slices.Reverse(v.Entries)
 	v.Threads = c.threadIndex(c.rec.Read)
-	for _, h := range c.holders {
+	for _, h := range c.heldBy(v.Entries) {
 		h.This = h.Resource == e.session.JID.Resource()
 		h.Online = h.This && e.online || slices.ContainsFunc(e.devices, func(d Device) bool { return d.Resource == h.Resource && d.Online })
 		v.Holders = append(v.Holders, h)
 	}
 	return v, true
+}
+
+// heldBy are the own devices that did something in a conversation, the latest
+// first: those that were seen doing it, and those that wrote what is shown, for
+// they may have done so before this device was there.
+func (c *conversation) heldBy(shown []Entry) []Holder {
+	holders := slices.Clone(c.holders)
+	for _, en := range slices.Backward(shown) {
+		if len(holders) >= maxHolders {
+			break
+		}
+		if resource := en.From.Resource(); en.Own && resource != "" && !c.rec.Room && !slices.ContainsFunc(holders, func(h Holder) bool { return h.Resource == resource }) {
+			holders = append(holders, Holder{Resource: resource, At: en.At})
+		}
+	}
+	slices.SortStableFunc(holders, func(a, b Holder) int { return b.At.Compare(a.At) })
+	return holders
 }
 
 // Entry is one entry as it is shown now. ok is false for one that isn't in

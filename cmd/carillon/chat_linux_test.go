@@ -57,7 +57,7 @@ func openPiped(t *testing.T, home, input string, args ...string) *tty {
 		command += " " + shellQuote(a)
 	}
 	cmd := exec.Command("tmux", "-S", filepath.Join(dir, "s"), "-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", command)
-	cmd.Env = []string{asMain + "=1", "HOME=" + home, "PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8", "TERM=xterm-256color", "TZ=UTC"}
+	cmd.Env = []string{asMain + "=1", "HOME=" + home, "TMPDIR=" + home, "PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8", "TERM=xterm-256color", "TZ=UTC"}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("tmux: %v, %s", err, out)
 	}
@@ -251,8 +251,8 @@ func TestDemo(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a server and three clients")
 	}
-	begun := time.Now()
-	x := openTTY(t, t.TempDir(), "chat", "--demo")
+	begun, home := time.Now(), t.TempDir()
+	x := openTTY(t, home, "chat", "--demo")
 	x.until("two devices in step", func(s string) bool { return strings.Count(s, "O Romeo, Romeo!") >= 2 })
 	if took := time.Since(begun); took > 10*time.Second {
 		t.Errorf("it took %s", took)
@@ -262,6 +262,41 @@ func TestDemo(t *testing.T) {
 	x.until("the message on both", func(s string) bool { return strings.Count(s, "Call me but love") >= 2 })
 	x.keys("C-w")
 	x.has("^W: go to this device")
+
+	// One device ends the other.
+	x.keys("F2")
+	x.has("desk, carillon")
+	if !strings.Contains(x.screen(), "▸ desk") {
+		x.keys("Down")
+	}
+	x.has("▸ desk")
+	x.types("d")
+	x.has("end its access?")
+	x.types("y")
+	x.has("✕", "has no access")
 	x.keys("C-c")
 	x.until("end of the program", func(string) bool { _, err := x.tmux("has-session"); return err != nil })
+	leavesNothing(t, home)
+
+	// So does a closed window.
+	x = openTTY(t, home, "chat", "--demo")
+	x.has("O Romeo, Romeo!")
+	if out, err := x.tmux("kill-session"); err != nil {
+		t.Fatal(out)
+	}
+	leavesNothing(t, home)
+}
+
+// leavesNothing waits until no demonstration has a folder below dir.
+func leavesNothing(t *testing.T, dir string) {
+	t.Helper()
+	for deadline := time.Now().Add(screenPatience); ; time.Sleep(20 * time.Millisecond) {
+		left, err := filepath.Glob(filepath.Join(dir, "carillon-demo-*"))
+		if err == nil && len(left) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%q is left, %v", left, err)
+		}
+	}
 }

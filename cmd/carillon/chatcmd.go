@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 
 	tea "charm.land/bubbletea/v2"
 	"github.com/spf13/cobra"
@@ -32,18 +34,21 @@ func (p *program) chatCommand() *cobra.Command {
 		if out, ok := p.stdout.(*os.File); !ok || !term.IsTerminal(int(out.Fd())) || !term.IsTerminal(int(p.stdin.Fd())) && !o.passwordStdin {
 			return errors.New("chat needs a terminal: scripts use \"carillon send\" and \"carillon listen\"")
 		}
+		// A signal, that of a closed window above all, is as good a way to quit as a key: nothing may be left behind.
+		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+		defer stop()
 		if *demo {
 			if len(args) > 0 {
 				return errors.New("--demo has accounts of its own: leave the addresses out")
 			}
-			return p.demo(cmd.Context())
+			return p.demo(ctx)
 		}
-		return p.chat(cmd, o, args)
+		return p.chat(ctx, cmd, o, args)
 	}
 	return cmd
 }
 
-func (p *program) chat(cmd *cobra.Command, o *loginOptions, args []string) (err error) {
+func (p *program) chat(ctx context.Context, cmd *cobra.Command, o *loginOptions, args []string) (err error) {
 	if len(args) > 0 {
 		if cmd.Flags().Changed("account") {
 			return errors.New("name the account once: as JID or with --account")
@@ -64,17 +69,20 @@ func (p *program) chat(cmd *cobra.Command, o *loginOptions, args []string) (err 
 		return err
 	}
 	fmt.Fprintf(p.stderr, "connecting to the server of %s…\n", l.account)
-	a, err := l.start(cmd.Context(), account.Config{}, true)
+	a, err := l.start(ctx, account.Config{}, true)
 	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
 		return err
 	}
-	defer func() { err = errors.Join(err, a.Close(context.WithoutCancel(cmd.Context()))) }()
-	ctx, cancel := context.WithCancel(cmd.Context())
+	defer func() { err = errors.Join(err, a.Close(context.WithoutCancel(ctx))) }()
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // before the account is closed: the screen no longer waits for it
 	return p.show(ctx, chat.New(chat.Config{Context: ctx, Device: a, Account: l.account, Name: o.Device, Status: a.Status(), NoColor: noColor(), Contact: contact}))
 }
 
-// show runs a screen until the person quits.
+// show runs a screen until the person quits, or ctx ends.
 func (p *program) show(ctx context.Context, screen tea.Model) error {
 	in := p.stdin
 	if !term.IsTerminal(int(in.Fd())) { // the password came from there
@@ -86,11 +94,12 @@ func (p *program) show(ctx context.Context, screen tea.Model) error {
 		defer other.Close()
 		in = keys
 	}
-	_, err := tea.NewProgram(screen, tea.WithContext(ctx), tea.WithInput(in), tea.WithOutput(p.stdout)).Run()
-	if errors.Is(err, tea.ErrInterrupted) { // a signal is as good a way to quit as a key
-		return nil
+	program := tea.NewProgram(screen, tea.WithInput(in), tea.WithOutput(p.stdout), tea.WithoutSignalHandler())
+	defer context.AfterFunc(ctx, program.Quit)()
+	if _, err := program.Run(); ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil // what fails then is a terminal that has gone
 }
 
 // noColor reports whether the person wants none.

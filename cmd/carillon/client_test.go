@@ -106,6 +106,16 @@ func TestSendAndListen(t *testing.T) {
 	if m := again(); m["body"] != "mine" || m["own"] != true || m["conversation"] != "romeo@localhost" {
 		t.Errorf("line: %v", m)
 	}
+	// Several recipients, of which one isn't there; a thread goes on from one run to the next.
+	for _, text := range []string{"disk full", "disk empty"} {
+		code, _, stderr := carillon(t, "", append([]string{"send", "nobody@localhost", text, "--also", "juliet@localhost", "--thread", "disks"}, w.as("romeo")...)...)
+		if code != 1 || !strings.Contains(stderr, "nobody@localhost didn't get") || strings.Contains(stderr, "juliet@localhost didn't") {
+			t.Errorf("code %d: %s", code, stderr)
+		}
+		if m := again(); m["body"] != text || m["thread"] != "disks" {
+			t.Errorf("line: %v", m)
+		}
+	}
 	stop()
 	for _, file := range []string{"romeo@localhost/send/romeo@localhost.json", "juliet@localhost/listen/history.db", "juliet@localhost/server.pem"} {
 		if i, err := os.Stat(filepath.Join(w.flags[5], file)); err != nil || i.Mode().Perm() != 0o600 {
@@ -158,7 +168,12 @@ func TestClientErrors(t *testing.T) {
 	refuse(t, "a short name such as desk", "", send(w.as("romeo", "--device", "a/b")...)...)
 	refuse(t, "the password is wrong", "wrong", send(w.as("romeo", "--password-stdin")...)...)
 	refuse(t, "the password is empty", "\n", send(w.as("romeo", "--password-stdin")...)...)
-	refuse(t, "refused the message: ", "secret", append([]string{"send", "nobody@localhost", "hello"}, w.as("romeo", "--password-stdin")...)...)
+	refuse(t, "nobody@localhost didn't get the message: no such account, or refused", "secret",
+		append([]string{"send", "nobody@localhost", "hello"}, w.as("romeo", "--password-stdin")...)...)
+	refuse(t, "send to whom?", "", append([]string{"send"}, w.as("romeo")...)...)
+	refuse(t, "quote a text", "", append([]string{"send", "juliet@localhost", "one", "two"}, w.as("romeo")...)...)
+	refuse(t, "wanted a word", "", append([]string{"send", "juliet@localhost", "one", "--thread", "two words"}, w.as("romeo")...)...)
+	refuse(t, "recipient 'two words': wanted name@domain", "", append([]string{"send", "juliet@localhost", "one", "--also", "two words"}, w.as("romeo")...)...)
 	refuse(t, "chat needs a terminal", "", append([]string{"chat", "romeo@localhost"}, w.flags...)...)
 	refuse(t, "chat needs a terminal", "", "chat", "--demo")
 
@@ -196,7 +211,7 @@ func TestClientConfig(t *testing.T) {
 	write("account = \"romeo@localhost\"\nserver = \"" + w.addrs["c2s"] + "\"\ntrust = \"" + w.flags[3] + "\"\ndata = \"" + t.TempDir() + "\"\n")
 	must(t, "secret", "send", "juliet@localhost", "hello", "--client-config", file, "--password-stdin")
 	t.Setenv("CARILLON_ACCOUNT", "nobody@localhost")
-	refuse(t, "nobody@localhost: the password is wrong", "secret", "send", "juliet@localhost", "hello", "--client-config", file, "--password-stdin")
+	refuse(t, "nobody@localhost: the password is wrong, or there is no such account", "secret", "send", "juliet@localhost", "hello", "--client-config", file, "--password-stdin")
 	must(t, "", "send", "juliet@localhost", "hello", "--client-config", file, "--account", "romeo@localhost")
 	write("acount = \"romeo@localhost\"\n")
 	refuse(t, "keys are account", "", "send", "juliet@localhost", "hello", "--client-config", file)

@@ -49,8 +49,14 @@ func (p *program) demo(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	life := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	d, stop, err := startDemo(ctx, dir)
+	defer func() {
+		if life.Err() != nil { // a signal: what failed was interrupted
+			err = nil
+		}
+	}()
 	if err != nil {
 		cancel()
 		return err
@@ -70,6 +76,10 @@ func (p *program) demo(ctx context.Context) (err error) {
 	}
 	contact, err := d.start(ctx, demoContact, "balcony")
 	if err != nil {
+		return err
+	}
+	// From now on nobody knows the password, so that the access of a device can be ended without another one (XEP-0494 3.2).
+	if err := d.newPassword(ctx); err != nil {
 		return err
 	}
 	var answering sync.WaitGroup
@@ -123,6 +133,12 @@ func (d *demo) prepare(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// newPassword gives the person's account a password that none of its devices knows.
+func (d *demo) newPassword(ctx context.Context) error {
+	_, err := d.srv.Host().Call(ctx, "user passwd", map[string]string{"jid": demoPerson, "password": rand.Text()})
+	return err
 }
 
 // DialContext connects to the server in this process.

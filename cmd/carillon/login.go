@@ -275,12 +275,12 @@ func (l *login) start(ctx context.Context, cfg account.Config, history bool) (*a
 	if err != nil {
 		return nil, err
 	}
-	asked := false
+	asked := 0
 	if state.Token == "" || l.o.passwordStdin {
 		if err := l.password(); err != nil {
 			return nil, err
 		}
-		asked = true
+		asked = 1
 	}
 	for {
 		cfg.Client = l.configured(cfg.Client)
@@ -312,12 +312,16 @@ func (l *login) start(ctx context.Context, cfg account.Config, history bool) (*a
 		switch {
 		case cert != nil:
 			err = l.certificateFailed(cert, s.Err)
-		case refused && !asked:
-			fmt.Fprintf(l.p.stderr, "The login that was kept is no longer good.\n")
-			asked = true
+		case refused && asked == 0:
+			fmt.Fprintf(l.p.stderr, "The login that was kept is no longer good: the password was changed, or the access of this device was ended.\n")
+			asked++
+			err = l.password()
+		case refused && asked < maxAsked && !l.o.passwordStdin:
+			fmt.Fprintf(l.p.stderr, "The password is wrong.\n")
+			asked++
 			err = l.password()
 		case refused:
-			err = fmt.Errorf("%s: %s", l.account, chat.Reason(s.Err))
+			err = fmt.Errorf("%s: the password is wrong, or there is no such account", l.account)
 		default:
 			err = unreachable{l.account, s.Err}
 		}
@@ -326,6 +330,9 @@ func (l *login) start(ctx context.Context, cfg account.Config, history bool) (*a
 		}
 	}
 }
+
+// maxAsked is how often the password is asked for.
+const maxAsked = 3
 
 // configured is the connection's configuration, with what a command has said of its own.
 func (l *login) configured(own client.Config) client.Config {

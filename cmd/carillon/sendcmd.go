@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -14,6 +15,7 @@ import (
 	"carillon.im/client"
 	"carillon.im/client/account"
 	"carillon.im/client/convo"
+	"carillon.im/cmd/carillon/chat"
 	"carillon.im/jid"
 )
 
@@ -26,23 +28,46 @@ const codeTemporary = 75
 func (p *program) sendCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "send JID [TEXT]",
-		Short: "send one message, from a script",
-		Long: "Sends one message to JID, and waits until the server has it. The text is the argument, or standard input.\n\n" +
-			"Exit codes: 0 the server has it, 1 it was refused or the command is wrong, 75 the server couldn't be reached in time: try again later.",
+		Short: "send a message, from a script",
+		Long: "Sends a message to JID, and waits until the server has it. The text is the argument, or standard input.\n\n" +
+			"Exit codes: 0 the server has it, 1 it was refused or the command is wrong, 75 the server couldn't be reached in time: try again later.\n" +
+			"With several recipients each gets a message of its own; it is 1 if one was refused, and what is said on standard error names him.",
 		Example: "  carillon send juliet@localhost --account romeo@localhost \"The lark, not the nightingale\"\n" +
-			"  df -h | CARILLON_ACCOUNT=cron@example.org carillon send admin@example.org\n" +
+			"  df -h | CARILLON_ACCOUNT=cron@example.org carillon send admin@example.org --also night@example.org --thread disks\n" +
 			"  carillon send juliet@localhost hello --account romeo@localhost --password-stdin < password",
-		Args: cobra.RangeArgs(1, 2),
+		Args: func(_ *cobra.Command, args []string) error {
+			switch len(args) {
+			case 0:
+				return errors.New("send to whom? carillon send JID [TEXT]")
+			case 1, 2:
+				return nil
+			}
+			return errors.New("one recipient and one text: quote a text of several words, name other recipients with --also")
+		},
 	}
 	o := addLogin(cmd, "send")
 	timeout := cmd.Flags().Duration("timeout", 30*time.Second, "`TIME` to wait for the server")
+	also := cmd.Flags().StringArray("also", nil, "`JID` that gets it too; may be repeated")
+	thread := cmd.Flags().String("thread", "", "`ID` of the thread, any word, that the message goes on with; else each message begins one")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := o.complete(cmd); err != nil {
 			return err
 		}
-		to, err := jid.Parse(args[0])
-		if err != nil {
-			return fmt.Errorf("recipient %s: wanted name@domain", shellQuote(args[0]))
+		var to []jid.JID
+		for _, name := range append([]string{args[0]}, *also...) {
+			j, err := jid.Parse(name)
+			if err != nil {
+				return fmt.Errorf("recipient %s: wanted name@domain", shellQuote(name))
+			}
+			if !slices.Contains(to, j) {
+				to = append(to, j)
+			}
+		}
+		if len(to) > maxRecipients {
+			return fmt.Errorf("%d recipients: at most %d", len(to), maxRecipients)
+		}
+		if len(*thread) > maxThread || strings.ContainsFunc(*thread, func(r rune) bool { return r <= ' ' || r == 0x7f || r == utf8.RuneError }) {
+			return fmt.Errorf("--thread %s: wanted a word of at most %d bytes", shellQuote(*thread), maxThread)
 		}
 		text, err := p.messageText(args[1:], o.passwordStdin)
 		if err != nil {
@@ -52,9 +77,22 @@ func (p *program) sendCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return p.send(cmd.Context(), l, to, text, *timeout)
+		return p.send(cmd.Context(), l, outgoing{to, *thread, text}, *timeout)
 	}
 	return cmd
+}
+
+// Bounds of what send is told.
+const (
+	maxRecipients = 100
+	maxThread     = 256 // bytes
+)
+
+// outgoing is what to send.
+type outgoing struct {
+	to     []jid.JID
+	thread string // "": each gets one of its own
+	text   string
 }
 
 // messageText is what to send.
@@ -84,7 +122,7 @@ func (p *program) messageText(args []string, passwordStdin bool) (string, error)
 }
 
 // send sends a message and waits until the server has it.
-func (p *program) send(ctx context.Context, l *login, to jid.JID, text string, timeout time.Duration) (err error) {
+func (p *program) send(ctx context.Context, l *login, out outgoing, timeout time.Duration) (err error) {
 	// The time begins when a person has typed the password; until then the attempts to connect have bounds of their own.
 	a, err := l.start(ctx, account.Config{Live: true, Silent: true, Client: client.Config{Quiet: true}}, false)
 	if err != nil {
@@ -93,9 +131,38 @@ func (p *program) send(ctx context.Context, l *login, to jid.JID, text string, t
 	defer func() { err = errors.Join(err, a.Close(context.WithoutCancel(ctx))) }()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if err := a.Do(ctx, convo.SendText{Conversation: to, Body: text}); err != nil {
-		return err
+	for _, to := range out.to {
+		if out.thread != "" {
+			if err := a.Do(ctx, convo.SelectThread{Conversation: to, Thread: out.thread}); err != nil {
+				return err
+			}
+		}
+		if err := a.Do(ctx, convo.SendText{Conversation: to, Body: out.text}); err != nil {
+			return err
+		}
 	}
+	var refusals []error
+	for _, to := range out.to {
+		if err := l.sent(ctx, a, to); err != nil {
+			if _, refused := errors.AsType[refusal](err); !refused {
+				return errors.Join(append(refusals, err)...)
+			}
+			refusals = append(refusals, err)
+		}
+	}
+	return errors.Join(refusals...)
+}
+
+// refusal is a message that somebody didn't take.
+type refusal struct {
+	to  jid.JID
+	why string
+}
+
+func (r refusal) Error() string { return fmt.Sprintf("%s didn't get the message: %s", r.to, r.why) }
+
+// sent waits until the server has what was sent to somebody, and a refusal would be known.
+func (l *login) sent(ctx context.Context, a *account.Account, to jid.JID) error {
 	for asked := false; ; {
 		var e convo.Entry
 		if err := a.Look(ctx, func(engine *convo.Engine) { e = newestOwn(engine, to) }); err != nil {
@@ -103,7 +170,7 @@ func (p *program) send(ctx context.Context, l *login, to jid.JID, text string, t
 		}
 		switch {
 		case e.Delivery == convo.Failed:
-			return fmt.Errorf("%s refused the message: %s", to, refusal(e))
+			return refusal{to, chat.Refused(e.Error)}
 		case a.Status().Final:
 			return unreachable{l.account, a.Status().Err}
 		case e.Delivery == convo.Sent || e.Delivery == convo.Archived:
@@ -142,13 +209,6 @@ func newestOwn(e *convo.Engine, to jid.JID) convo.Entry {
 		}
 	}
 	return convo.Entry{}
-}
-
-func refusal(e convo.Entry) string {
-	if e.Error == "" {
-		return "the connection was lost before the server had it"
-	}
-	return e.Error
 }
 
 // unsent is the error of a wait that has ended.

@@ -142,3 +142,28 @@ func TestTerminalGone(t *testing.T) {
 		t.Errorf("code %d: %s", code, s.log)
 	}
 }
+
+// TestPasswordAgain: who mistypes the password is asked again, a few times.
+func TestPasswordAgain(t *testing.T) {
+	w := newClientWorld(t, "romeo", "juliet")
+	for _, tt := range []struct {
+		answers []string
+		code    int
+		want    string
+	}{
+		{[]string{"secert", "secret"}, 0, "The password is wrong."},
+		{[]string{"a", "b", "c"}, 1, "juliet@localhost: the password is wrong, or there is no such account"},
+	} {
+		person, stdin := openTerminal(t)
+		var out bytes.Buffer
+		seen := &typing{person: person, answers: tt.answers}
+		p := &program{stdin: stdin, stdout: &out, stderr: seen, name: "carillon"}
+		name := "romeo"
+		if tt.code != 0 {
+			name = "juliet"
+		}
+		if code := p.run(t.Context(), append([]string{"send", "romeo@localhost", "hello"}, w.as(name)...)); code != tt.code || !strings.Contains(seen.String(), tt.want) || len(seen.answers) > 0 {
+			t.Errorf("code %d: %s", code, seen)
+		}
+	}
+}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"carillon.im/server"
 	"carillon.im/server/admin"
 	"carillon.im/server/config"
 	"carillon.im/server/store"
@@ -230,7 +231,9 @@ func (p *program) reach(ctx context.Context, c config.Config, do func(to callee,
 
 // newHost carries out calls in this process, on an open store; without one it can only prepare them.
 func newHost(c config.Config, s *store.Store) *admin.Host {
-	return &admin.Host{Store: s, Domains: c.Domains, Iterations: c.Auth.Iterations, Log: slog.New(slog.DiscardHandler)}
+	h := &admin.Host{Store: s, Domains: c.Domains, Iterations: c.Auth.Iterations, Log: slog.New(slog.DiscardHandler)}
+	h.Export, h.Import = server.Transfers(c, h)
+	return h
 }
 
 // dataError says what to do about a data folder that can't be opened.

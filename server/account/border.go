@@ -157,7 +157,9 @@ func (h *Hub) Receive(ctx context.Context, st *stanza.Stanza) error {
 func (h *Hub) receiveRequest(ctx context.Context, st *stanza.Stanza) error {
 	switch {
 	case st.Type != stanza.TypeGet && st.Type != stanza.TypeSet:
-		// The server asks nobody outside.
+		if st.To.IsDomain() {
+			h.serviceAnswers(st)
+		}
 	case st.To.IsDomain():
 		h.outside(h.answerIQ(ctx, nil, st, feature.Server))
 	case st.To.Local() != "":

@@ -2,6 +2,7 @@ package account
 
 import (
 	"context"
+	"slices"
 
 	"carillon.im/jid"
 	"carillon.im/server/store"
@@ -53,5 +54,6 @@ func (ev *clientForgotten) apply(s *State, fx *effects) {
 		}
 	}
 	delete(s.cursors, ev.client) // behind end, which notes it
+	s.pushes = slices.DeleteFunc(s.pushes, func(p *pushTarget) bool { return p.Client == ev.client })
 	fx.call(func() { ev.done <- nil })
 }

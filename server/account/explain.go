@@ -37,7 +37,9 @@ func (h *Hub) Explain(ctx context.Context, st *stanza.Stanza, p route.Profile) (
 	}
 	add := func(of jid.JID, facts func(*State) route.Facts) (stopped bool, err error) {
 		r, err := ask(ctx, h, of.Bare(), func(s *State, fx *effects) (r trail.Record) {
-			s.describe(&r, st, s.consider(facts(s)), 0, fx.now)
+			d := s.consider(facts(s))
+			s.considerPush(st, d, fx.now)
+			s.describe(&r, st, d, 0, fx.now)
 			return r
 		})
 		r.At, r.ArchiveID = time.Time{}, "" // it didn't happen

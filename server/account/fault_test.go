@@ -444,3 +444,29 @@ func TestFailedThenAgain(t *testing.T) {
 		}
 	}
 }
+
+// TestCloseOnDeadDisk: what waits for a store that never answers again keeps a stop waiting as long as its context lasts, and no longer. (Found by
+// simulation: seed 4742 of commit f20e625 killed a server that was stopping, and then waited for the stop.)
+func TestCloseOnDeadDisk(t *testing.T) {
+	w := newWorld(t, "alice bob", func(c *Config) { c.Loops = 1 })
+	w.setFault(func(string) error { return errors.New("dead") })
+	defer w.setFault(nil)
+	w.hub.post(jid.MustParse(bob), &presenceArrives{presence: presence{typ: stanza.TypeUnsubscribed}, from: jid.MustParse(alice), to: jid.MustParse(bob)})
+	waitFor(t, func() bool {
+		busy := make(chan bool, 1)
+		w.hub.everywhere(func(l *loop) {
+			s := l.states[jid.MustParse(bob)]
+			busy <- s != nil && len(s.waiting) > 0 && s.load == notLoaded && l.busy(false)
+		})
+		return <-busy
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	closed := make(chan struct{})
+	go func() {
+		w.hub.Close(ctx)
+		close(closed)
+	}()
+	waitFor(t, w.hub.closing.Load)
+	cancel()
+	<-closed
+}

@@ -44,6 +44,7 @@ type Config struct {
 	Tick     time.Duration // how often a loop looks for what is due; 0: each second
 	Rand     io.Reader
 	Limits   Limits
+	Push     PushConfig
 	// Loops is how many loops share the accounts.
 	Loops int
 	// ArchiveDefault is the archive preference of who never set one: "always",
@@ -55,6 +56,9 @@ type Config struct {
 	// Borders finds the way to another domain, nil if there is none. It is called
 	// for each stanza that leaves and may be called concurrently. Optional.
 	Borders func(domain string) Border
+	// Autojoin reads the rooms that an account's clients are to enter. It may be
+	// called concurrently. Optional.
+	Autojoin func(context.Context, feature.AccountRef) ([]xep.Bookmark, error)
 
 	// Start is the number of this start of the server over the same data, never
 	// given twice: what makes ids unique for ever that are kept nowhere.
@@ -92,6 +96,11 @@ type Stats struct {
 	Panics     atomic.Uint64 // recovered; each is a bug
 	Sessions   atomic.Int64  // now, detached ones included
 	LoadErrors atomic.Uint64 // accounts that could not be read
+
+	Pushes        atomic.Uint64 // requests to push services
+	PushesHeld    atomic.Uint64 // messages of which a device wasn't notified at once
+	PushesDropped atomic.Uint64 // of those and others that waited, it didn't have to be
+	PushErrors    atomic.Uint64 // requests that were refused or not answered
 }
 
 // Hub is all accounts of a server. Its methods may be called concurrently.
@@ -107,6 +116,7 @@ type Hub struct {
 	reads     chan struct{} // bounds concurrent reads of the store
 	entered   atomic.Uint64 // stanzas from outside
 	outboxID  atomic.Uint64 // the last one given
+	services  services      // that were asked for something
 	closing   atomic.Bool   // what clients still send is dropped, uncounted
 	ctx       context.Context
 	stop      context.CancelFunc
@@ -214,10 +224,12 @@ func (h *Hub) Bind(ctx context.Context, r BindRequest) (*Session, error) {
 		client: strings.Clone(r.Client)}
 	c := &Session{session: x, t: r.Transport}
 	var cursor store.ArchiveID
+	var rooms *entrances
 	if r.Request != nil {
 		if cursor, err = h.readCursor(ctx, x); err != nil {
 			return nil, err
 		}
+		rooms = h.roomsOf(ctx, full, r.Request)
 	}
 	var plan syncPlan
 	refused, err := ask(ctx, h, full.Bare(), func(s *State, fx *effects) *stanza.Error {
@@ -227,7 +239,7 @@ func (h *Hub) Bind(ctx context.Context, r BindRequest) (*Session, error) {
 		if err := s.bind(x, fx); err != nil || r.Request == nil {
 			return err
 		}
-		plan, c.results = s.begin(x, r.Request, cursor, fx)
+		plan, c.results = s.begin(x, r.Request, cursor, rooms, fx)
 		return nil
 	})
 	switch {
@@ -405,6 +417,9 @@ func (h *Hub) readAccount(ctx context.Context, bare jid.JID) *accountLoaded {
 	}
 	if ev.hash, ev.err = h.value(ctx, ev.data.ID, "vcard", "photo-hash"); ev.err == nil {
 		ev.last, ev.err = h.value(ctx, ev.data.ID, "last", "unavailable")
+	}
+	if ev.err == nil && len(ev.data.Push) > 0 {
+		ev.err = h.readPush(ctx, ev)
 	}
 	// What was sent before is remembered while the server runs.
 	since := h.started.Add(-againFor)

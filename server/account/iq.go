@@ -49,6 +49,9 @@ func (ev *inbound) apply(s *State, fx *effects) {
 		// counted as handled, so it is its sender's to send again.
 		return
 	}
+	if len(s.pushes) > 0 && ev.stanza.Kind != stanza.IQ {
+		ev.session.use(fx.now)
+	}
 	switch ev.stanza.Kind {
 	case stanza.Message:
 		s.sendMessage(ev, fx)

@@ -40,6 +40,7 @@ func (s *State) bind(x *session, fx *effects) *stanza.Error {
 	s.cfg.stats.Sessions.Add(1)
 	s.noteReachable(x)
 	s.noteSeen(x, true, fx)
+	s.deviceHere(x, fx)
 	if x.bind2 {
 		s.flushNext(len(s.sessions)-1, fx)
 	}
@@ -124,6 +125,7 @@ func (s *State) attach(x *session, r *ResumeRequest, fx *effects) (Resumed, erro
 	}
 	x.detachedAt, x.unsavable = time.Time{}, false
 	s.noteSeen(x, true, fx)
+	s.deviceHere(x, fx)
 	s.catchUpPresence(x, fx)
 	if done.count > 0 {
 		(&offlineDone{session: x, done: done}).apply(s, fx)
@@ -186,9 +188,11 @@ func (ev *detached) apply(s *State, fx *effects) {
 		if ev.closed {
 			s.sent.closed(x.serial)
 		}
+		s.deviceGone(x, fx)
 		s.end(x, nil, fx)
 	default:
 		x.detachedAt = fx.now
+		s.deviceGone(x, fx)
 		s.noteSeen(x, false, fx)
 		// One that was quiet is on disk as it is. At the server's stop all are
 		// saved together, once nothing comes any more.
@@ -414,6 +418,7 @@ type tick struct{}
 
 func (tick) apply(s *State, fx *effects) {
 	s.keepAgain(fx)
+	s.pushTick(fx)
 	s.makeUpAll()
 	s.keepCursors(fx)
 	for i := 0; i < len(s.sessions); i++ {

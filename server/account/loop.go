@@ -340,7 +340,7 @@ func (l *loop) bounce(a *arrive, e *stanza.Error) {
 // something to try again.
 func (l *loop) tick() {
 	for _, s := range inOrder(&l.hub.cfg, l.states) {
-		if len(s.sessions)+len(s.waiting)+len(s.unkept)+len(s.unforgotten) > 0 || s.uncleared != 0 {
+		if len(s.sessions)+len(s.waiting)+len(s.unkept)+len(s.unforgotten) > 0 || s.uncleared != 0 || s.pushWaits() {
 			l.applyTo(s, tick{})
 		}
 	}
@@ -353,7 +353,8 @@ func inOrder[V any](cfg *Config, m map[jid.JID]V) iter.Seq2[jid.JID, V] {
 		return maps.All(m)
 	}
 	return func(yield func(jid.JID, V) bool) {
-		keys := slices.SortedFunc(maps.Keys(m), func(a, b jid.JID) int { return strings.Compare(a.String(), b.String()) })
+		keys := slices.AppendSeq(make([]jid.JID, 0, len(m)), maps.Keys(m))
+		slices.SortFunc(keys, func(a, b jid.JID) int { return strings.Compare(a.String(), b.String()) })
 		for _, k := range keys {
 			if v, ok := m[k]; ok && !yield(k, v) {
 				return

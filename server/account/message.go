@@ -47,6 +47,7 @@ func (s *State) sendMessage(ev *inbound, fx *effects) {
 		return
 	}
 	s.noteSent(st, ev.session, d, fx.now)
+	s.seen(st, msg.Marks, fx)
 	out := &arrive{stanza: st, msg: msg, intent: d.Intent}
 	if s.cfg.keeper(st.To.Domain()) != nil {
 		out.taken = s.whenTaken(ev.session, ev.number)
@@ -83,6 +84,7 @@ func (s *State) ownMessage(ev *inbound, msg route.Message, fx *effects) {
 		return
 	}
 	s.noteSent(st, ev.session, d, fx.now)
+	s.seen(st, msg.Marks, fx)
 	c := s.newCopy(st, d, fx)
 	ops, undo := s.keep(d, c, nil)
 	e := s.hold(fx.now, func(fx *effects) {
@@ -114,6 +116,7 @@ func (s *State) receiveMessage(ev *arrive, fx *effects) {
 		fx.commit(ops, ev.origin)
 		return
 	}
+	s.considerPush(st, d, fx.now)
 	c := s.copyOf(st, d, fx)
 	if ev.many {
 		s.cfg.stats.Messages.Add(1)
@@ -121,14 +124,21 @@ func (s *State) receiveMessage(ev *arrive, fx *effects) {
 		c.trail = s.observe(st, d, c.id, fx)
 	}
 	ops, undo := s.keep(d, c, ops)
+	ops = s.keepPushes(d, c, ops, fx.now)
+	deliver := func(fx *effects) {
+		s.deliver(d, c, fx)
+		s.pushWhenSure(fx)
+	}
 	if len(ops) == 0 && ev.origin == nil && s.kept == 0 {
 		// What a room says, mostly: nothing of it is kept here.
-		s.later(fx, func(fx *effects) { s.deliver(d, c, fx) })
+		s.later(fx, deliver)
 		return
 	}
-	e := s.hold(fx.now, func(fx *effects) { s.deliver(d, c, fx) })
+	order := s.order
+	e := s.hold(fx.now, deliver)
 	e.failed = func(fx *effects, err error) {
 		undo()
+		s.unpush(order)
 		if ev.origin == nil { // a local sender's owner answers it
 			s.answer(st, storeError(err), fx)
 		}
@@ -197,7 +207,7 @@ func (s *State) decide(f route.Facts) *route.Decision {
 
 // consider is decide without a place in the account's order.
 func (s *State) consider(f route.Facts) *route.Decision {
-	f.Sessions = s.facts.Sessions[:0]
+	f.Sessions, s.verdicts = s.facts.Sessions[:0], s.verdicts[:0]
 	for _, x := range s.sessions {
 		fact := route.Session{Profile: x.profile, Available: x.available, Priority: x.priority}
 		if x.lost {
@@ -275,6 +285,8 @@ func (s *State) deliver(d *route.Decision, c *copies, fx *effects) {
 	case d.Intent == route.Conversation && !msg.Marks.Any(route.NoStore|route.OnlyChatState):
 		direct.kind, carbon.kind = tagConversation, tagCarbon
 	}
+	direct.notice = len(s.pushes) > 0 && s.facts.Side == route.Receiving && msg.Noticed()
+	carbon.notice = direct.notice
 	full := c.stanza.To.IsFull() && s.session(c.stanza.To.Resource()) != nil
 	direct.alone, carbon.alone = full, full
 	for i, l := range d.Lines {
@@ -533,6 +545,10 @@ func (s *State) describe(r *trail.Record, st *stanza.Stanza, d *route.Decision, 
 	r.Fill(&s.facts, d)
 	for i := range r.Devices {
 		r.Devices[i].Resource = s.sessions[i].jid.Resource()
+	}
+	r.Pushes = r.Pushes[:0]
+	for i, v := range s.verdicts {
+		r.Pushes = append(r.Pushes, trail.Push{Resource: s.pushes[i].Resource, Service: s.pushes[i].Service.String(), Verdict: v.Verdict, Rule: v.Rule})
 	}
 }
 

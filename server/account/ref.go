@@ -10,6 +10,7 @@ import (
 	"carillon.im/server/route"
 	"carillon.im/server/store"
 	"carillon.im/stanza"
+	"carillon.im/xep"
 )
 
 // accountRef is an account as features see it.
@@ -129,7 +130,11 @@ func (s *State) update(u feature.Update, fx *effects, result chan<- error) {
 		result <- stanza.NewError(stanza.ResourceConstraint, "the block list is full")
 		return
 	}
-	ops := s.updateOps(&u)
+	ops, err := s.pushOps(s.updateOps(&u), &u, fx.now)
+	if err != nil {
+		result <- err
+		return
+	}
 	block := slices.DeleteFunc(slices.Clone(u.Block), func(j jid.JID) bool { _, is := s.blocked[j]; return is })
 	unblock := slices.DeleteFunc(slices.Clone(u.Unblock), func(j jid.JID) bool { _, is := s.blocked[j]; return !is })
 	was := s.watchers(len(block)+len(unblock) > 0)
@@ -155,6 +160,9 @@ func (s *State) update(u feature.Update, fx *effects, result chan<- error) {
 		s.tellEvents(u.Events, fx)
 		fx.call(func() { result <- nil })
 	})
+	// What follows from it is read anew: it is seldom changed.
+	e.recounts = u.PushOn != nil || u.PushOff != nil || len(s.pushes) > 0 && slices.ContainsFunc(u.Events, func(c feature.EventChange) bool { return c.Node == xep.NodeBookmarks })
+	s.seenEvents(u.Events, fx)
 	ahead := len(block)+len(unblock) > 0 || u.Archive != nil || u.AvatarHash != nil // memory of the disk
 	e.failed = func(fx *effects, err error) {
 		if ahead {
@@ -198,7 +206,7 @@ func (s *State) updateOps(u *feature.Update) []store.Op {
 		ops = append(ops, store.BlockPut{Account: s.id, JID: j})
 	}
 	if u.Archive != nil {
-		ops = append(ops, store.KVPut{Account: s.id, Space: "mam", Key: "prefs", Value: encodePrefs(*u.Archive)})
+		ops = append(ops, store.KVPut{Account: s.id, Space: "mam", Key: "prefs", Value: u.Archive.Encode()})
 	}
 	if u.AvatarHash != nil {
 		ops = append(ops, store.KVPut{Account: s.id, Space: "vcard", Key: "photo-hash", Value: []byte(*u.AvatarHash)})
@@ -326,39 +334,4 @@ func (x *session) SetInterest(ctx context.Context, space string) error {
 		return struct{}{}
 	})
 	return err
-}
-
-// encodePrefs and decodePrefs are the stored form of archive preferences: a
-// word a line, the default first, then + or - and an address.
-func encodePrefs(p feature.ArchivePrefs) []byte {
-	b := []byte(p.Default)
-	for _, j := range p.Always {
-		b = append(append(b, "\n+"...), j.String()...)
-	}
-	for _, j := range p.Never {
-		b = append(append(b, "\n-"...), j.String()...)
-	}
-	return b
-}
-
-func decodePrefs(b []byte, byDefault string) feature.ArchivePrefs {
-	p := feature.ArchivePrefs{Default: byDefault}
-	lines := strings.Split(string(b), "\n")
-	if lines[0] != "" {
-		p.Default = lines[0]
-	}
-	for _, l := range lines[1:] {
-		if len(l) < 2 {
-			continue
-		}
-		j, err := jid.Parse(l[1:])
-		switch {
-		case err != nil: // rules for addresses became stricter since
-		case l[0] == '+':
-			p.Always = append(p.Always, j)
-		default:
-			p.Never = append(p.Never, j)
-		}
-	}
-	return p
 }

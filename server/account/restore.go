@@ -29,11 +29,18 @@ type savedSession struct {
 }
 
 // restoreSaved loads the accounts that have saved sessions, so that these are
-// seen and can end; whoever is quicker loads his account himself.
+// seen and can end, then those with devices that have yet to be notified of
+// something; whoever is quicker loads his account himself.
 func (h *Hub) restoreSaved() {
+	h.loadAll(h.cfg.Store.SavedAccounts)
+	h.loadAll(h.cfg.Store.PushHeldAccounts)
+}
+
+// loadAll loads the accounts of a list that is read page by page.
+func (h *Hub) loadAll(next func(ctx context.Context, after store.AccountID, limit int) ([]store.AccountInfo, error)) {
 	const page = 100
 	for after := store.AccountID(0); ; {
-		list, err := h.cfg.Store.SavedAccounts(h.ctx, after, page)
+		list, err := next(h.ctx, after, page)
 		for _, a := range list {
 			if _, err := ask(h.ctx, h, a.JID, func(*State, *effects) struct{} { return struct{}{} }); err != nil && h.ctx.Err() == nil {
 				h.cfg.Log.Error("sessions of before the start can't be read yet", "account", a.JID, "error", err)
@@ -41,7 +48,7 @@ func (h *Hub) restoreSaved() {
 			after = a.ID
 		}
 		if err != nil && h.ctx.Err() == nil {
-			h.cfg.Log.Error("who has sessions of before the start can't be read", "error", err)
+			h.cfg.Log.Error("who has something left of before the start can't be read", "error", err)
 		}
 		if len(list) < page || h.ctx.Err() != nil {
 			return

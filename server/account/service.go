@@ -1,6 +1,10 @@
 package account
 
 import (
+	"context"
+
+	"carillon.im/jid"
+	"carillon.im/sm"
 	"carillon.im/stanza"
 )
 
@@ -108,4 +112,32 @@ func (l *loop) keep(k Keeper, a *arrive) {
 func (s *State) whenTaken(x *session, number uint64) func() {
 	hub, bare := s.cfg.hub, s.jid
 	return func() { hub.post(bare, &counted{x, number}) }
+}
+
+// Stream sends a session stanzas of a service, complete, behind what Deliver took
+// for it, waiting while its queue is half full and for a client that lost its
+// connection. It may be called concurrently. The error is the context's, the store's
+// or ErrEnded.
+func (h *Hub) Stream(ctx context.Context, to jid.JID, list [][]byte) error {
+	owner := &accountRef{h, to.Bare()}
+	if _, err := owner.Settled(ctx); err != nil {
+		return err
+	}
+	x, err := ask(ctx, h, owner.bare, func(s *State, _ *effects) *session {
+		if i := s.addressed(to); i >= 0 {
+			return s.sessions[i]
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return err
+	case x == nil:
+		return ErrEnded
+	}
+	batch := make([]sm.Entry[tag], 0, len(list))
+	for _, data := range list {
+		batch = append(batch, sm.Entry[tag]{Data: data})
+	}
+	return x.sendBatch(ctx, batch)
 }

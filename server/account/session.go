@@ -41,16 +41,17 @@ type session struct {
 	in        sm.Inbound
 	smID      string // "" without stream management
 	window    time.Duration
-	asked     bool   // an <r/> of ours is unanswered
-	vain      uint8  // how often in a row the answer was nothing new
-	pause     uint8  // ticks before the tick asks again
-	askDue    bool   // an <r/> is to be written
-	ackDue    bool   // an <a/> is to be written
-	ackAt     uint64 // the oldest <r/> without an answer came behind this stanza; 0: there is none
-	ackLast   uint64 // and the newest one behind this
-	failures  int    // stanzas in out that must leave before an <a/>
-	overflow  bool   // the queue's bound was passed
-	inactive  bool   // XEP-0352
+	asked     bool      // an <r/> of ours is unanswered
+	vain      uint8     // how often in a row the answer was nothing new
+	pause     uint8     // ticks before the tick asks again
+	askDue    bool      // an <r/> is to be written
+	ackDue    bool      // an <a/> is to be written
+	ackAt     uint64    // the oldest <r/> without an answer came behind this stanza; 0: there is none
+	ackLast   uint64    // and the newest one behind this
+	failures  int       // stanzas in out that must leave before an <a/>
+	overflow  bool      // the queue's bound was passed
+	inactive  bool      // XEP-0352
+	used      time.Time // when somebody last did something with it, as far as that is followed
 	held      []sm.Entry[tag]
 	heldBytes int
 	answers   int           // bytes of out that the client asked for itself
@@ -100,6 +101,7 @@ type tag struct {
 	answer  int             // its bytes, if the client asked for it
 	room    bool            // it asked for it by entering a room
 	failure bool            // says that a stanza wasn't kept: leaves before the <a/> that counts it
+	notice  bool            // of a message worth a notification
 	alone   bool            // of a message to this full address or a copy of one: classic sessions at others didn't get it
 	id      store.ArchiveID // of a message that has one
 	// archived: the message is in the archive, under id, and can be made again
@@ -285,6 +287,7 @@ func (x *session) SetActive(active bool) {
 	defer x.mu.Unlock()
 	x.inactive = !active
 	if active {
+		x.used = x.hub.cfg.Now()
 		x.flushHeld()
 	}
 	x.wake()

@@ -9,6 +9,7 @@ import (
 	"carillon.im/server/route"
 	"carillon.im/server/store"
 	"carillon.im/stanza"
+	"carillon.im/xep"
 )
 
 // State is one account as its owner sees it: all that deciding needs, in
@@ -54,6 +55,11 @@ type State struct {
 	avatarKnown   bool
 	lastSeen      time.Time
 	lastStatus    string
+
+	pushes   []*pushTarget // push services of its devices
+	pushSure uint64        // of the order: up to here all is committed, as far as push services are told of it
+	muted    map[jid.JID]xep.NotifyWhen
+	verdicts []route.PushDecision // of the message that was decided last, parallel to push
 
 	stanzaID string      // the start of the account's <stanza-id/>
 	facts    route.Facts // reused, so that deciding allocates nothing
@@ -201,6 +207,8 @@ type accountLoaded struct {
 	// saved and rows are what is known of sessions of before the server's start.
 	saved []savedSession
 	rows  []store.SessionRow
+	held  map[store.ArchiveID][]byte // messages of which devices have yet to be notified
+	muted map[jid.JID]xep.NotifyWhen // conversations of which the person wants no notifications
 	err   error
 }
 
@@ -225,6 +233,7 @@ func (ev *accountLoaded) apply(s *State, fx *effects) {
 	default:
 		s.load, s.stale = loaded, nil
 		s.fill(ev)
+		s.fillPush(ev, fx.now)
 		if !s.restored {
 			s.restore(ev.saved, ev.rows, fx)
 		}
@@ -268,7 +277,7 @@ func (s *State) fill(ev *accountLoaded) {
 	for _, j := range d.Blocked {
 		s.blocked[j] = struct{}{}
 	}
-	s.archive = newArchivePrefs(decodePrefs(d.Prefs, s.cfg.ArchiveDefault))
+	s.archive = newArchivePrefs(feature.DecodeArchivePrefs(d.Prefs, s.cfg.ArchiveDefault))
 	s.lastID = max(s.lastID, d.LastArchiveID)
 	s.offline = d.Offline + len(s.unkept)
 	if known, hash := ev.hash != nil, string(ev.hash); known != s.avatarKnown || hash != s.avatarHash {
@@ -348,7 +357,7 @@ func (s *State) session(resource string) *session {
 
 // idle reports whether nothing would be lost if the state were dropped.
 func (s *State) idle() bool {
-	return len(s.sessions) == 0 && len(s.pending) == 0 && len(s.unkept)+len(s.unforgotten) == 0 && s.uncleared == 0 && len(s.waiting) == 0 && s.load != loading
+	return len(s.sessions) == 0 && len(s.pending) == 0 && len(s.unkept)+len(s.unforgotten) == 0 && s.uncleared == 0 && len(s.waiting) == 0 && s.load != loading && !s.pushWaits()
 }
 
 // unknown reports whether there is no such account.

@@ -98,7 +98,7 @@ func (h *Hub) everywhere(f func(*loop)) {
 // what was posted before a loop's turn in the first round has been applied at
 // its turn in the second.
 func (h *Hub) quiet(ctx context.Context, gone bool) {
-	before := ^uint64(0)
+	before, pause := ^uint64(0), time.Millisecond
 	for {
 		busy := make(chan bool, len(h.loops))
 		events := make(chan uint64, len(h.loops))
@@ -121,8 +121,9 @@ func (h *Hub) quiet(ctx context.Context, gone bool) {
 		if before = sum; !anyBusy {
 			continue
 		}
+		pause = min(2*pause, 64*time.Millisecond) // clients may take a while to go
 		select {
-		case <-time.After(2 * time.Millisecond):
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return
 		}

@@ -78,15 +78,15 @@ type syncPlan struct {
 // session that has just been
 // bound: from now on it gets what a v2 session gets. It says what became of each
 // part; the parts' data follows in the session's stream.
-func (s *State) begin(x *session, r *xep.SessionRequest, cursor store.ArchiveID, fx *effects) (plan syncPlan, results []xep.SessionResult) {
+func (s *State) begin(x *session, r *xep.SessionRequest, cursor store.ArchiveID, rooms *entrances, fx *effects) (plan syncPlan, results []xep.SessionResult) {
 	x.profile = route.V2
 	s.noteReachable(x)
 	results = []xep.SessionResult{} // also of a request without parts
 	for i := range r.Parts {
 		part := &r.Parts[i]
 		result := xep.SessionResult{Part: part.Part, Room: part.RoomText, Err: part.Err}
-		if part.Part == xep.SessionJoin && part.Err == nil {
-			result.Err = stanza.NewError(stanza.FeatureNotImplemented, "there are no rooms here yet")
+		if part.Part == xep.SessionAutojoin && part.Err == nil {
+			result.Err, result.Rooms = rooms.err, rooms.bookmarked
 		}
 		results = append(results, result)
 	}
@@ -106,6 +106,10 @@ func (s *State) begin(x *session, r *xep.SessionRequest, cursor store.ArchiveID,
 		st := *part.Presence
 		st.From = x.jid
 		s.sendPresence(&inbound{session: x, stanza: &st}, fx)
+	}
+	for _, e := range rooms.list { // X2-37
+		payload := string(xep.AppendRoomJoin(nil, e.password, xep.RoomJoin{Sync: e.sync}))
+		s.direct(&inbound{session: x, stanza: stanza.Build(stanza.Presence, "", xep.SyncQueryID, x.jid, e.to, payload)}, fx)
 	}
 	return plan, results
 }

@@ -43,6 +43,8 @@ type Host struct {
 	Live       Live     // nil while no server runs
 	// Streams lists the ways to other servers and the streams from them; nil while nothing is exchanged with any.
 	Streams func() []Stream
+	Export  ExportFunc
+	Import  ImportFunc
 	Log     *slog.Logger
 }
 

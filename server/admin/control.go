@@ -50,6 +50,8 @@ func OpenControl(dir string, h *Host, status func() Status, log *slog.Logger) (*
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, status()) })
 	mux.HandleFunc("POST /call", h.serveCall)
+	mux.HandleFunc("GET /export", h.serveExport)
+	mux.HandleFunc("POST /import", h.serveImport)
 	c := &Control{
 		dir: dir,
 		server: &http.Server{

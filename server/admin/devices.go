@@ -29,12 +29,17 @@ const devicesHelp = "Shows the clients that have access to an account, which are
 	"PRIORITY  below 0, a classic device or one with carbons gets no messages to the account's bare address\n" +
 	"QUEUED    bytes that wait to be written to it; they grow while a device is slow or waits to be resumed, and what doesn't\n" +
 	"          fit (limits.outbox_bytes) it finds in the archive\n" +
-	"RESUMABLE whether a broken connection may be resumed without loss (XEP-0198)"
+	"RESUMABLE whether a broken connection may be resumed without loss (XEP-0198)\n\n" +
+	"PUSH FOR  the resource from which a device named a push service, which wakes it while it has no connection (XEP-0357)\n" +
+	"STATE     of a push service: on, failing (it is tried again later) or off (it refused what it was sent, and isn't asked again\n" +
+	"          before the device names it anew), with the last error\n" +
+	"WAITING   messages of which it has yet to hear: another device is in use, or the service is failing"
 
 // Devices is the data of "user devices".
 type Devices struct {
 	Clients  []Access `json:"clients"`  // the last seen first
 	Sessions []Device `json:"sessions"` // and resources that have none now
+	Push     []Push   `json:"push"`     // push services, those named last first
 	// Newest is when the archive's newest message was stored; zero if it is empty.
 	Newest time.Time `json:"newest,omitzero"`
 }
@@ -115,6 +120,11 @@ func userDevices(ctx context.Context, h *Host, args map[string]string) (Result, 
 	if last != 0 {
 		devices.Newest = last.Time()
 	}
+	targets, err := h.Store.PushTargets(ctx, account.ID)
+	if err != nil {
+		return Result{}, fmt.Errorf("reading the push services of %s: %w", bare, err)
+	}
+	devices.Push = pushes(targets)
 	if len(devices.Clients)+len(devices.Sessions) == 0 {
 		return Result{Text: fmt.Sprintf("%s has not logged in yet\n", bare), Data: devices}, nil
 	}
@@ -223,6 +233,9 @@ func (d *Devices) text() string {
 			b.WriteByte('\n')
 		}
 		b.WriteString(deviceTable(d.Sessions))
+	}
+	if len(d.Push) > 0 {
+		b.WriteString("\n" + pushTable(d.Push))
 	}
 	return b.String()
 }

@@ -295,6 +295,9 @@ type Config struct {
 	Iterations  int
 	AllowPlain  bool
 
+	// Hashes, if set, are those that SCRAM is offered with; the slice doesn't change.
+	Hashes func() []sasl.Hash
+
 	// Features are the stream features of authenticated clients besides those of
 	// package stream, as its ServerConfig says.
 	Features []byte

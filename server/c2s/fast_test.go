@@ -256,5 +256,10 @@ func TestFastDoesNotUpgrade(t *testing.T) {
 		l.Upgrades = []string{"UPGR-SCRAM-SHA-512"}
 		u, _ := w.welcomed(t, sasl.HTSHA256None, "alice", token.Token, l)
 		u.close()
+		for account, k := range w.hub.keys {
+			if _, ok := k[sasl.SHA512]; ok {
+				t.Error("keys were set for", account)
+			}
+		}
 	})
 }

@@ -3,6 +3,8 @@ package c2s
 import (
 	"errors"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"carillon.im/jid"
@@ -29,6 +31,22 @@ type login struct {
 // errThrottled makes sasl answer temporary-auth-failure.
 var errThrottled = errors.New("c2s: too many failed logins")
 
+// offered are the mechanisms that a client may use now.
+func (s *Server) offered(bound bool) []string {
+	all := s.mechanisms[bound]
+	if s.cfg.Hashes == nil {
+		return all
+	}
+	hashes := s.cfg.Hashes()
+	if len(hashes) == 3 {
+		return all
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(name string) bool {
+		of, scram := strings.CutPrefix(name, "SCRAM-")
+		return scram && !slices.ContainsFunc(hashes, func(h sasl.Hash) bool { return h.String() == strings.TrimSuffix(of, "-PLUS") })
+	})
+}
+
 // newLogin offers what the TLS connection allows.
 func (s *Server) newLogin(c *conn) *login {
 	bindings := channelBindings(c.tls, c.sock.leaf)
@@ -39,7 +57,12 @@ func (s *Server) newLogin(c *conn) *login {
 		Bindings:          bindings,
 		Rand:              s.cfg.Rand,
 	}}
-	l.cfg.Advertised.Mechanisms = s.mechanisms[len(bindings) > 0]
+	l.cfg.Advertised.Mechanisms = s.offered(len(bindings) > 0)
+	if s.cfg.Hashes != nil {
+		if hashes := s.cfg.Hashes(); !slices.Contains(hashes, sasl.SHA256) {
+			l.cfg.PlainHash = hashes[0]
+		}
+	}
 	for _, b := range bindings {
 		l.cfg.Advertised.Bindings = append(l.cfg.Advertised.Bindings, b.Type)
 	}

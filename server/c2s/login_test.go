@@ -127,6 +127,13 @@ func TestTLSUnique(t *testing.T) {
 			if ev := u.want(stream.AuthFailure); ev.Name != "malformed-request" {
 				t.Error("y out of the blue:", ev.Name)
 			}
+			// Neither a type that nobody knows nor a wrong password makes it believable.
+			u.write(u.mach.Auth(nil, "SCRAM-SHA-256-PLUS", []byte("p=tls-other,,n=alice,r=abc")))
+			u.want(stream.AuthFailure)
+			u.write(y)
+			if ev := u.want(stream.AuthFailure); ev.Name != "malformed-request" {
+				t.Error("y behind another binding:", ev.Name)
+			}
 			u.write(u.mach.Auth(nil, "SCRAM-SHA-256-PLUS", []byte("p=tls-unique,,n=alice,r=abc")))
 			u.want(stream.AuthFailure)
 			u.write(y)

@@ -17,6 +17,7 @@ func TestRedact(t *testing.T) {
 		"<resumed xmlns='urn:xmpp:sm:3' h='1' previd='s3cret'/>":                                                                 "<resumed xmlns='urn:xmpp:sm:3' h='1' previd='...'/>",
 		"<resumed xmlns='urn:xmpp:sm:3' previd='cut":                                                                             "<resumed xmlns='urn:xmpp:sm:3' previd='",
 		"<x><field type='text-private' var='a'><value>s3cret</value></field><field var='muc#roomconfig_roomsecret'><value>s3cret</value></field><field var='b'><value>c</value></field></x>": "<x><field type='text-private' var='a'>...</field><field var='muc#roomconfig_roomsecret'>...</field><field var='b'><value>c</value></field></x>",
+		"<iq><enable xmlns='urn:xmpp:push:0' jid='a' node='b'><x><field><value>s3cret</value></field></x></enable></iq>":                                                                     "<iq><enable xmlns='urn:xmpp:push:0' jid='a' node='b'>...</enable></iq>",
 		"text < more <": "text < more <",
 	} {
 		if got := redact(in); got != want {

@@ -1,7 +1,9 @@
 package c2s
 
 import (
+	"bytes"
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"net"
 	"strings"
@@ -229,49 +231,57 @@ func (f *flights) Read(b []byte) (int, error) {
 	return f.Conn.Read(b)
 }
 
-// S-2: round trips after TLS until the session is there, with stream management.
+// S-2: round trips after TLS, direct or by STARTTLS, until the session is there, with
+// stream management.
 func TestRoundTrips(t *testing.T) {
-	in(t, withClients, func(t *testing.T, w *world) {
-		count := func(login func(u *user)) int {
-			u := w.secured(t)
-			f := &flights{Conn: u.conn}
-			u.conn = f
-			login(u)
-			n := f.n
-			u.ping()
-			u.close()
-			return n
-		}
-		l := on(phone)
-		l.Bind.SM, l.TokenFor = &xep.SMEnable{Resume: true}, sasl.HTSHA256Exporter
-		var token string
-		scram := count(func(u *user) {
-			ev := u.sasl2("SCRAM-SHA-256-PLUS", "alice", "rabbit", l, true)
-			if ev.Kind != stream.AuthSuccess || ev.Welcome.Token == nil {
-				t.Fatalf("%+v", ev)
+	for _, direct := range []bool{true, false} {
+		in(t, withClients, func(t *testing.T, w *world) {
+			count := func(login func(u *user)) int {
+				u := newUser(t, w.pipe(direct))
+				if !direct {
+					u.starttls()
+				} else if err := u.secure(clientTLS); err != nil {
+					t.Fatal(err)
+				}
+				f := &flights{Conn: u.conn}
+				u.conn = f
+				login(u)
+				n := f.n
+				u.ping()
+				u.close()
+				return n
 			}
-			token = ev.Welcome.Token.Token
-			u.want(stream.Features)
-		})
-		fast := count(func(u *user) {
 			l := on(phone)
-			l.Bind.SM, l.Fast = &xep.SMEnable{Resume: true}, &xep.Fast{Count: 1}
-			if ev := u.sasl2(sasl.HTSHA256Exporter, "alice", token, l, true); ev.Kind != stream.AuthSuccess || ev.Welcome.Bound.SM == nil {
-				t.Fatalf("%+v", ev)
+			l.Bind.SM, l.TokenFor = &xep.SMEnable{Resume: true}, sasl.HTSHA256Exporter
+			var token string
+			scram := count(func(u *user) {
+				ev := u.sasl2("SCRAM-SHA-256-PLUS", "alice", "rabbit", l, true)
+				if ev.Kind != stream.AuthSuccess || ev.Welcome.Token == nil {
+					t.Fatalf("%+v", ev)
+				}
+				token = ev.Welcome.Token.Token
+				u.want(stream.Features)
+			})
+			fast := count(func(u *user) {
+				l := on(phone)
+				l.Bind.SM, l.Fast = &xep.SMEnable{Resume: true}, &xep.Fast{Count: 1}
+				if ev := u.sasl2(sasl.HTSHA256Exporter, "alice", token, l, true); ev.Kind != stream.AuthSuccess || ev.Welcome.Bound.SM == nil {
+					t.Fatalf("%+v", ev)
+				}
+				u.want(stream.Features)
+			})
+			classic := count(func(u *user) {
+				u.mech = "SCRAM-SHA-256-PLUS"
+				u.authenticated("alice")
+				u.bind("x")
+				u.write(u.mach.Enable(nil, true, 0))
+				u.want(stream.SMEnabled)
+			})
+			if fast != 1 || scram != 2 || classic != 6 {
+				t.Errorf("direct TLS %v, round trips: FAST %d, SCRAM %d, classic %d; want 1, 2, 6", direct, fast, scram, classic)
 			}
-			u.want(stream.Features)
 		})
-		classic := count(func(u *user) {
-			u.mech = "SCRAM-SHA-256-PLUS"
-			u.authenticated("alice")
-			u.bind("x")
-			u.write(u.mach.Enable(nil, true, 0))
-			u.want(stream.SMEnabled)
-		})
-		if fast != 1 || scram != 2 || classic != 6 {
-			t.Errorf("round trips: FAST %d, SCRAM %d, classic %d; want 1, 2, 6", fast, scram, classic)
-		}
-	})
+	}
 }
 
 // XEP-0386 3.2, S-6: the same client gets the same resource, and its old session
@@ -434,6 +444,12 @@ func TestUpgrade(t *testing.T) {
 			// Asked for again, there is nothing to do.
 			u, _ := w.welcomed(t, mechanism, "alice", "rabbit", l)
 			u.close()
+		}
+
+		// Each hash has a salt of its own, and a transcript has none of them.
+		if a, b := w.hub.keys[alice][sasl.SHA256].Salt, w.hub.keys[alice][sasl.SHA512].Salt; len(a) != sasl.SaltSize || bytes.Equal(a, b) ||
+			bytes.Equal(a, make([]byte, len(a))) || strings.Contains(w.log.String(), base64.StdEncoding.EncodeToString(a)) {
+			t.Errorf("salts %x and %x", a, b)
 		}
 
 		delete(w.hub.keys[alice], sasl.SHA256)

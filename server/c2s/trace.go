@@ -62,6 +62,7 @@ var secrets = [...]struct{ tag, attr string }{
 	{"<password", ""}, {"<digest", ""}, // XEP-0077, and XEP-0078 of old clients
 	{"<query xmlns='" + xep.NSPrivate + "'", ""},
 	{"<additional-data", ""},
+	{"<enable xmlns='" + xep.NSPush + "'", ""}, // what a push service wants to be told (XEP-0357 5)
 	{"<token xmlns='" + xep.NSFast + "'", "token"},
 	// Who has the account's password and this can take over a session.
 	{"<enabled xmlns='" + xep.NSSM + "'", "id"},

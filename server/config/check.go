@@ -24,6 +24,7 @@ func (c *Config) Check() error {
 		p.add("data", "no folder given")
 	}
 	c.checkDomains(p)
+	c.checkAdmins(p)
 	c.checkFederation(p)
 	c.checkAddresses(p)
 	c.checkCertificates(p)
@@ -36,6 +37,8 @@ func (c *Config) Check() error {
 	// Fewer rounds than RFC 5802 5.1 asks for protect nobody; many more let anybody who logs in keep his client busy for minutes.
 	p.between("auth.iterations", c.Auth.Iterations, 4096, 1<<20)
 	p.between("auth.token_days", c.Auth.TokenDays, 1, 3650)
+	p.between("push.hold_seconds", c.Push.HoldSeconds, 0, 600)
+	p.oneOf("push.details", c.Push.Details, "count", "sender", "body")
 	p.between("archive.keep_days", c.Archive.KeepDays, 0, 365_000)
 	c.checkLimits(p)
 	c.checkRooms(p)
@@ -72,6 +75,22 @@ func (c *Config) checkLimits(p *problems) {
 	p.between("limits.mam_page_max", l.MAMPageMax, 1, 10_000)
 	// The longest stanza must fit, with what the server adds to it, or it could never be delivered.
 	p.between("limits.outbox_bytes", l.OutboxBytes, max(64<<10, l.StanzaBytes+4096), math.MaxInt32)
+}
+
+// checkAdmins puts them into the form in which addresses are compared.
+func (c *Config) checkAdmins(p *problems) {
+	admins := make([]string, 0, len(c.Admins))
+	for _, a := range c.Admins {
+		j, err := jid.Parse(a)
+		switch {
+		case err != nil || j.Local() == "" || !j.IsBare():
+			p.add("admins", "%q is no account: wanted name@domain", a)
+		case !slices.Contains(c.Domains, j.Domain()):
+			p.add("admins", "%s is no account of this server, whose domains are %s", j, strings.Join(c.Domains, ", "))
+		}
+		admins = append(admins, j.String())
+	}
+	c.Admins = admins
 }
 
 func (c *Config) checkDomains(p *problems) {

@@ -78,6 +78,10 @@ type Config struct {
 	// their account.
 	Registration bool `toml:"registration"`
 
+	// Who may look after the server from a client, by ad-hoc commands (XEP-0050, 0133): accounts of this server, as in ["alice@example.org"]. Whoever has
+	// the password of one of them can do all that the command line can.
+	Admins []string `toml:"admins"`
+
 	// Whether accounts are hidden from strangers, which are senders who may not see the account's presence: a message meant for exactly one device
 	// is then refused as if that device did not exist, so that nobody learns by asking which devices are online.
 	Strangers bool `toml:"strangers"`
@@ -101,6 +105,9 @@ type Config struct {
 
 	// Files that users send each other (XEP-0363). They are kept on this machine; whoever has a file's address gets it.
 	Upload Upload `toml:"upload"`
+
+	// Push notifications, which wake devices that aren't connected (XEP-0357). A device names the push service that its program's makers run.
+	Push Push `toml:"push"`
 
 	// Whom people may write to about this server (XEP-0157), as lists of addresses such as "xmpp:admin@example.org" or "mailto:abuse@example.org".
 	Contact Contact `toml:"contact"`
@@ -175,6 +182,18 @@ type Upload struct {
 
 	// The folder that holds the files. Empty: "upload" in the data folder.
 	Folder string `toml:"folder"`
+}
+
+// Push is the table [push].
+type Push struct {
+	// For how many seconds a notification is held back while another device of the account is in use. If the message is claimed (XEP-0259), displayed
+	// or answered there meanwhile, the others aren't woken. Calls aren't held back. 0: nothing is.
+	HoldSeconds int `toml:"hold_seconds"`
+
+	// What a push service is told of a message, beside that there is one: "count", how many the device hasn't got; "sender", also who has sent the last;
+	// "body", also what it says, if it isn't encrypted. Push services, and those of the phones' makers behind them, are other people's. Apps don't need
+	// more than "count": once they are woken they get their messages from this server.
+	Details string `toml:"details"`
 }
 
 // Contact is the table [contact].
@@ -417,6 +436,7 @@ func Default() Config {
 		Component: Off,
 		LogLevel:  "info",
 		LogFormat: "text",
+		Admins:    []string{},
 		Strangers: true,
 		Auth:      Auth{Iterations: 10000, TokenDays: 21},
 		Limits: Limits{
@@ -454,6 +474,7 @@ func Default() Config {
 			UserPerSecond: 20, RoomPerSecond: 200},
 		Web:     Web{Proxies: []string{"127.0.0.0/8", "::1"}},
 		Upload:  Upload{FileBytes: 100 << 20, DayBytes: 500 << 20, AccountBytes: 2 << 30, KeepDays: 30, Types: []string{}},
+		Push:    Push{HoldSeconds: 10, Details: "count"},
 		Contact: Contact{Abuse: []string{}, Admin: []string{}, Feedback: []string{}, Sales: []string{}, Security: []string{}, Status: []string{}, Support: []string{}},
 	}
 }

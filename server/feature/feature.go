@@ -29,10 +29,11 @@ const (
 	Contact              // the bare JID of another account of this server
 )
 
-// Spec names a specification that a feature implements, for the page of
-// supported XEPs.
+// Spec names a specification that a feature implements, for the pages of
+// supported XEPs and of compliance (XEP-0479).
 type Spec struct {
 	XEP     string // four digits
+	RFC     string // four digits, instead of XEP
 	Version string // of the XEP that was implemented
 	Note    string // what is left out, if anything
 }
@@ -79,6 +80,14 @@ type Nodes struct {
 	Info func(ctx context.Context, q *Query, node string) (xep.DiscoInfo, error)
 }
 
+// ServerNodes tells disco what a domain has under names of its own.
+type ServerNodes struct {
+	// Items are those of a node, Info is about one; ok is false for a node that isn't
+	// the feature's. Info of one that isn't for the asker is an error.
+	Items func(ctx context.Context, q *Query, node string) (list []xep.DiscoItem, ok bool)
+	Info  func(ctx context.Context, q *Query, node string) (info xep.DiscoInfo, ok bool, err error)
+}
+
 // NodeName is a node and what it is called, which may be nothing.
 type NodeName struct{ Node, Name string }
 
@@ -103,6 +112,8 @@ type Feature struct {
 	StreamFeatures []string
 	// Nodes, if set, are what accounts have under names of their own.
 	Nodes *Nodes
+	// ServerNodes, if set, are what the domains have under names of their own.
+	ServerNodes *ServerNodes
 	// Addresses are elements that a client puts into its messages for its own
 	// server.
 	Addresses []Addressed
@@ -216,9 +227,27 @@ type Update struct {
 	// ErrNotFound.
 	Events []EventChange
 
+	// PushOn keeps a push service for a device, PushOff forgets one (XEP-0357). The
+	// error is item-not-found for a service that is this server itself.
+	PushOn  *PushOn
+	PushOff *PushOff
+
 	// Push is sent as an IQ set to the sessions that have asked for the
 	// interest (SessionRef.SetInterest).
 	Push Push
+}
+
+// PushOn is a push service that a session has named for its device.
+type PushOn struct {
+	Session jid.JID // full
+	Service xep.PushService
+}
+
+// PushOff is a push service that is no longer wanted: one node of it, or All.
+type PushOff struct {
+	Service jid.JID
+	Node    string
+	All     bool
 }
 
 // KeyValue is one value of an account's private storage.

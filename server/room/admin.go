@@ -96,6 +96,7 @@ func (s *State) adminSet(st *stanza.Stanza, fx *effects) {
 		actor = v.who.nick
 	}
 	s.commit(st, ops, fx, func(fx *effects) {
+		result(st, nil, fx)
 		for i := range orders {
 			if o := &orders[i]; o.isRole {
 				s.setRole(o.who, o.role, actor, o.item.Reason, fx)
@@ -103,7 +104,6 @@ func (s *State) adminSet(st *stanza.Stanza, fx *effects) {
 				s.setAffiliation(o.user, s.membershipAfter(o), actor, fx)
 			}
 		}
-		result(st, nil, fx)
 		s.afterLeave(fx)
 	})
 }
@@ -192,6 +192,9 @@ func (s *State) membershipAfter(o *order) membership {
 	if o.affiliation >= member && o.item.Nick != "" && !o.item.JID.IsZero() && checkNick(o.item.Nick) == nil && !s.nickTaken(o.item.Nick, o.user) {
 		m.nick = strings.Clone(o.item.Nick) // XEP-0045 9.3
 	}
+	if o.item.NoNick {
+		m.nick = "" // XEP-0045 9.5
+	}
 	return m
 }
 
@@ -206,6 +209,9 @@ func (s *State) setMember(user jid.JID, m membership) {
 	if m.affiliation == none {
 		delete(s.members, user)
 	} else {
+		if m.like = ""; m.nick != "" {
+			m.like = skeleton(m.nick)
+		}
 		s.members[user] = &m
 	}
 }
@@ -222,6 +228,7 @@ func (s *State) setRole(o *occupant, r role, actor, reason string, fx *effects) 
 	}
 	was := s.seesReal(o)
 	o.role = r
+	s.rememberVoice(o)
 	o.changed()
 	s.announce(o, notice{actor: actor, reason: reason}, fx)
 	s.reveal(o, was, fx)
@@ -252,6 +259,7 @@ func (s *State) setAffiliation(user jid.JID, m membership, actor string, fx *eff
 		before[o] = standing{s.affiliation(o.user), o.role}
 	}
 	s.setMember(user, m)
+	delete(s.voices, user)
 	here := false
 	for _, o := range slices.Clone(s.occupants) {
 		was, is := before[o], s.affiliation(o.user)
@@ -356,11 +364,7 @@ func (s *State) configure(st *stanza.Stanza, form xep.Form, fx *effects) {
 		s.refuse(st, e, fx)
 		return
 	}
-	subject := []byte(nil)
-	if s.topic != nil {
-		subject = s.topic.AppendTo(nil)
-	}
-	ops := []store.Op{store.RoomPut{Room: s.id, Data: opt.data(subject)}}
+	ops := []store.Op{s.put(&opt)}
 	for i := range orders {
 		ops = append(ops, s.memberOp(orders[i].user, s.membershipAfter(&orders[i])))
 	}
@@ -402,6 +406,9 @@ func (s *State) reconfigured(was *Options, fx *effects) {
 	if codes := configCodes(was, &s.opt); len(codes) > 0 && len(s.occupants) > 0 {
 		fx.fan(build(stanza.Message, stanza.TypeGroupchat, "", s.jid, roomUser("", codes...)), s.everybody())
 	}
+	if was.Moderated != s.opt.Moderated {
+		clear(s.voices)
+	}
 	for _, o := range slices.Clone(s.occupants) {
 		a := s.affiliation(o.user)
 		o.changed()
@@ -413,4 +420,33 @@ func (s *State) reconfigured(was *Options, fx *effects) {
 			s.announce(o, notice{}, fx)
 		}
 	}
+}
+
+// put keeps the configuration, beside the subject.
+func (s *State) put(opt *Options) store.Op {
+	subject := []byte(nil)
+	if s.topic != nil {
+		subject = s.topic.AppendTo(nil)
+	}
+	return store.RoomPut{Room: s.id, Data: opt.data(subject)}
+}
+
+// rememberVoice keeps what a moderator has said of somebody's voice while the room is
+// in memory: leaving and entering again neither gives nor takes it (XEP-0045 5.1).
+func (s *State) rememberVoice(o *occupant) {
+	a := s.affiliation(o.user)
+	if o.role == firstRole(a, s.opt.Moderated) || o.role == moderator || a >= admin {
+		delete(s.voices, o.user)
+		return
+	}
+	if s.voices == nil {
+		s.voices = map[jid.JID]role{}
+	}
+	if len(s.voices) >= 2*s.cfg.Limits.Occupants {
+		for j := range s.voices {
+			delete(s.voices, j)
+			break
+		}
+	}
+	s.voices[o.user] = o.role
 }

@@ -285,7 +285,7 @@ func (s *State) moderate(st *stanza.Stanza, fx *effects) {
 			s.lastID = note
 			s.forget(id)
 			s.remember(out, note, fx.now)
-			fx.fan(out, s.everybody())
+			fx.fan(out, s.hearing())
 			result(st, nil, fx)
 		})
 	})

@@ -12,7 +12,11 @@ package room
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"log/slog"
 	"sync"
@@ -35,6 +39,12 @@ type Config struct {
 	// Deliver takes what rooms say, in order, addressed to whomever. It must not
 	// block, and is called by many goroutines.
 	Deliver func([]*stanza.Stanza)
+	// Home reports whether somebody is of this server. To his sessions Stream sends
+	// stanzas, complete and in order behind what Deliver took, waiting while much is
+	// owed to the session; the error is the context's, or says that it is no more.
+	// Both are called concurrently.
+	Home   func(jid.JID) bool
+	Stream func(ctx context.Context, to jid.JID, stanzas [][]byte) error
 	// MayCreate reports whether somebody may make a room.
 	MayCreate func(jid.JID) bool
 	Limits    Limits
@@ -70,6 +80,7 @@ type Hub struct {
 	loops   []*loop
 	seed    maphash.Seed
 	reads   chan struct{} // bounds concurrent reads of the store
+	names   atomic.Uint64 // unique ones given
 	waits   atomic.Int64  // reads that wait for their turn
 	ctx     context.Context
 	stop    context.CancelFunc
@@ -256,16 +267,26 @@ func (h *Hub) service(st *stanza.Stanza) *stanza.Error {
 		h.deliver([]*stanza.Stanza{st.Reply("")})
 	case el.Is(xep.NSDiscoInfo, "query") && el.Attr("node") == "":
 		info := xep.DiscoInfo{Identities: []xep.Identity{{Category: "conference", Type: "text", Name: "Rooms"}},
-			Features: []string{xep.NSMUC, xep.NSDiscoInfo, xep.NSDiscoItems, xep.NSPing, xep.NSRSM, xep.NSOccupantID}}
+			Features: []string{xep.NSMUC, xep.NSDiscoInfo, xep.NSDiscoItems, xep.NSPing, xep.NSRSM, xep.NSOccupantID, xep.NSMUCStableID, xep.NSMUCUnique,
+				xep.NSVCard, xep.NSMAM, xep.NSHats}}
 		h.deliver([]*stanza.Stanza{st.Reply(string(xep.AppendDiscoInfo(nil, "", info)))})
 	case el.Is(xep.NSDiscoInfo, "query"):
 		return stanza.NewError(stanza.ItemNotFound, "there is no such node")
+	case el.Is(xep.NSMUCUnique, "unique"):
+		h.deliver([]*stanza.Stanza{st.Reply("<unique xmlns='" + xep.NSMUCUnique + "'>" + h.unique() + "</unique>")})
 	case el.Is(xep.NSDiscoItems, "query"):
 		h.answer(st, func() []*stanza.Stanza { return []*stanza.Stanza{h.list(st)} })
 	default:
 		return stanza.NewError(stanza.ServiceUnavailable, "")
 	}
 	return nil
+}
+
+// unique is a name that no room has and nobody guesses (XEP-0307).
+func (h *Hub) unique() string {
+	mac := hmac.New(sha256.New, h.cfg.Secret)
+	fmt.Fprint(mac, "unique", h.cfg.Now().UnixNano(), h.names.Add(1))
+	return hex.EncodeToString(mac.Sum(nil)[:12])
 }
 
 // listPage is how many rooms one answer lists at most.

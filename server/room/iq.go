@@ -3,8 +3,8 @@ package room
 import (
 	"strconv"
 	"strings"
+	"time"
 
-	"carillon.im/jid"
 	"carillon.im/server/store"
 	"carillon.im/stanza"
 	"carillon.im/xep"
@@ -64,6 +64,8 @@ func (s *State) toRoomIQ(st *stanza.Stanza, fx *effects) {
 		s.archiveIQ(st, get, name.Local, fx)
 	case !get && name == xmltree.Name{Space: xep.NSModerate, Local: "moderate"}:
 		s.moderate(st, fx)
+	case !get && name == xmltree.Name{Space: xep.NSCommands, Local: "command"}:
+		s.command(st, fx)
 	case name == xmltree.Name{Space: xep.NSVCard, Local: "vCard"}:
 		s.vcard(st, get, fx)
 	default:
@@ -77,6 +79,9 @@ func (s *State) info(st *stanza.Stanza, fx *effects) {
 	case "":
 	case xep.MUCRoomUserItem: // 7.12
 		s.reservedNick(st, fx)
+		return
+	case xep.MUCTraffic: // 18.1.1: all of it passes
+		s.refuse(st, stanza.NewError(stanza.ServiceUnavailable, ""), fx)
 		return
 	default:
 		s.refuse(st, stanza.NewError(stanza.ItemNotFound, "there is no such node"), fx)
@@ -97,7 +102,7 @@ func (s *State) info(st *stanza.Stanza, fx *effects) {
 			either(o.Password != "", "muc_passwordprotected", "muc_unsecured"), either(o.Whois == whoisAnyone, "muc_nonanonymous", "muc_semianonymous")),
 	}
 	if o.Archive {
-		info.Features = append(info.Features, xep.NSMAM, xep.NSMAMExtended, xep.NSThread)
+		info.Features = append(info.Features, xep.NSMAM, xep.NSMAMExtended, xep.NSThread, xep.NSXMPP2)
 	}
 	if o.Mine {
 		info.Features = append(info.Features, xep.NSMine) // R-MINE-6, MINE-32
@@ -117,6 +122,15 @@ func (s *State) info(st *stanza.Stanza, fx *effects) {
 		{Var: "muc#roominfo_avatarhash", Type: "text-multi", Values: nonEmpty(o.AvatarHash)},
 		{Var: "muc#roomconfig_changesubject", Type: "boolean", Values: []string{boolText(o.ChangeTopic)}},
 	}
+	if o.PubSub != "" {
+		fields = append(fields, xep.FormField{Var: "muc#roominfo_pubsub", Type: "text-single", Values: []string{o.PubSub}})
+	}
+	if len(o.Hats) > 0 {
+		fields = append(fields, xep.FormField{Var: xep.HatHash, Type: "text-single", Values: []string{s.hatsHash()}})
+	}
+	if rate, ok := s.activity(fx.now); ok {
+		fields = append(fields, xep.FormField{Var: xep.MUCActivity, Type: "text-single", Label: "Messages per hour", Values: []string{rate}})
+	}
 	form, err := xmltree.Parse(xep.AppendForm(nil, "result", xep.NSMUCRoomInfo, "", fields), stanza.NSClient, xmltree.Limits{})
 	if err == nil {
 		info.Forms = []xmltree.Element{form}
@@ -134,8 +148,8 @@ func nonEmpty(s string) []string {
 // features are those that every room has.
 func features() []string {
 	return []string{xep.NSMUC, xep.NSDiscoInfo, xep.NSDiscoItems, xep.NSPing, xep.NSSelfPing, xep.NSRegister, xep.NSVCard, xep.NSStanzaID,
-		"http://jabber.org/protocol/muc#stable_id", xep.NSOccupantID, xep.NSModerate, xep.NSRetract, xep.NSRetractTombstones,
-		xep.NSMUCRequest, xep.NSMUCRoomConfig}
+		xep.NSMUCStableID, xep.NSOccupantID, xep.NSModerate, xep.NSRetract, xep.NSRetractTombstones,
+		xep.NSMUCRequest, xep.NSMUCRegister, xep.NSMUCRoomConfig, xep.NSMUCRoomInfo, xep.NSHats, xep.NSCommands}
 }
 
 // reservedNick is XEP-0045 7.12.
@@ -150,6 +164,13 @@ func (s *State) reservedNick(st *stanza.Stanza, fx *effects) {
 // items are the occupants, for who is one (XEP-0045 6.5).
 func (s *State) items(st *stanza.Stanza, fx *effects) {
 	var list []xep.DiscoItem
+	if node := st.Payload().Attr("node"); node == xep.NSCommands {
+		if s.affiliation(st.From) >= admin || s.visits[st.From] != nil {
+			list = s.commandItems()
+		}
+		result(st, xep.AppendDiscoItems(nil, node, list), fx)
+		return
+	}
 	if s.visits[st.From] != nil {
 		for _, o := range s.occupants {
 			list = append(list, xep.DiscoItem{JID: o.jid})
@@ -166,7 +187,11 @@ const maxRequests = 1000
 // 3.3).
 func (s *State) askOccupant(st *stanza.Stanza, fx *effects) {
 	v, to := s.visits[st.From], s.nicks[st.To.Resource()]
+	space := st.Payload().Space()
 	switch {
+	case v == nil && (space == xep.NSDiscoInfo || space == xep.NSDiscoItems):
+		s.refuse(st, stanza.NewError(stanza.BadRequest, "you are not in the room"), fx) // XEP-0045 6.6
+		return
 	case v == nil:
 		s.refuse(st, notInRoom(), fx)
 		return
@@ -179,7 +204,7 @@ func (s *State) askOccupant(st *stanza.Stanza, fx *effects) {
 	}
 	s.giveUp(fx)
 	real := to.visits[len(to.visits)-1].jid
-	if space := st.Payload().Space(); space == xep.NSVCard || space == xep.NSPubSub {
+	if space == xep.NSVCard || space == xep.NSPubSub {
 		real = real.Bare() // the account has it, not the device
 	}
 	s.asked++
@@ -212,81 +237,6 @@ func (s *State) answered(st *stanza.Stanza, fx *effects) {
 	}
 	delete(s.requests, st.ID)
 	fx.to(build(stanza.IQ, st.Type, r.id, r.shown, []byte(st.Inner())), r.asker)
-}
-
-// register is XEP-0045 7.10: who registers has a nick that nobody else gets, and is a
-// member where anybody may be one.
-func (s *State) register(st *stanza.Stanza, get bool, fx *effects) {
-	user := st.From.Bare()
-	m := s.members[user]
-	registers := m != nil && m.affiliation >= member
-	if !registers && (s.affiliation(user) == outcast || s.opt.MembersOnly || s.opt.Moderated) {
-		// Membership would give what the admins give here.
-		s.refuse(st, stanza.NewError(stanza.NotAllowed, "the room's admins make members"), fx)
-		return
-	}
-	if get {
-		b := []byte("<query xmlns='" + xep.NSRegister + "'>")
-		if registers && m.nick != "" {
-			b = append(b, "<registered/><username>"...)
-			b = append(xmltree.AppendText(b, m.nick), "</username>"...)
-		} else {
-			b = append(b, "<instructions>Choose the nick that is to be yours in this room.</instructions>"...)
-			b = xep.AppendForm(b, "form", xep.NSMUCRegister, "Registration with "+s.jid.String(),
-				[]xep.FormField{{Var: "muc#register_roomnick", Type: "text-single", Label: "Nick"}})
-		}
-		result(st, append(b, "</query>"...), fx)
-		return
-	}
-	now := membership{affiliation: member}
-	if m != nil {
-		now = *m
-	}
-	if !st.Payload().Child(xep.NSRegister, "remove").IsZero() {
-		s.unregister(st, m, fx)
-		return
-	}
-	form, err := xep.ParseForm(st.Payload().Child(xep.NSForm, "x"))
-	nick, _ := form.Value("muc#register_roomnick")
-	e := (*stanza.Error)(nil)
-	full, wrong := s.jid.WithResource(nick)
-	switch {
-	case err != nil || form.FormType() != xep.NSMUCRegister:
-		e = stanza.NewError(stanza.BadRequest, "the form is not "+xep.NSMUCRegister)
-	case wrong != nil:
-		e = stanza.NewError(stanza.NotAcceptable, "this can't be a nick")
-	case s.nickTaken(full.Resource(), user):
-		e = stanza.NewError(stanza.Conflict, "somebody else has this nick, or one that looks like it")
-	case m == nil && len(s.members) >= s.cfg.Limits.Affiliations:
-		e = stanza.NewError(stanza.ResourceConstraint, "the room's lists are full")
-	default:
-		e = checkNick(full.Resource())
-	}
-	if e != nil {
-		s.refuse(st, e, fx)
-		return
-	}
-	now.nick = strings.Clone(full.Resource())
-	s.putMember(st, kept(user), now, fx)
-}
-
-// unregister gives a nick back, and membership that stood for nothing else stays: an
-// admin may have given it.
-func (s *State) unregister(st *stanza.Stanza, m *membership, fx *effects) {
-	if m == nil || m.nick == "" {
-		s.refuse(st, stanza.NewError(stanza.RegistrationRequired, "you aren't registered"), fx)
-		return
-	}
-	now := *m
-	now.nick = ""
-	s.putMember(st, kept(st.From.Bare()), now, fx)
-}
-
-func (s *State) putMember(st *stanza.Stanza, user jid.JID, m membership, fx *effects) {
-	s.commit(st, []store.Op{s.memberOp(user, m)}, fx, func(fx *effects) {
-		s.setAffiliation(user, m, "", fx)
-		result(st, nil, fx)
-	})
 }
 
 // vcard is the room's own, for its avatar (XEP-0486).
@@ -322,11 +272,7 @@ func (s *State) vcard(st *stanza.Stanza, get bool, fx *effects) {
 	}
 	opt := s.opt
 	opt.AvatarHash = hash
-	subject := []byte(nil)
-	if s.topic != nil {
-		subject = s.topic.AppendTo(nil)
-	}
-	ops := []store.Op{store.KVPut{Account: s.id, Space: vcardSpace, Key: vcardKey, Value: raw}, store.RoomPut{Room: s.id, Data: opt.data(subject)}}
+	ops := []store.Op{store.KVPut{Account: s.id, Space: vcardSpace, Key: vcardKey, Value: raw}, s.put(&opt)}
 	s.commit(st, ops, fx, func(fx *effects) {
 		s.opt = opt
 		result(st, nil, fx)
@@ -342,3 +288,34 @@ const (
 	vcardSpace, vcardKey = "room", "vcard"
 	maxVCard             = 192 << 10
 )
+
+// activity is about how many messages an hour are said (XEP-0502), from what is kept
+// for who enters; where anybody may know it.
+func (s *State) activity(now time.Time) (rate string, ok bool) {
+	o := &s.opt
+	if !o.Persistent || !o.Public || o.MembersOnly || o.Password != "" {
+		return "", false
+	}
+	n, since := 0, now.Add(-activitySpan)
+	if s.forgot {
+		since = later(since, s.history[0].at)
+	}
+	for i := range s.history {
+		m := s.history[i].from
+		if s.history[i].at.After(since) && !m.Child(stanza.NSClient, "body").IsZero() && m.Child(xep.NSCorrect, "replace").IsZero() {
+			n++
+		}
+	}
+	hours := max(now.Sub(since).Hours(), 1.0/60)
+	return strconv.FormatFloat(float64(n)/hours, 'f', 2, 64), true
+}
+
+// activitySpan is over how long messages are counted at most.
+const activitySpan = 24 * time.Hour
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}

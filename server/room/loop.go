@@ -2,6 +2,7 @@ package room
 
 import (
 	"fmt"
+	"maps"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -200,10 +201,15 @@ func (s *State) farewell(code int) []*stanza.Stanza {
 
 // sweep forgets rooms in which nobody is.
 func (l *loop) sweep(now time.Time) {
+	before := len(l.rooms)
 	for _, s := range l.rooms {
 		if s.idle() && now.Sub(s.used) >= forgetAfter {
 			l.drop(s)
 		}
+	}
+	if len(l.rooms) < before/2 {
+		// A map never shrinks.
+		l.rooms = maps.Collect(maps.All(l.rooms))
 	}
 }
 

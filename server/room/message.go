@@ -22,6 +22,8 @@ func (s *State) message(st *stanza.Stanza, fx *effects) {
 		}
 	case s.load == missing:
 		s.refuse(st, stanza.NewError(stanza.ItemNotFound, "there is no such room"), fx)
+	case s.locked && v == nil:
+		s.refuse(st, stanza.NewError(stanza.ItemNotFound, "the room isn't open yet"), fx) // XEP-0045 17.2
 	case st.To.IsFull():
 		s.private(v, st, fx)
 	case st.Type == stanza.TypeGroupchat:
@@ -38,9 +40,17 @@ func (s *State) message(st *stanza.Stanza, fx *effects) {
 // toRoom is a message to the room itself: an invitation, a decline, a request for
 // voice or the answer to one.
 func (s *State) toRoom(v *visit, st *stanza.Stanza, fx *effects) {
-	if form, err := xep.ParseForm(st.Child(xep.NSForm, "x")); err == nil && form.FormType() == xep.NSMUCRequest {
-		s.voice(v, st, form, fx)
-		return
+	if form, err := xep.ParseForm(st.Child(xep.NSForm, "x")); err == nil {
+		switch {
+		case form.FormType() == xep.NSMUCRequest:
+			s.voice(v, st, form, fx)
+			return
+		case form.FormType() == xep.NSMUCRegister && form.Type == "submit":
+			s.approve(st, form, fx)
+			return
+		case form.Type == "cancel":
+			return
+		}
 	}
 	list, err := xep.ParseMUCInvites(st.Child(xep.NSMUCUser, "x"))
 	switch {
@@ -51,6 +61,10 @@ func (s *State) toRoom(v *visit, st *stanza.Stanza, fx *effects) {
 		if st.Type != stanza.TypeHeadline {
 			s.refuse(st, stanza.NewError(stanza.BadRequest, "a message to the room is of type groupchat"), fx)
 		}
+	case !s.bucketOf(st.From).takeAll(len(list)-1, s.cfg.Limits.PerUser, fx.now):
+		e := stanza.NewError(stanza.PolicyViolation, "so many invitations are more than the room takes from one person")
+		e.Type = stanza.Wait
+		s.refuse(st, e, fx)
 	default:
 		s.invitations(v, st, list, fx)
 	}
@@ -106,6 +120,8 @@ func (s *State) toAll(v *visit, st *stanza.Stanza, fx *effects) {
 // maySay judges a message to all.
 func (s *State) maySay(o *occupant, m *said, now time.Time) *stanza.Error {
 	switch {
+	case m.subject && len(m.inner) > maxSubject:
+		return stanza.NewError(stanza.PolicyViolation, "so long a subject is more than a room takes") // everybody who enters gets it
 	case m.subject && o.role < moderator && !(s.opt.ChangeTopic && o.role == participant):
 		return stanza.NewError(stanza.Forbidden, "you can't change the subject") // XEP-0045 8.1
 	case !speaks(o.role):
@@ -121,6 +137,13 @@ func (s *State) maySay(o *occupant, m *said, now time.Time) *stanza.Error {
 	}
 	return nil
 }
+
+// maxSubject bounds what sets the subject, in bytes; voiceEvery is how often somebody may
+// ask for voice.
+const (
+	maxSubject = 8 << 10
+	voiceEvery = time.Minute
+)
 
 // archives reports whether a message to all is archived: as an account would
 // (R-ARCH-2).
@@ -165,7 +188,11 @@ func (s *State) say(v *visit, st *stanza.Stanza, m said, before []store.Op, fx *
 		} else if archived || !s.opt.Archive && m.marks.Any(route.Body|route.Encrypted) {
 			s.remember(out, id, now)
 		}
-		fx.fan(out, s.everybody())
+		if archived {
+			fx.fan(out, s.hearing())
+		} else {
+			fx.fan(out, s.everybody())
+		}
 	})
 }
 
@@ -319,7 +346,12 @@ func (s *State) voice(v *visit, st *stanza.Stanza, form xep.Form, fx *effects) {
 		}
 	case v.who.role != visitor || !s.opt.Moderated:
 		s.refuse(st, stanza.NewError(stanza.BadRequest, "you have voice, or the room gives none"), fx)
+	case fx.now.Sub(v.who.asked) < voiceEvery:
+		e := stanza.NewError(stanza.PolicyViolation, "the moderators have been asked")
+		e.Type = stanza.Wait
+		s.refuse(st, e, fx)
 	default:
+		v.who.asked = fx.now
 		s.requestVoice(v, fx)
 	}
 }

@@ -21,6 +21,7 @@ type model struct {
 	moderated, membersOnly bool
 	affiliations           map[string]string   // by user
 	nicks                  map[string]*guest   // by nick
+	voices                 map[string]string   // what moderators said of users' voice
 	sessions               map[string]string   // nick by session
 	heard                  map[string][]string // by session
 	said                   []string            // to all, in order
@@ -67,6 +68,9 @@ func (m *model) join(session, user, nick string) {
 	default:
 		if g == nil {
 			m.nicks[nick] = &guest{user, m.first(m.affiliation(user))}
+			if r, said := m.voices[user]; said {
+				m.nicks[nick].role = r
+			}
 		}
 		m.sessions[session] = nick
 	}
@@ -122,7 +126,11 @@ func (m *model) setRole(session, user, nick, want string) {
 	case want == "none":
 		m.out(nick)
 	default:
-		g.role = want
+		if g.role = want; want == "moderator" || want == m.first(theirs) {
+			delete(m.voices, g.user)
+		} else {
+			m.voices[g.user] = want
+		}
 	}
 }
 
@@ -147,6 +155,7 @@ func (m *model) setAffiliation(user, target, want string) {
 	if m.affiliations[target] = want; want == "none" {
 		delete(m.affiliations, target)
 	}
+	delete(m.voices, target)
 	if was == want {
 		return
 	}
@@ -167,7 +176,9 @@ func (m *model) configure(user string, moderated, membersOnly bool) {
 		return
 	}
 	changed := m.moderated != moderated
-	m.moderated, m.membersOnly = moderated, membersOnly
+	if m.moderated, m.membersOnly = moderated, membersOnly; changed {
+		clear(m.voices)
+	}
 	for nick, g := range m.nicks {
 		switch a := m.affiliation(g.user); {
 		case membersOnly && rank[a] < 1:
@@ -235,7 +246,7 @@ func TestModel(t *testing.T) {
 	roles := []string{"none", "visitor", "participant", "moderator"}
 	rapid.Check(t, func(rt *rapid.T) {
 		name := fmt.Sprintf("r%d", modelRooms.Add(1))
-		m := &model{affiliations: map[string]string{"a@example": "owner"}, nicks: map[string]*guest{}, sessions: map[string]string{}, heard: map[string][]string{}}
+		m := &model{affiliations: map[string]string{"a@example": "owner"}, nicks: map[string]*guest{}, voices: map[string]string{}, sessions: map[string]string{}, heard: map[string][]string{}}
 		clients := map[string]*client{}
 		for _, s := range sessions {
 			clients[s] = &client{}

@@ -35,6 +35,7 @@ type Options struct {
 	Archive      bool     `json:"archive"`
 	Mine         bool     `json:"mine,omitempty"` // XEP-0259 (R-MINE-6)
 	AvatarHash   string   `json:"avatar_hash,omitempty"`
+	Hats         []hat    `json:"hats,omitempty"` // XEP-0317
 }
 
 // Values of lists.
@@ -171,24 +172,29 @@ func (o *Options) fields() []option {
 	}
 }
 
-// form is the configuration form as it is now (XEP-0045 10.2).
-func (s *State) form() string {
-	o := s.opt
-	var list []xep.FormField
+// formFields are the fields of the form as they are now, those that are copied.
+func (o *Options) formFields() (list []xep.FormField) {
 	for _, f := range o.fields() {
 		field := xep.FormField{Var: f.name, Type: kindNames[f.kind], Label: f.label, Options: f.choices}
 		switch {
 		case f.text != nil:
-			field.Values = []string{*f.text(&o)}
+			field.Values = []string{*f.text(o)}
 		case f.flag != nil:
-			field.Values = []string{boolText(*f.flag(&o))}
+			field.Values = []string{boolText(*f.flag(o))}
 		case f.num != nil:
-			field.Values = []string{strconv.Itoa(*f.num(&o))}
+			field.Values = []string{strconv.Itoa(*f.num(o))}
 		case f.list != nil:
-			field.Values = *f.list(&o)
+			field.Values = *f.list(o)
 		}
 		list = append(list, field)
 	}
+	return list
+}
+
+// form is the configuration form as it is now (XEP-0045 10.2).
+func (s *State) form() string {
+	o := s.opt
+	list := o.formFields()
 	list = append(list,
 		xep.FormField{Var: fieldProtected, Type: "boolean", Label: "A password is needed to enter", Values: []string{boolText(o.Password != "")}},
 		xep.FormField{Var: fieldSecret, Type: "text-private", Label: "The password", Values: []string{o.Password}},

@@ -46,7 +46,7 @@ func (s *State) presence(st *stanza.Stanza, fx *effects) {
 func shown(st *stanza.Stanza) string {
 	return strings.Clone(st.InnerWithout(func(el xmltree.Element) bool {
 		switch el.Space() {
-		case xep.NSMUC, xep.NSMUCUser, xep.NSOccupantID:
+		case xep.NSMUC, xep.NSMUCUser, xep.NSOccupantID, xep.NSXMPP2, xep.NSHats:
 			return true
 		}
 		return false
@@ -68,18 +68,26 @@ func (s *State) available(v *visit, st *stanza.Stanza, fx *effects) {
 		}
 		x := xep.AppendMUCUser(nil, &xep.MUCItem{Affiliation: s.affiliation(st.From).String(), Role: "none"}, "", 110, 333)
 		fx.to(build(stanza.Presence, stanza.TypeUnavailable, st.ID, st.To, x), st.From)
-	case v == nil && s.load == missing:
+	case v == nil && s.load == missing && st.Child(xep.NSXMPP2, "join").IsZero():
 		s.create(st, xep.ParseMUCJoin(join), fx)
+	case v == nil && s.load == missing:
+		// Whoever logs in enters rooms that he knows, and makes none anew that is gone.
+		s.refuse(st, stanza.NewError(stanza.ItemNotFound, "there is no such room"), fx)
 	case v == nil:
 		s.enter(st, xep.ParseMUCJoin(join), fx)
 	case nick == "" || nick == v.who.nick:
+		how, e := xep.ParseRoomJoin(st)
+		if e != nil {
+			s.refuse(st, e, fx)
+			return
+		}
 		if !s.short(st, fx) {
 			return
 		}
 		v.payload = shown(st)
 		s.moveLast(v)
 		if !join.IsZero() { // it has lost track of the room
-			s.welcome(v, xep.ParseMUCJoin(join).History, nil, fx)
+			s.admit(v, xep.ParseMUCJoin(join), how, fx)
 			return
 		}
 		s.announce(v.who, notice{}, fx)
@@ -176,7 +184,7 @@ func (s *State) nickTaken(nick string, user jid.JID) bool {
 		}
 	}
 	for j, m := range s.members {
-		if m.nick != "" && j != user && m.affiliation > outcast && (m.nick == nick || skeleton(m.nick) == like) {
+		if m.nick != "" && j != user && m.affiliation > outcast && m.like == like {
 			return true
 		}
 	}
@@ -192,7 +200,20 @@ func (s *State) enter(st *stanza.Stanza, join xep.MUCJoin, fx *effects) {
 	if !s.short(st, fx) {
 		return
 	}
-	s.welcome(s.seat(st), join.History, nil, fx)
+	how, e := xep.ParseRoomJoin(st)
+	if e != nil {
+		s.refuse(st, e, fx)
+		return
+	}
+	s.admit(s.seat(st), join, how, fx)
+}
+
+// admit tells a session of the room, and what it missed if it asks for that.
+func (s *State) admit(v *visit, join xep.MUCJoin, how *xep.RoomJoin, fx *effects) {
+	s.welcome(v, s.joinHistory(join, how), nil, fx)
+	if how != nil && how.Sync != nil {
+		s.beginSync(v, how.Sync, fx)
+	}
 }
 
 // seat gives a session its place in the room.
@@ -202,6 +223,9 @@ func (s *State) seat(st *stanza.Stanza) *visit {
 	if o == nil {
 		o = &occupant{nick: to.Resource(), like: skeleton(to.Resource()), jid: to, user: from.Bare(), id: s.occupantID(from)}
 		o.role = firstRole(s.affiliation(from), s.opt.Moderated)
+		if r, said := s.voices[o.user]; said {
+			o.role = r
+		}
 		s.occupants = append(s.occupants, o)
 		s.nicks[o.nick] = o
 	}
@@ -287,7 +311,7 @@ func (s *State) encode(o *occupant, v *visit, n *notice, real, self bool, codes 
 		codes = append(codes, 110)
 	}
 	b := append(make([]byte, 0, len(payload)+256), payload...)
-	b = xep.AppendOccupantID(b, o.id)
+	b = xep.AppendHats(xep.AppendOccupantID(b, o.id), s.hatsOf(o.user))
 	return build(stanza.Presence, n.typ, "", o.jid, xep.AppendMUCUser(b, &it, n.extra, codes...))
 }
 
@@ -347,6 +371,9 @@ func (s *State) leave(v *visit, payload string, n notice, fx *effects) {
 		}
 		return
 	}
+	if s.locked && len(s.occupants) == 1 {
+		n.extra = string(xep.MUCDestroy{}.Append(nil)) // XEP-0045 10.1.3
+	}
 	s.announce(o, n, fx)
 	s.unseat(o)
 }
@@ -374,7 +401,6 @@ func (s *State) afterLeave(fx *effects) {
 		return
 	}
 	clear(s.requests)
-	clear(s.rates)
 	if s.opt.Persistent || s.busy != nil || s.load != ready {
 		return
 	}
@@ -446,7 +472,7 @@ func (s *State) remember(st *stanza.Stanza, id store.ArchiveID, at time.Time) {
 	s.kept += p.size
 	for len(s.history) > maxHistory || s.kept > maxHistoryBytes && len(s.history) > 1 {
 		s.kept -= s.history[0].size
-		s.history[0] = past{}
+		s.history[0], s.forgot = past{}, true
 		s.history = s.history[1:]
 	}
 }

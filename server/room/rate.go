@@ -3,6 +3,7 @@ package room
 import (
 	"time"
 
+	"carillon.im/jid"
 	"carillon.im/stanza"
 )
 
@@ -17,7 +18,10 @@ const burst = 10
 
 // take takes one from a bucket that fills at perSecond; false if it is empty. 0 is
 // no limit.
-func (b *bucket) take(perSecond int, now time.Time) bool {
+func (b *bucket) take(perSecond int, now time.Time) bool { return b.takeAll(1, perSecond, now) }
+
+// takeAll is take for n at once.
+func (b *bucket) takeAll(n, perSecond int, now time.Time) bool {
 	if perSecond <= 0 {
 		return true
 	}
@@ -28,16 +32,21 @@ func (b *bucket) take(perSecond int, now time.Time) bool {
 		b.left = min(full, b.left+now.Sub(b.at).Seconds()*float64(perSecond))
 	}
 	b.at = now
-	if b.left < 1 {
+	if b.left < float64(n) {
 		return false
 	}
-	b.left--
+	b.left -= float64(n)
 	return true
 }
 
 // userMay counts what one person sends to the room.
 func (s *State) userMay(st *stanza.Stanza, now time.Time) bool {
-	bare := st.From.Bare()
+	return s.bucketOf(st.From).take(s.cfg.Limits.PerUser, now)
+}
+
+// bucketOf is one person's.
+func (s *State) bucketOf(who jid.JID) *bucket {
+	bare := who.Bare()
 	b := s.rates[bare]
 	if b == nil {
 		if len(s.rates) >= 2*s.cfg.Limits.Occupants {
@@ -51,5 +60,5 @@ func (s *State) userMay(st *stanza.Stanza, now time.Time) bool {
 		b = &bucket{}
 		s.rates[kept(bare)] = b
 	}
-	return b.take(s.cfg.Limits.PerUser, now)
+	return b
 }

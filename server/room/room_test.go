@@ -449,3 +449,140 @@ func TestStoreError(t *testing.T) {
 		}
 	}
 }
+
+// TestBoundsOfLists: hats, who wears them, who asks to be a member, and what is remembered of voices
+// have bounds.
+func TestBoundsOfLists(t *testing.T) {
+	w := newWorld(t, nil)
+	w.join("o@example/0", "hall", "Owner")
+	w.open("o@example/0", "hall", "moderatedroom", "1")
+	command := func(name string, fields ...string) string {
+		var b strings.Builder
+		fmt.Fprintf(&b, "<iq type='set' id='c' to='%s'><command xmlns='%s' node='%s:%s'><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>%s</value></field>",
+			hall, xep.NSCommands, xep.NSHatCommands, name, xep.NSHatCommands)
+		for i := 0; i < len(fields); i += 2 {
+			fmt.Fprintf(&b, "<field var='%s'><value>%s</value></field>", fields[i], fields[i+1])
+		}
+		w.send("o@example/0", b.String()+"</x></command></iq>")
+		return w.refused("o@example/0")
+	}
+	full := string(stanza.ResourceConstraint)
+	for i := range maxHats {
+		if e := command("create", xep.HatURI, fmt.Sprint("urn:hat:", i), xep.HatTitle, "Hat"); e != "" {
+			t.Fatalf("hat %d: %s", i, e)
+		}
+	}
+	if e := command("create", xep.HatURI, "urn:hat:more", xep.HatTitle, "Hat"); e != full {
+		t.Errorf("one hat too many: %q", e)
+	}
+	if e := command("create", xep.HatURI, "urn:hat:0", xep.HatTitle, "Cap"); e != "" {
+		t.Errorf("a hat that is there: %q", e)
+	}
+	for i := range maxWearers {
+		if e := command("assign", xep.HatURI, "urn:hat:0", xep.HatJID, fmt.Sprintf("u%d@example", i)); e != "" {
+			t.Fatalf("wearer %d: %s", i, e)
+		}
+	}
+	if e := command("assign", xep.HatURI, "urn:hat:0", xep.HatJID, "more@example"); e != full {
+		t.Errorf("one wearer too many: %q", e)
+	}
+	register := func(who, nick string) string {
+		w.send(who, "<iq type='set' id='r' to='"+hall+"'><query xmlns='"+xep.NSRegister+"'><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>"+xep.NSMUCRegister+
+			"</value></field><field var='muc#register_roomnick'><value>"+nick+"</value></field></x></query></iq>")
+		return w.refused(who)
+	}
+	for i := range maxApplicants {
+		if e := register(fmt.Sprintf("u%d@example/0", i), fmt.Sprint("nick ", i)); e != "" {
+			t.Fatalf("request %d: %s", i, e)
+		}
+	}
+	if e := register("more@example/0", "more"); e != string(stanza.PolicyViolation) {
+		t.Errorf("one request too many: %q", e)
+	}
+	if n := len(w.take("o@example")); n != maxApplicants {
+		t.Errorf("the owner was asked %d times", n)
+	}
+}
+
+// TestAbuse: who goes out and comes in again has no new rate; an invitation to many counts as
+// many; a subject, an option, a list of owners and a nick have bounds; voice is asked for
+// now and then.
+func TestAbuse(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Limits.PerUser = 2 })
+	now := time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)
+	w.now = func() time.Time { return now }
+	later := func() { now = now.Add(time.Hour) }
+	policy := string(stanza.PolicyViolation)
+	w.join("o@example/0", "hall", "Owner")
+	w.open("o@example/0", "hall", "persistentroom", "1", "moderatedroom", "1")
+	refused := 0
+	for range 40 {
+		w.join("u@example/0", "hall", "User")
+		if w.refused("u@example/0") == policy {
+			refused++
+		}
+		w.send("u@example/0", "<presence type='unavailable' to='"+hall+"/User'/>")
+	}
+	w.send("o@example/0", "<presence type='unavailable' to='"+hall+"/Owner'/>")
+	w.join("u@example/0", "hall", "User")
+	if got := w.refused("u@example/0"); refused != 20 || got != policy {
+		t.Errorf("%d of 40 times refused, then %q", refused, got)
+	}
+	later()
+	w.join("o@example/0", "hall", "Owner")
+	invite := "<message to='" + hall + "'><x xmlns='" + xep.NSMUCUser + "'>" + strings.Repeat("<invite to='a@b'/>", 18) + "</x></message>"
+	w.send("o@example/0", invite)
+	if got := w.refused("o@example/0"); got != "" {
+		t.Errorf("18 invitations: %q", got)
+	}
+	w.send("o@example/0", invite)
+	if got := w.refused("o@example/0"); got != policy {
+		t.Errorf("36 invitations: %q", got)
+	}
+	later()
+	for size, want := range map[int]string{1 << 10: "", maxSubject: policy, 200 << 10: policy} {
+		w.send("o@example/0", "<message type='groupchat' to='"+hall+"'><subject>"+strings.Repeat("x", size)+"</subject></message>")
+		if got := w.refused("o@example/0"); got != want {
+			t.Errorf("a subject of %d bytes: %q", size, got)
+		}
+	}
+	long := strings.Repeat("x", 100<<10)
+	for _, field := range []string{"roomname", "roomdesc", "lang", "pubsub", "whois", "maxusers", "allowpm"} {
+		later()
+		w.open("o@example/0", "hall", field, long)
+		if got := w.refused("o@example/0"); got != string(stanza.NotAcceptable) {
+			t.Errorf("%s of 100 KB: %q", field, got)
+		}
+	}
+	later()
+	w.open("o@example/0", "hall", "passwordprotectedroom", "1", "roomsecret", long)
+	if got := w.refused("o@example/0"); got != string(stanza.NotAcceptable) {
+		t.Errorf("a password of 100 KB: %q", got)
+	}
+	w.open("o@example/0", "hall", "roomowners", strings.Repeat("a@example</value><value>", xep.MaxMUCItems)+"o@example")
+	if got := w.refused("o@example/0"); got != policy {
+		t.Errorf("too many owners: %q", got)
+	}
+	w.open("o@example/0", "hall", "getmemberlist", strings.Repeat("moderator</value><value>", 100)+"visitor")
+	if got := w.refused("o@example/0"); got != string(stanza.NotAcceptable) {
+		t.Errorf("too many roles: %q", got)
+	}
+	later()
+	w.join("u@example/0", "hall", "User")
+	ask := func() string {
+		w.forgetAll()
+		w.send("u@example/0", "<message to='"+hall+"'><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>"+xep.NSMUCRequest+"</value></field></x></message>")
+		return w.refused("u@example/0")
+	}
+	if first, second := ask(), ask(); first != "" || second != policy {
+		t.Errorf("asked for voice twice: %q, %q", first, second)
+	}
+	for nick, want := range map[string]string{"Ownеr": "conflict", "0wner": "conflict", "OWNER": "conflict", "ＯＷＮＥＲ": "conflict", strings.Repeat("n", maxNick+1): "not-acceptable"} {
+		later()
+		w.join("n@example/0", "hall", nick)
+		if got := w.refused("n@example/0"); got != want {
+			t.Errorf("nick %q: %q, want %q", nick, got, want)
+		}
+		w.send("n@example/0", "<presence type='unavailable' to='"+hall+"/x'/>")
+	}
+}

@@ -35,6 +35,10 @@ type State struct {
 	visits    map[jid.JID]*visit // by real address
 	history   []past             // the newest, oldest first
 	kept      int                // bytes in it
+	forgot    bool               // there were more
+
+	voices     map[jid.JID]role // who was given voice, or had it taken, by user
+	applicants map[jid.JID]bool // whose request to register waits for an admin
 
 	requests map[string]request // IQs of occupants to others that wait for an answer
 	asked    uint64             // requests so far
@@ -57,6 +61,7 @@ const (
 type membership struct {
 	affiliation  affiliation
 	nick, reason string
+	like         string // the nick's skeleton, once it is in the room's list
 }
 
 // occupant is somebody in the room, with one nick and one or more sessions.
@@ -67,7 +72,8 @@ type occupant struct {
 	like   string  // the nick's skeleton
 	id     string  // XEP-0421
 	role   role
-	visits []*visit // the one whose presence is shown stands last
+	asked  time.Time // when he last asked for voice
+	visits []*visit  // the one whose presence is shown stands last
 	forms  [2]*stanza.Stanza
 }
 
@@ -75,7 +81,8 @@ type occupant struct {
 type visit struct {
 	jid     jid.JID // full
 	who     *occupant
-	payload string // of its presence
+	payload string   // of its presence
+	behind  *catchUp // nil: it hears what is said
 }
 
 // past is a message that was sent to all.
@@ -216,7 +223,7 @@ func (s *State) fill(ev *loaded, now time.Time) {
 	}
 	for _, m := range ev.row.Members {
 		a, _ := parseAffiliation(m.Affiliation)
-		s.members[m.JID] = &membership{a, m.Nick, m.Reason}
+		s.setMember(m.JID, membership{affiliation: a, nick: m.Nick, reason: m.Reason})
 	}
 	if len(ev.row.Subject) > 0 {
 		s.topic = parseOwn(ev.row.Subject)
@@ -236,6 +243,7 @@ func (ev *done) apply(s *State, fx *effects) {
 	ev.of.done(fx, ev.answer, ev.err)
 	s.finish(ev.of.taken, fx)
 	s.next(fx)
+	s.afterLeave(fx) // somebody may have been dropped meanwhile
 }
 
 // commit asks for changes to be kept. Nothing else happens to the room until they
@@ -283,7 +291,9 @@ func storeError(err error) *stanza.Error {
 // handle is a stanza for the room, now that nothing is in its way.
 func (s *State) handle(st *stanza.Stanza, fx *effects) {
 	if st.Type != stanza.TypeError && st.Type != stanza.TypeResult && st.Type != stanza.TypeUnavailable && !s.userMay(st, fx.now) {
-		s.refuse(st, stanza.NewError(stanza.PolicyViolation, "this is more than the room takes from one person"), fx)
+		e := stanza.NewError(stanza.PolicyViolation, "this is more than the room takes from one person")
+		e.Type = stanza.Wait
+		s.refuse(st, e, fx)
 		return
 	}
 	switch st.Kind {

@@ -35,7 +35,7 @@ func newWorld(t testing.TB, change func(*Config)) *world {
 	}
 	w := &world{t: t, got: map[jid.JID][]*stanza.Stanza{}, now: time.Now}
 	cfg := Config{Domains: []string{"rooms.example"}, Store: s, Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return w.now() },
-		Secret: []byte("occupants"), Deliver: w.deliver, MayCreate: func(who jid.JID) bool { return who.Domain() == "example" }, History: 20, Loops: 1,
+		Secret: []byte("occupants"), Deliver: w.deliver, Home: func(jid.JID) bool { return false }, MayCreate: func(who jid.JID) bool { return who.Domain() == "example" }, History: 20, Loops: 1,
 		Limits: Limits{Rooms: 100_000, RoomsPerUser: 100_000, Occupants: 1000, Affiliations: 100, Page: 100}}
 	if change != nil {
 		change(&cfg)

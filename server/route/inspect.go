@@ -27,6 +27,7 @@ const (
 	Whose                  // <whose/> (XEP-0259)
 	Mine                   // <mine/> (XEP-0259)
 	BadClaim               // with Mine: it isn't a well-formed claim (R-MINE-4)
+	Call                   // somebody calls (XEP-0353 3.2)
 	// Modern says that the message was sent with the meaning of XMPP 2.0: by a v2 session, by another domain that tagged it so, or by this server
 	// itself. It is no payload: Enter sets it.
 	Modern
@@ -64,6 +65,7 @@ var payloads = map[string]map[string]Marks{
 
 	"http://jabber.org/protocol/muc#user": {"x": RoomUser | content},
 	"jabber:x:conference":                 {"x": Invitation | content},
+	"urn:xmpp:jingle-message:0":           {"propose": Call | content},
 
 	"urn:xmpp:omemo:2":               {"encrypted": Encrypted | content},
 	"eu.siacs.conversations.axolotl": {"encrypted": Encrypted | content},

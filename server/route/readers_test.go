@@ -30,6 +30,9 @@ func TestRoutingPage(t *testing.T) {
 	for r := range Rules() {
 		fmt.Fprintf(&b, "| %v | %s |\n", r, r.Says())
 	}
+	for r := range PushRules() {
+		fmt.Fprintf(&b, "| %v | %s |\n", r, r.Says())
+	}
 	b.WriteString(end + tail)
 	current(t, routingPage, page, []byte(b.String()))
 }

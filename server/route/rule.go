@@ -4,7 +4,8 @@ import "iter"
 
 // Rule names the reason for a line of a Decision. The ids are those of
 // docs/routing.md; R-BLOCK and R-ACC stand for XEP-0191 and RFC 6121 8.5.1,
-// R-DUP for a message that comes again after a lost connection.
+// R-DUP for a message that comes again after a lost connection, R-PUSH for who
+// is woken by it (docs/push.md).
 type Rule uint8
 
 // The rules.
@@ -48,6 +49,20 @@ const (
 
 	ruleNotForIt // the other side of R-CONV-2 and R-CONV-4
 	ruleArchived // the positive reading of R-ARCH-1
+
+	// Of DecidePush.
+	RPush1
+	RPush2
+	RPush3
+	RPush4
+	RPush5
+	RPush6
+	RPush7
+	RPush8
+	RPush9
+	RPush10
+	RPush11
+	RPush12
 	ruleCount
 )
 
@@ -90,6 +105,18 @@ var rules = [ruleCount]struct{ id, says string }{
 	RDup1:        {"R-DUP-1", "it is in the archive already: the client sent it again after it lost its connection"},
 	ruleNotForIt: {"R-CONV-2", "the device is not available, has a negative priority, or takes no copies"},
 	ruleArchived: {"R-ARCH-1", "a conversation message or claim goes into the archive of every local party"},
+	RPush1:       {"R-PUSH-1", "nobody is told of what he said himself, on whatever device"},
+	RPush2:       {"R-PUSH-2", "the device would find nothing: the message stops here, or is kept nowhere"},
+	RPush3:       {"R-PUSH-3", "only a text, an encrypted one, an invitation or a call is worth waking a device"},
+	RPush4:       {"R-PUSH-4", "the person wants no notifications of this conversation (XEP-0492)"},
+	RPush5:       {"R-PUSH-5", "the device has a live stream and gets the message there"},
+	RPush6:       {"R-PUSH-6", "another device has claimed the message, displayed it or answered it"},
+	RPush7:       {"R-PUSH-7", "the push service is switched off, because it refused what it was sent"},
+	RPush8:       {"R-PUSH-8", "the push service has yet to answer, or is left alone for a while after an error"},
+	RPush9:       {"R-PUSH-9", "a call waits for nobody"},
+	RPush10:      {"R-PUSH-10", "another device is in use: it has a moment to show the message first"},
+	RPush11:      {"R-PUSH-11", "another device is in use, and nobody has seen the message there in time"},
+	RPush12:      {"R-PUSH-12", "the device has no live stream, and no other device is in use"},
 }
 
 // String is the rule's id, such as R-CONV-3.
@@ -98,10 +125,21 @@ func (r Rule) String() string { return rules[r].id }
 // Says is the rule in one plain sentence, for explain.
 func (r Rule) Says() string { return rules[r].says }
 
-// Rules are all rules that a decision can name.
+// Rules are all rules that a Decision can name.
 func Rules() iter.Seq[Rule] {
 	return func(yield func(Rule) bool) {
 		for r := RuleNone + 1; r < ruleNotForIt; r++ {
+			if !yield(r) {
+				return
+			}
+		}
+	}
+}
+
+// PushRules are all rules that a PushDecision can name.
+func PushRules() iter.Seq[Rule] {
+	return func(yield func(Rule) bool) {
+		for r := RPush1; r <= RPush12; r++ {
 			if !yield(r) {
 				return
 			}

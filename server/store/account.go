@@ -365,6 +365,25 @@ func (s *Store) Iterations(ctx context.Context) ([]IterationCount, error) {
 	return list, err
 }
 
+// Hashes returns how many accounts have keys of each hash, and how many have any.
+func (s *Store) Hashes(ctx context.Context) (counts map[sasl.Hash]int, accounts int, err error) {
+	counts = map[sasl.Hash]int{}
+	err = s.read(ctx, func(c *conn) error {
+		err := c.each(qHashes, func(r *sqlite.Stmt) error {
+			counts[sasl.Hash(r.ColInt(0))] = int(r.ColInt(1))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return c.each(qKeyed, func(r *sqlite.Stmt) error {
+			accounts = int(r.ColInt(0))
+			return nil
+		})
+	})
+	return counts, accounts, err
+}
+
 // LoadAccount reads what an account's owner keeps in memory. ErrNotFound.
 func (s *Store) LoadAccount(ctx context.Context, bare jid.JID) (AccountData, error) {
 	var d AccountData
@@ -448,11 +467,15 @@ func loadAccount(c *conn, bare jid.JID, d *AccountData) error {
 	if err != nil {
 		return err
 	}
-	return c.each(qBlockedAll, func(r *sqlite.Stmt) error {
+	err = c.each(qBlockedAll, func(r *sqlite.Stmt) error {
 		j, err := parseJID(r.ColText(0))
 		d.Blocked = append(d.Blocked, j)
 		return err
 	}, d.ID)
+	if err == nil {
+		d.Push, err = pushTargets(c, d.ID)
+	}
+	return err
 }
 
 // KVGet returns a value, ErrNotFound if there is none.

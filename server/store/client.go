@@ -63,7 +63,7 @@ type ClientCursor struct {
 	UpTo    ArchiveID
 }
 
-// ClientForget deletes what is known of a client, with its tokens, if there is any. The time of its saved sessions is over from then on: they can't be
+// ClientForget deletes what is known of a client, with its tokens and its push services, if there is any. The time of its saved sessions is over from then on: they can't be
 // resumed, and their owner ends them as any, now or at the next start, so that what they are owed finds its way.
 type ClientForget struct {
 	Account AccountID
@@ -155,6 +155,9 @@ func (o ClientCursor) exec(t *tx) error { return t.run(qClientCursor, o.Account,
 
 func (o ClientForget) exec(t *tx) error {
 	if err := t.run(qClientDel, o.Account, o.ID); err != nil {
+		return err
+	}
+	if err := t.run(qPushDelOf, o.Account, o.ID); err != nil {
 		return err
 	}
 	return t.run(qSavedEndOf, o.Account, o.ID)

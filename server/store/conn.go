@@ -67,6 +67,9 @@ func (s *Store) connect(cache int) (*conn, error) {
 	if err := s.fault("open"); err != nil {
 		return nil, err
 	}
+	if s.memory != nil && s.memory.db != nil {
+		return s.memory.db, nil
+	}
 	c, err := sqlite.Open(s.file)
 	if err != nil {
 		return nil, fmt.Errorf("store: opening %s: %w", s.file, diskError(err))

@@ -37,3 +37,29 @@ func TestContractMemory(t *testing.T) {
 		return open(t, o)
 	})
 }
+
+// TestContractEmptied: a database in memory that was used and emptied is as good as a new one.
+func TestContractEmptied(t *testing.T) {
+	var used []*store.Memory
+	storetest.Run(t, func(t *testing.T, o store.Options) *store.Store {
+		o.Memory = new(store.Memory)
+		if n := len(used); n > 0 {
+			o.Memory, used = used[n-1], used[:n-1]
+		}
+		t.Cleanup(func() { // after the store's end
+			if err := o.Memory.Empty(); err != nil {
+				t.Error(err)
+			}
+			if left := o.Memory.Dump(t); left != "" {
+				t.Errorf("left: %s", left)
+			}
+			used = append(used, o.Memory)
+		})
+		return open(t, o)
+	})
+	for _, m := range used {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -33,9 +33,10 @@ type AccountData struct {
 	Removed       []RosterItem // tombstones: JID and Version alone
 	Requests      []Request    // oldest first
 	Blocked       []jid.JID
-	Prefs         []byte    // KV space "mam", key "prefs"; nil if never set
-	LastArchiveID ArchiveID // the highest id the account's archive or offline store is known to have held
-	Offline       int       // messages waiting in the offline store
+	Push          []PushTarget // of its devices, those named last first
+	Prefs         []byte       // KV space "mam", key "prefs"; nil if never set
+	LastArchiveID ArchiveID    // the highest id the account's archive or offline store is known to have held
+	Offline       int          // messages waiting in the offline store
 }
 
 // AccountInfo is an account in a list.

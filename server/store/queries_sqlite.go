@@ -58,10 +58,15 @@ const (
 		WHERE contact = ?2 AND account IN (` + qPeersListed + `)`
 	qPeersRequests = `DELETE FROM request WHERE sender = ?2 AND account IN (SELECT a.id FROM account a WHERE ` + qPeers + `)`
 
-	qKeysPut    = `INSERT INTO credential (account, hash, iterations, salt, stored_key, server_key) VALUES (?, ?, ?, ?, ?, ?)`
-	qKeysDel    = `DELETE FROM credential WHERE account = ?`
-	qRemovalPut = `INSERT INTO removal (account) VALUES (?)`
-	qRemovalDel = `DELETE FROM removal WHERE account = ?`
+	qKeysPut = `INSERT INTO credential (account, hash, iterations, salt, stored_key, server_key) VALUES (?, ?, ?, ?, ?, ?)`
+	qKeysAll = `SELECT hash, iterations, salt, stored_key, server_key FROM credential WHERE account = ? ORDER BY hash`
+	qKeysDel = `DELETE FROM credential WHERE account = ?`
+	// Nothing but an import that isn't finished has an address with a colon before the at.
+	qImportEnd   = `UPDATE account SET jid = ?3, domain = ?4, created = ?5, disabled = ?6 WHERE id = ?1 AND jid = ?2`
+	qImportsNote = `INSERT INTO removal SELECT id FROM account WHERE jid >= 'import:' AND jid < 'import;'`
+	qImportsDel  = `DELETE FROM account WHERE jid >= 'import:' AND jid < 'import;'`
+	qRemovalPut  = `INSERT INTO removal (account) VALUES (?)`
+	qRemovalDel  = `DELETE FROM removal WHERE account = ?`
 	// Deletes at most ?3 entries of an account, those with the lowest ids up to ?2.
 	qArchiveCut = `DELETE FROM archive WHERE account = ?1 AND id <= coalesce(
 		(SELECT id FROM archive WHERE account = ?1 AND id <= ?2 ORDER BY id LIMIT 1 OFFSET ?3 - 1), ?2)`
@@ -135,6 +140,8 @@ const (
 const (
 	qKeys = `SELECT account, iterations, salt, stored_key, server_key FROM credential
 		WHERE account = (SELECT id FROM account WHERE jid = ?1 AND NOT disabled) AND hash = ?2`
+	qHashes      = `SELECT hash, count(*) FROM credential GROUP BY hash`
+	qKeyed       = `SELECT count(DISTINCT account) FROM credential`
 	qIterations  = `SELECT iterations, count(*) FROM credential GROUP BY iterations ORDER BY iterations`
 	qAccountHead = `SELECT id, roster_version, roster_floor, max(last_id,
 		coalesce((SELECT max(id) FROM archive WHERE account = a.id), 0),
@@ -206,6 +213,10 @@ const (
 	qThreadDownBare = qThread + qBare + qDown
 	qThreadUpFull   = qThread + qFull + qUp
 	qThreadDownFull = qThread + qFull + qDown
+
+	// A database in memory: what it holds, and its beginning.
+	qTables      = `SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT IN ('migration', 'starts') ORDER BY rowid DESC`
+	qStartsReset = `UPDATE starts SET n = 0`
 
 	qEntry        = `SELECT id, stanza, peer, thread FROM archive WHERE account = ?1 AND id = ?2`
 	qCount        = `SELECT count(*) FROM archive INDEXED BY archive_peer WHERE account = ?1 AND id > ?2 AND id <= ?3`

@@ -34,6 +34,41 @@ func TestStarts(t *testing.T) {
 	}
 }
 
+// TestMemoryAgain: a database in memory is there when it is opened again, with the entries that were in the tail; Empty ends that, and Close.
+func TestMemoryAgain(t *testing.T) {
+	var m store.Memory
+	for start, empty := range []func() error{nil, m.Empty, m.Close} {
+		if empty != nil {
+			if err := empty(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for round := range 2 {
+			s, err := store.Open(t.Context(), store.Options{Memory: &m, CommitDelay: -1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := s.Starts(); got != uint64(round+1) {
+				t.Errorf("%d: start %d is %d", start, round+1, got)
+			}
+			if round == 0 {
+				id := storetest.Account(t, s, "a@x.example")
+				if err := s.Commit(t.Context(), storetest.Entry(id, 5, "b@x.example")); err != nil {
+					t.Error(err)
+				}
+			} else if a, err := s.LoadAccount(t.Context(), jid.MustParse("a@x.example")); err != nil || a.LastArchiveID != 5 {
+				t.Errorf("%d: %+v, %v", start, a, err)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestSavedSessionsAfterRestart: a session that was away keeps its time, one that was connected when the process ended has all of it from then on.
 func TestSavedSessionsAfterRestart(t *testing.T) {
 	dir := t.TempDir()

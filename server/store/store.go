@@ -9,6 +9,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,8 +63,10 @@ const (
 // Options configure a Store. The zero value of every field but Path means a good default.
 type Options struct {
 	Path string // directory, made if missing; ":memory:" for a store of its own that is gone after Close
-	Log  *slog.Logger
-	Now  func() time.Time
+	// Memory, if not nil, is used in place of Path: a database in memory that is there again when it is opened again.
+	Memory *Memory
+	Log    *slog.Logger
+	Now    func() time.Time
 
 	CommitMax int // units per transaction
 	// CommitDelay is the most that a transaction's start is put off behind that of the last, so that units gather: the whole of it under load, less
@@ -93,7 +96,7 @@ type Store struct {
 	log    *slog.Logger
 	file   string
 	lock   io.Closer
-	memory *sync.Mutex // not nil: one connection for everything, held by a transaction or a read
+	memory *Memory // not nil: one connection for everything
 	ctx    context.Context
 	stop   context.CancelFunc
 
@@ -125,8 +128,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s.queue = newQueue(s.opt.MaxQueuedUnits, s.opt.MaxQueuedBytes, s.opt.CommitMax)
 	s.tail = &tail{}
 	s.pages.New = func() any { return new(page) }
-	if o.Path == ":memory:" {
-		s.file, s.memory = o.Path, new(sync.Mutex)
+	if o.Path == ":memory:" || o.Memory != nil {
+		s.file, s.memory = ":memory:", cmp.Or(o.Memory, new(Memory))
 	} else {
 		if err := os.MkdirAll(o.Path, 0o700); err != nil {
 			return nil, fmt.Errorf("store: %w", err)
@@ -147,8 +150,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		}
 	}
 	if err := s.start(ctx); err != nil {
-		if s.write != nil && s.write.db != nil {
-			err = errors.Join(err, s.write.db.close())
+		if s.write != nil {
+			err = errors.Join(err, s.disconnect())
 		}
 		return nil, errors.Join(err, s.unlock())
 	}
@@ -190,6 +193,9 @@ func (s *Store) start(ctx context.Context) error {
 	if s.write.db, err = s.connect(writerCache); err != nil {
 		return err
 	}
+	if s.memory != nil {
+		s.memory.db = s.write.db
+	}
 	if err := migrate(ctx, s.write.db.Conn, steps, s.opt.Now()); err != nil {
 		return err
 	}
@@ -219,10 +225,11 @@ func (s *Store) start(ctx context.Context) error {
 	return nil
 }
 
-// count counts this start, durably. Sessions that were connected when the process ended have all of their time from now on.
+// count counts this start, durably. Imports that were not finished go. Sessions that were connected when the process ended have all of their time from now on.
 func (s *Store) count() error {
 	db := s.write.db
-	err := errors.Join(db.run(qBegin), db.run(qStart), db.each(qSavedStart, noRow, s.opt.Now().UnixMicro()))
+	err := errors.Join(db.run(qBegin), db.run(qStart), db.each(qSavedStart, noRow, s.opt.Now().UnixMicro()),
+		db.run(qImportsNote), db.run(qImportsDel))
 	if err == nil {
 		err = db.run(qCommit)
 	}
@@ -260,10 +267,16 @@ func (s *Store) Close() error {
 		}
 	}
 	// The last connection to close copies the write-ahead log into the database file and deletes it.
-	if s.write.db != nil {
-		err = errors.Join(err, s.write.db.close())
-	}
+	err = errors.Join(err, s.disconnect())
 	return errors.Join(err, s.unlock())
+}
+
+// disconnect closes the writer's connection, except one that outlives the store.
+func (s *Store) disconnect() error {
+	if s.write.db == nil || s.opt.Memory != nil {
+		return nil
+	}
+	return s.write.db.close()
 }
 
 func (s *Store) unlock() error {
@@ -408,8 +421,8 @@ func (s *Store) read(ctx context.Context, fn func(*conn) error) (err error) {
 		return diskError(err)
 	}
 	if s.memory != nil {
-		s.memory.Lock()
-		defer s.memory.Unlock()
+		s.memory.mu.Lock()
+		defer s.memory.mu.Unlock()
 		return fn(c)
 	}
 	if c == nil {

@@ -114,8 +114,8 @@ func (w *writer) transact() (rows int, err error) {
 		return 0, err
 	}
 	if m := w.s.memory; m != nil {
-		m.Lock()
-		defer m.Unlock()
+		m.mu.Lock()
+		defer m.mu.Unlock()
 	}
 	t := &w.tx
 	t.reset(w)

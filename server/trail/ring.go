@@ -85,8 +85,9 @@ func (e *entry) fill(rec *Record, seq uint64) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	devices := append(e.record.Devices[:0], rec.Devices[:min(len(rec.Devices), maxDevices)]...)
+	pushes := append(e.record.Pushes[:0], rec.Pushes[:min(len(rec.Pushes), maxDevices)]...)
 	e.record = *rec
-	e.record.Seq, e.record.Devices = seq, devices
+	e.record.Seq, e.record.Devices, e.record.Pushes = seq, devices, pushes
 	e.text = append(e.text[:0], rec.ID[:min(len(rec.ID), maxText)]...)
 	e.id = len(e.text)
 	e.text = append(e.text, rec.From[:min(len(rec.From), maxText)]...)
@@ -96,6 +97,10 @@ func (e *entry) fill(rec *Record, seq uint64) int {
 	e.cost = cap(e.text) + cap(devices)*int(unsafe.Sizeof(Device{}))
 	for i := range devices {
 		e.cost += len(devices[i].Resource)
+	}
+	e.cost += cap(pushes) * int(unsafe.Sizeof(Push{}))
+	for i := range pushes {
+		e.cost += len(pushes[i].Resource) + len(pushes[i].Service)
 	}
 	return e.cost
 }
@@ -112,10 +117,23 @@ func (r *Ring) Written(ref Ref, at time.Time) {
 // Acked notes that a device acknowledged its message.
 func (r *Ring) Acked(ref Ref, at time.Time) { r.mark(ref, func(d *Device) { d.Acked = at }) }
 
+// Pushed notes what became of a notification of which the record says something
+// already. Any device's Ref will do.
+func (r *Ring) Pushed(ref Ref, p Push) {
+	r.change(ref, func(rec *Record) {
+		for i := range rec.Pushes {
+			if q := &rec.Pushes[i]; q.Resource == p.Resource && q.Service == p.Service {
+				q.Verdict, q.Rule, q.At = p.Verdict, p.Rule, p.At
+			}
+		}
+	})
+}
+
 // mark changes a device's line, if its record has not been overwritten.
 func (r *Ring) mark(ref Ref, change func(*Device)) {
+	line := int(uint64(ref) % maxDevices)
 	r.change(ref, func(rec *Record) {
-		if line := int(uint64(ref) % maxDevices); line < len(rec.Devices) {
+		if line < len(rec.Devices) {
 			change(&rec.Devices[line])
 		}
 	})
@@ -172,5 +190,6 @@ func (e *entry) find(q Query) (Record, bool) {
 	rec := e.record
 	rec.ID, rec.From, rec.To = string(e.text[:e.id]), string(e.text[e.id:e.from]), string(e.text[e.from:])
 	rec.Devices = append([]Device{}, rec.Devices...)
+	rec.Pushes = append([]Push(nil), rec.Pushes...)
 	return rec, true
 }

@@ -80,6 +80,9 @@ func (r *Record) body(b *strings.Builder) {
 	if r.OfflineReason != 0 {
 		fmt.Fprintf(b, "    kept for the next device: %s — %v\n", map[bool]string{true: "yes", false: "no"}[r.Offline], r.OfflineReason)
 	}
+	for i := range r.Pushes {
+		b.WriteString("    " + r.Pushes[i].text(r.At) + "\n")
+	}
 	if r.Claimable {
 		fmt.Fprintf(b, "    can be claimed by one device — %v\n", Reason(route.RMine2))
 	}
@@ -102,6 +105,15 @@ func (d *Device) text(since time.Time) string {
 		s += "; not written yet"
 	}
 	return s
+}
+
+// text says whether a device was woken for the message.
+func (p *Push) text(since time.Time) string {
+	what := [...]string{"is not notified", "is not notified yet", "is to be notified"}[p.Verdict]
+	if p.At.After(since) || p.Verdict == route.PushNow && !p.At.IsZero() {
+		what = fmt.Sprintf("%s after %v", [...]string{"needs no notification any more", "is not notified yet", "notified"}[p.Verdict], took(since, p.At))
+	}
+	return fmt.Sprintf("%s %s, by %s — %v", show(p.Resource), what, show(p.Service), Reason(p.Rule))
 }
 
 // what says which device it is, and what of its presence keeps messages from it: from those of IM-NG nothing does (R-SESS-2).

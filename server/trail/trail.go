@@ -42,6 +42,27 @@ type Record struct {
 
 	Devices []Device `json:"devices"`
 	Outside Outside  `json:"outside,omitzero"` // of a message that left for another domain
+	Pushes  []Push   `json:"pushes,omitempty"`
+}
+
+// Push is what became of a notification of one device (XEP-0357).
+type Push struct {
+	Resource string // from which the device named the push service
+	Service  string
+	Verdict  route.PushVerdict
+	Rule     route.Rule
+	At       time.Time // of what came of it later; zero: the verdict is that of the moment of the message
+}
+
+// MarshalJSON writes the notification for programs.
+func (p Push) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Resource string    `json:"resource"`
+		Service  string    `json:"service"`
+		Verdict  string    `json:"verdict"`
+		Rule     Reason    `json:"rule"`
+		At       time.Time `json:"at,omitzero"`
+	}{p.Resource, p.Service, p.Verdict.String(), Reason(p.Rule), p.At})
 }
 
 // Device is what one session gets of a message.

@@ -229,3 +229,40 @@ func BenchmarkAdd(b *testing.B) {
 		}
 	}
 }
+
+// TestPushes: what became of notifications, at the message and later.
+func TestPushes(t *testing.T) {
+	at := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	ring := NewRing(4)
+	push := func(resource string, v route.PushVerdict, r route.Rule) Push {
+		return Push{Resource: resource, Service: "push.example", Verdict: v, Rule: r}
+	}
+	rec := Record{At: at, Account: "a@h", Pushes: []Push{push("phone", route.PushHeld, route.RPush10), push("tablet", route.NoPush, route.RPush5),
+		push("watch", route.PushNow, route.RPush12), push("pad", route.PushHeld, route.RPush10)}}
+	ref := ring.Add(&rec)
+	text := func() string { return ring.Find(Query{Account: "a@h"})[0].Text() }
+	for _, want := range []string{"phone is not notified yet, by push.example — R-PUSH-10: ", "tablet is not notified, by push.example — R-PUSH-5: ", "watch is to be notified, by push.example — R-PUSH-12: "} {
+		if !strings.Contains(text(), want) {
+			t.Errorf("%q is missing:\n%s", want, text())
+		}
+	}
+	later := func(p Push, after time.Duration) { p.At = at.Add(after); ring.Pushed(ref.Line(3), p) }
+	later(push("phone", route.PushNow, route.RPush11), 10*time.Second)
+	later(push("watch", route.PushNow, route.RPush12), 2*time.Millisecond)
+	later(push("pad", route.NoPush, route.RPush6), time.Second)
+	later(push("nobody", route.PushNow, route.RPush11), time.Second)
+	for _, want := range []string{"phone notified after 10s, by push.example — R-PUSH-11: ", "watch notified after 2ms, by push.example — R-PUSH-12: ",
+		"pad needs no notification any more after 1s, by push.example — R-PUSH-6: "} {
+		if !strings.Contains(text(), want) {
+			t.Errorf("%q is missing:\n%s", want, text())
+		}
+	}
+	if rec.Pushes[0].Verdict != route.PushHeld {
+		t.Error("the caller's record was changed")
+	}
+	b, err := json.Marshal(ring.Find(Query{Account: "a@h"})[0])
+	if err != nil || !strings.Contains(string(b), `"pushes":[{"resource":"phone","service":"push.example","verdict":"pushed","rule":{"rule":"R-PUSH-11","says":`) {
+		t.Errorf("%s: %v", b, err)
+	}
+	ring.Pushed(0, push("phone", route.NoPush, route.RPush1))
+}

@@ -148,6 +148,13 @@ func (s *Server) Pipe(direct bool) net.Conn {
 	return near
 }
 
+// ComponentPipe opens a connection for a component.
+func (s *Server) ComponentPipe() net.Conn {
+	near, far := net.Pipe()
+	go s.ServeComponent(far)
+	return near
+}
+
 // AddAccount makes an account.
 func (s *Server) AddAccount(ctx context.Context, id *Identity, bare jid.JID) (store.AccountID, error) {
 	return s.Host().Store.CreateAccount(ctx, bare, id.keys)

@@ -10,13 +10,19 @@ import (
 	"time"
 )
 
-// echo starts a component made with slixmpp and returns when the server has let it in; stop ends it.
+// echo starts a component that answers and returns when the server has let it in; stop ends it.
 func echo(t *testing.T, s *server) (stop func()) {
+	t.Helper()
+	return component(t, s, "py/echo.py", func(string) {})
+}
+
+// component starts a component made with slixmpp, and returns when the server has let it in. What it says from then on goes to said, line by line.
+func component(t *testing.T, s *server, program string, said func(line string)) (stop func()) {
 	t.Helper()
 	if what := slixmpp().missing(); what != "" {
 		lacking(t, what)
 	}
-	cmd := exec.Command("/usr/bin/python3", "py/echo.py", service, serviceSecret, strconv.Itoa(port(s.service)))
+	cmd := exec.Command("/usr/bin/python3", program, service, serviceSecret, strconv.Itoa(port(s.service)))
 	cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1")
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -36,6 +42,7 @@ func echo(t *testing.T, s *server) (stop func()) {
 		lines := bufio.NewScanner(out)
 		ready <- lines.Scan() && lines.Text() == "ready"
 		for lines.Scan() {
+			said(lines.Text())
 		}
 		cmd.Wait()
 		close(done)

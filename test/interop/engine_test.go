@@ -112,9 +112,8 @@ func entry(v convo.View, id string) (convo.Entry, bool) {
 
 // conversation is two devices of one account and a contact with two.
 type conversation struct {
-	alice, bob               jid.JID
-	desk, phone, pc, tablet  *talker
-	aliceAccount, bobAccount account
+	alice, bob              jid.JID
+	desk, phone, pc, tablet *talker
 }
 
 // each of the devices, with whom it talks to.

@@ -13,12 +13,21 @@ func happened(what, from, node, id string) func(*event) bool {
 	}
 }
 
-// TestPersonalEvents: slixmpp publishes avatars and bookmarks, hears of them on
+// TestPersonalEvents: a client publishes avatars and bookmarks, hears of them on
 // another device and at a contact's, and finds them where older clients look.
 func TestPersonalEvents(t *testing.T) {
-	const metadata, bookmarks = "urn:xmpp:avatar:metadata", "urn:xmpp:bookmarks:1"
+	t.Parallel()
 	s := serve(t)
-	l := slixmpp()
+	for _, l := range []library{slixmpp(), xmppjs()} {
+		t.Run(l.name, func(t *testing.T) {
+			t.Parallel()
+			personalEvents(t, s, l)
+		})
+	}
+}
+
+func personalEvents(t *testing.T, s *server, l library) {
+	const metadata, bookmarks = "urn:xmpp:avatar:metadata", "urn:xmpp:bookmarks:1"
 	alice, bob, carol := s.account(t, "alice"), s.account(t, "bob"), s.account(t, "carol")
 	a, phone, b, c := online(t, s, l, alice, "one"), online(t, s, l, alice, "two"), online(t, s, l, bob, "one"), online(t, s, l, carol, "one")
 	befriend(a, b)

@@ -1,6 +1,9 @@
 package interop
 
 import (
+	"bytes"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -165,4 +168,46 @@ func profanityResume(t *testing.T, s *server) {
 	if want := []string{"before", "on its way", "while away"}; !slices.Equal(lines, want) {
 		t.Errorf("profanity shows %q, want %q", lines, want)
 	}
+}
+
+// TestProfanityRoom: profanity is in the room of its bookmark, which it reads from private XML as of old, sees what was
+// said there before, talks, fetches a contact's avatar and sends a file.
+func TestProfanityRoom(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	if s.kind.name != "carillon" {
+		t.Skip("the other servers here have no upload and no rooms set up")
+	}
+	sc := setScene(t, s)
+	p := openTerminalIn(t, s, sc.alice, func(home string) []string { return inWorld(t, s, home, "127.0.0.1") })
+	p.connect(s.c2s, "force")
+	p.shows("logged in successfully")
+	sc.bob.await("alice in the room", presence(sc.room+"/Alice", ""))
+	p.enter("/avatar get " + sc.bob.acct.bare)
+	p.shows("Avatar saved as")
+	p.keepScreen("console")
+	avatars, _ := filepath.Glob(filepath.Join(p.home, ".local/share/profanity/avatars/*"))
+	if len(avatars) != 1 {
+		t.Fatalf("avatars: %q", avatars)
+	}
+	if got, err := os.ReadFile(avatars[0]); err != nil || !bytes.Equal(got, picture()) {
+		t.Errorf("the avatar has %d bytes, %v", len(got), err)
+	}
+
+	p.enter("/win " + sc.room)
+	p.shows("Bob: " + sc.past)
+	p.enter("here I am")
+	sc.bob.said(sc.room+"/Alice", "here I am")
+	sc.bob.do("message", args{"to": sc.room, "body": "welcome", "id": newID(), "type": "groupchat"})
+	p.shows("Bob: welcome")
+	file := filepath.Join(p.home, "sunset.png")
+	if err := os.WriteFile(file, picture(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.enter("/sendfile " + file)
+	if link := sc.link(); !strings.HasSuffix(link, "/sunset.png") {
+		t.Errorf("the file is at %s", link)
+	}
+	p.shows("/sunset.png")
+	p.keepScreen("room")
 }

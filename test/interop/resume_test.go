@@ -13,6 +13,12 @@ import (
 func (c *client) resumed(p *cutter) {
 	c.t.Helper()
 	c.await("cut connection", func(e *event) bool { return e.Kind == "disconnected" })
+	c.reconnect(p)
+}
+
+// reconnect is the rest of resumed.
+func (c *client) reconnect(p *cutter) {
+	c.t.Helper()
 	var got struct{ Resumed bool }
 	if err := c.call("reconnect", args{"port": port(p.addr())}, &got); err != nil {
 		c.t.Fatalf("%s: reconnecting: %v", c.name, err)
@@ -76,6 +82,9 @@ func resumeByToken(t *testing.T, s *server, l library) {
 	alice := s.account(t, "alice")
 	proxy := newCutter(t, s.c2s)
 	a := available(l.loginAt(t, s, alice, "one", proxy.addr(), "starttls"))
+	if !strings.HasPrefix(a.jid, alice.bare+"/one/") { // the classic way it would be what was asked for
+		t.Errorf("bound as %q, not by Bind 2", a.jid)
+	}
 	for range 2 {
 		proxy.cut()
 		a.resumed(proxy)

@@ -24,17 +24,26 @@ func (c *client) enter(room, nick string, more args) (e entered) {
 }
 
 // said waits for what somebody says in a room.
-func (c *client) said(from, body string) {
+func (c *client) said(from, body string) *event {
 	c.t.Helper()
-	c.await(from+" saying "+body, func(e *event) bool {
+	return c.await(from+" saying "+body, func(e *event) bool {
 		return e.Kind == "message" && e.Type == "groupchat" && e.From == from && e.Body == body
 	})
 }
 
-// TestRoom: slixmpp makes a room, configures it, invites, speaks, moderates, reads the archive and destroys it.
+// TestRoom: a client makes a room, configures it, invites, speaks, moderates, reads the archive and destroys it.
 func TestRoom(t *testing.T) {
+	t.Parallel()
 	s := serve(t)
-	l := slixmpp()
+	for _, l := range []library{slixmpp(), xmppjs()} {
+		t.Run(l.name, func(t *testing.T) {
+			t.Parallel()
+			room(t, s, l)
+		})
+	}
+}
+
+func room(t *testing.T, s *server, l library) {
 	alice, bob, carol := s.account(t, "alice"), s.account(t, "bob"), s.account(t, "carol")
 	a, b, c := online(t, s, l, alice, "one"), online(t, s, l, bob, "one"), online(t, s, l, carol, "one")
 	room := newID() + "@rooms." + domain
@@ -53,6 +62,14 @@ func TestRoom(t *testing.T) {
 	}
 	b.do("message", args{"to": room, "body": "thanks", "id": newID(), "type": "groupchat"})
 	a.said(room+"/Bob", "thanks")
+	c.refused("room_join", args{"room": room, "nick": "Carol"}, "presence", "registration-required")
+	b.do("message", args{"to": room, "body": "rude", "id": newID(), "type": "groupchat"})
+	rude := a.said(room+"/Bob", "rude").Archive
+	b.refused("room_moderate", args{"room": room, "id": rude, "reason": "mine"}, "iq", "forbidden")
+	a.do("room_moderate", args{"room": room, "id": rude, "reason": "manners"})
+	for _, w := range []*client{a, b} {
+		w.await("the retraction", func(e *event) bool { return e.Kind == "moderated" && e.From == room && e.ID == rude })
+	}
 	a.do("room_subject", args{"room": room, "subject": "Testing"})
 	a.do("room_affiliation", args{"room": room, "jid": carol.bare, "affiliation": "member"})
 	got := c.enter(room, "Carol", nil)
@@ -74,7 +91,7 @@ func TestRoom(t *testing.T) {
 	b.do("room_ping", args{"to": room + "/Bob"})
 	c.refused("room_ping", args{"to": room + "/Carol"}, "iq", "not-acceptable")
 	var archive []string
-	if err := c.call("room_archive", args{"room": room}, &archive); err != nil || !slices.Equal(archive[:min(2, len(archive))], []string{"welcome", "thanks"}) {
+	if err := c.call("room_archive", args{"room": room}, &archive); err != nil || !slices.Equal(archive[:min(3, len(archive))], []string{"welcome", "thanks", "retracted"}) {
 		t.Errorf("archive: %v, %v", archive, err)
 	}
 	a.do("room_destroy", args{"room": room})

@@ -28,6 +28,7 @@ type server struct {
 	http    string // host:port
 	service string // host:port, components
 	https   string // host:port, of carillon alone
+	turn    string // host:port, of the TURN server that users are told of
 	process *exec.Cmd
 	ended   chan struct{} // closed when process has ended
 	mu      sync.Mutex
@@ -155,7 +156,7 @@ func newServer(kind serverKind, dir string, ca *authority, id identity, plain bo
 	if err != nil {
 		return nil, err
 	}
-	s.c2s, s.direct, s.http, s.service, s.https = ports[0], ports[1], ports[2], ports[3], ports[4]
+	s.c2s, s.direct, s.http, s.service, s.https, s.turn = ports[0], ports[1], ports[2], ports[3], ports[4], ports[5]
 	if err := kind.prepare(s); err != nil {
 		return nil, fmt.Errorf("preparing %s: %w", kind.name, err)
 	}
@@ -165,7 +166,7 @@ func newServer(kind serverKind, dir string, ca *authority, id identity, plain bo
 	return s, nil
 }
 
-func freePorts() (addrs [5]string, err error) {
+func freePorts() (addrs [6]string, err error) {
 	for i := range addrs {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -311,8 +312,9 @@ func carillon() serverKind {
 		},
 		prepare: func(s *server) error {
 			// All clients come from one address, and some fail to log in on purpose.
-			text := fmt.Sprintf("component = %q\nhttps = %q\n[auth]\nplain = %t\n[limits]\nlogin_failures_per_address = 0\n[components.%q]\nsecret = %q\n",
-				s.service, s.https, s.plain, service, serviceSecret)
+			text := fmt.Sprintf("component = %q\nhttps = %q\n[auth]\nplain = %t\n[limits]\nlogin_failures_per_address = 0\n[components.%q]\nsecret = %q\n"+
+				"[[services]]\ntype = \"turn\"\nhost = \"127.0.0.1\"\nport = %d\ntransport = \"udp\"\nsecret = %q\nhours = 1\n",
+				s.service, s.https, s.plain, service, serviceSecret, port(s.turn), turnSecret)
 			if err := os.WriteFile(config(s), []byte(text), 0o600); err != nil {
 				return err
 			}

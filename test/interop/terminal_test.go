@@ -24,6 +24,12 @@ type terminal struct {
 // openTerminal starts profanity, with settings typed before anything else, without connecting.
 func openTerminal(t *testing.T, s *server, a account, settings ...string) *terminal {
 	t.Helper()
+	return openTerminalIn(t, s, a, func(string) []string { return nil }, settings...)
+}
+
+// openTerminalIn is openTerminal with the beginning of a command line, made for profanity's home folder.
+func openTerminalIn(t *testing.T, s *server, a account, world func(home string) []string, settings ...string) *terminal {
+	t.Helper()
 	need(t, "profanity", "profanity: apt-get install profanity")
 	need(t, "tmux", "tmux: apt-get install tmux")
 	// Not t.TempDir: the name of a socket is limited to a hundred bytes.
@@ -40,7 +46,7 @@ func openTerminal(t *testing.T, s *server, a account, settings ...string) *termi
 		os.RemoveAll(home)
 	})
 	cmd := exec.Command(p.tmux[0], append(p.tmux[1:], "new-session", "-d", "-x", "180", "-y", "50",
-		"profanity -l DEBUG -f "+p.log())...)
+		strings.Join(append(world(home), "profanity", "-l", "DEBUG", "-f", p.log()), " "))...)
 	cmd.Env = []string{"HOME=" + home, "PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8", "TERM=xterm-256color",
 		"SSL_CERT_FILE=" + s.ca.file}
 	if _, err := output(cmd); err != nil {
@@ -96,6 +102,12 @@ func (p *terminal) screen() string {
 		}
 	}
 	return strings.Join(lines, "\n")
+}
+
+// keepScreen keeps what is on the screen.
+func (p *terminal) keepScreen(name string) {
+	p.t.Helper()
+	keep(p.t, name+".txt", []byte(p.screen()+"\n"))
 }
 
 // shows waits until the screen has a text.

@@ -31,28 +31,29 @@ func TestWebSocket(t *testing.T) {
 	web.do("disconnect", nil)
 }
 
-// TestUpload: slixmpp finds the service, uploads a file and gets a part of it back.
+// TestUpload: a client finds the service, uploads a file and gets a part of it back.
 func TestUpload(t *testing.T) {
 	t.Parallel()
-	s, l := serve(t), slixmpp()
-	if what := l.missing(); what != "" {
-		lacking(t, what)
-	}
-	if exec.Command("/usr/bin/python3", "-c", "import aiohttp").Run() != nil {
-		lacking(t, "slixmpp's upload: apt-get install python3-aiohttp")
-	}
+	s := serve(t)
 	if s.kind.name != "carillon" {
 		t.Skip("the other servers here have no upload set up")
 	}
-	c := l.login(t, s, s.account(t, "romeo"), "x")
-	var got struct {
-		URL, Type, Part string
-		Status          int
-	}
-	if err := c.call("upload", args{"name": "poème.txt", "type": "text/plain", "content": "hello world"}, &got); err != nil {
-		t.Fatal(err)
-	}
-	if !strings.HasPrefix(got.URL, "https://"+domain+":") || got.Type != "text/plain" || got.Part != "ell" || got.Status != 206 {
-		t.Errorf("%+v", got)
+	for _, l := range []library{slixmpp(), xmppjs()} {
+		t.Run(l.name, func(t *testing.T) {
+			if l.name == "slixmpp" && exec.Command("/usr/bin/python3", "-c", "import aiohttp").Run() != nil {
+				lacking(t, "slixmpp's upload: apt-get install python3-aiohttp")
+			}
+			c := l.login(t, s, s.account(t, "romeo"), "x")
+			var got struct {
+				URL, Type, Part string
+				Status          int
+			}
+			if err := c.call("upload", args{"name": "poème.txt", "type": "text/plain", "content": "hello world"}, &got); err != nil {
+				t.Fatal(err)
+			}
+			if !strings.HasPrefix(got.URL, "https://"+domain+":") || got.Type != "text/plain" || got.Part != "ell" || got.Status != 206 {
+				t.Errorf("%+v", got)
+			}
+		})
 	}
 }

@@ -16,6 +16,7 @@
 //		resource: orchard         (left out: the server makes one)
 //		tls: starttls             (left out: direct)
 //		account: no               (there is none of this name)
+//		component: SECRET         (jid is its domain; it is a component, not a person's client)
 //		acks: shown               (<a/> is received like the rest; else it is only counted)
 //	[Account] romeo@localhost knows juliet@localhost both
 //	[Server] limits.outbox_bytes = 20000

@@ -36,10 +36,20 @@ func examples(t *testing.T, page string) map[string][]xmltree.Element {
 // reads and our server takes.
 func TestSessionPage(t *testing.T) {
 	found := examples(t, "xmpp-2-session.md")
-	for name, n := range map[string]int{"authenticate": 1, "success": 2, "failure": 1, "message": 2, "session": 1} {
+	for name, n := range map[string]int{"authentication": 1, "iq": 1, "authenticate": 1, "success": 2, "failure": 1, "message": 2, "session": 1} {
 		if len(found[name]) != n {
 			t.Fatalf("%d examples of <%s/>, want %d", len(found[name]), name, n)
 		}
+	}
+	features, err := xmltree.Parse([]byte("<features>"+found["authentication"][0].Raw()+"</features>"), stanza.NSClient, xmltree.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o := stream.ParseFeatures(features); !o.Bind2 || !o.Resume || !o.CanBegin(xep.NSXMPP2) || !o.CanBegin(xep.NSSM) || len(o.Mechanisms) != 2 || len(o.Tokens) != 1 {
+		t.Errorf("features: %+v", o)
+	}
+	if roster, err := stanza.Parse(found["iq"][0]); err != nil || roster.ID != xep.SyncQueryID || roster.Child(xep.NSRoster, "query").Attr("ver") == "" {
+		t.Error("roster:", err)
 	}
 	parts := func(list []xep.SessionResult) (text string) {
 		for _, r := range list {

@@ -146,17 +146,22 @@ func TestBadSessionRequests(t *testing.T) {
 			"<join/>":                           "join! jid-malformed",
 			"<join room='coven@chat.example'/>": "join coven@chat.example! jid-malformed",
 			"<join nick='third'/>":              "join! jid-malformed",
-			"<join room='juliet@localhost/balcony' nick='n'/>":                "join juliet@localhost/balcony! jid-malformed",
-			"<join room='" + long + "' nick='n'/>":                            "join " + long[:256] + "! jid-malformed",
-			"<join room='a@b' nick='" + strings.Repeat("n", 1024) + "'/>":     "join a@b! jid-malformed",
-			"<join room='a@b' nick='n'/>":                                     "join a@b! feature-not-implemented",
-			"<join room='juliet@localhost' nick='n'/>":                        "join juliet@localhost! feature-not-implemented",
-			"<join room='a@b' nick='n'/><join room='A@B' nick='m'/>":          "join a@b! feature-not-implemented, join A@B! bad-request",
-			"<join room='a@b' nick='n'><sync after='x' start='y'/></join>":    "join a@b! bad-request",
-			"<join room='a@b' nick='n'><sync/></join>":                        "join a@b! feature-not-implemented",
+			"<join room='juliet@localhost/balcony' nick='n'/>":                   "join juliet@localhost/balcony! jid-malformed",
+			"<join room='" + long + "' nick='n'/>":                               "join " + long[:256] + "! jid-malformed",
+			"<join room='a@b' nick='" + strings.Repeat("n", 1024) + "'/>":        "join a@b! jid-malformed",
+			"<join room='a@b' nick='n'/>":                                        "join a@b",
+			"<join room='juliet@localhost' nick='n'/>":                           "join juliet@localhost",
+			"<join room='a@b' nick='n'/><join room='A@B' nick='m'/>":             "join a@b, join A@B! bad-request",
+			"<join room='a@b' nick='n'><sync after='x' start='y'/></join>":       "join a@b! bad-request",
+			"<join room='a@b' nick='n'><sync/></join>":                           "join a@b",
+			"<join room='a@b' nick='n'><password>" + long + "</password></join>": "join a@b! bad-request",
+			"<join room='a@b' nick='n'><password>x</password></join>":            "join a@b",
+			"<autojoin/>":                          "autojoin",
+			"<autojoin/><autojoin/>":               "autojoin, autojoin! bad-request",
+			"<autojoin><sync max='0'/></autojoin>": "autojoin! bad-request",
 			"<what/><session/><synced/><presence/><sync xmlns='urn:x'/>text!": "",
-			strings.Repeat("<join room='a@b' nick='n'/>", 127):                "join a@b! feature-not-implemented" + strings.Repeat(", join a@b! bad-request", 126),
-			strings.Repeat("<join room='a@b' nick='n'/>", 200):                "join a@b! feature-not-implemented" + strings.Repeat(", join a@b! bad-request", 126) + strings.Repeat(", join a@b! policy-violation", 73),
+			strings.Repeat("<join room='a@b' nick='n'/>", 127):                "join a@b" + strings.Repeat(", join a@b! bad-request", 126),
+			strings.Repeat("<join room='a@b' nick='n'/>", 200):                "join a@b" + strings.Repeat(", join a@b! bad-request", 126) + strings.Repeat(", join a@b! policy-violation", 73),
 		} {
 			// The roster comes first, so that it is never one of too many.
 			c := w.login("secret", "<bind xmlns='urn:xmpp:bind:0'><session xmlns='urn:xmpp:tmp:xmpp-2:0'><roster ver=''/>"+in+"</session></bind>")
@@ -332,6 +337,12 @@ func TestBadTokens(t *testing.T) {
 		next := token(phone)
 		try("the new one", "Romeo", next, phone, 1, "")
 		try("replaced", "Romeo", old, phone, 4, "not-authorized")
+		// XEP-0484 3.6: a client gives its token up with its last login.
+		if welcome, err := begin("Romeo", next, phone, &stream.Login{Fast: &xep.Fast{Count: 2, Invalidate: true}}); err != nil || welcome.Bound == nil {
+			t.Errorf("the last login: %+v, %v", welcome, err)
+		}
+		try("given up", "Romeo", next, phone, 3, "not-authorized")
+		next = token(phone)
 		time.Sleep(22 * 24 * time.Hour)
 		try("expired", "Romeo", next, phone, 2, "credentials-expired")
 		try("expired, of another client", "Romeo", next, laptop, 2, "not-authorized")

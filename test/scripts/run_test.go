@@ -147,6 +147,11 @@ func refusal(err error, want string) error {
 }
 
 func (w *world) connect(c *client) error {
+	if c.component != "" {
+		conn, err := xmppclient.OpenComponent(w.srv.ComponentPipe(), c.jid.Domain(), c.component)
+		c.conn = conn
+		return err
+	}
 	conn, err := xmppclient.Login(w.srv.Pipe(!c.starttls), w.config(c))
 	if err != nil {
 		return err

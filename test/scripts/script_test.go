@@ -25,6 +25,7 @@ type script struct {
 type person struct {
 	name, password, resource string
 	jid                      jid.JID
+	component                string // its secret; "": it is a person's client
 	starttls, stranger, acks bool
 }
 
@@ -114,6 +115,8 @@ func (s *script) option(line string) (err error) {
 		p.password = value
 	case "resource":
 		p.resource = value
+	case "component":
+		p.component = value
 	case "tls":
 		p.starttls = value == "starttls"
 	case "acks":

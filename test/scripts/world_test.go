@@ -64,6 +64,14 @@ func newWorld(t *testing.T, s *script, path string) *world {
 			t.Fatal(err)
 		}
 	}
+	for _, p := range s.clients {
+		if p.component != "" {
+			if w.cfg.Components == nil {
+				w.cfg.Components = map[string]config.Component{}
+			}
+			w.cfg.Components[p.jid.Domain()] = config.Component{Secret: p.component}
+		}
+	}
 	w.start()
 	accounts := map[jid.JID]store.AccountID{}
 	for _, p := range s.clients {
@@ -75,7 +83,7 @@ func newWorld(t *testing.T, s *script, path string) *world {
 			}
 			w.vars[p.name] = full.String()
 		}
-		if p.stranger || accounts[p.jid.Bare()] != 0 {
+		if p.stranger || p.component != "" || accounts[p.jid.Bare()] != 0 {
 			continue
 		}
 		if accounts[p.jid.Bare()], err = w.srv.AddAccount(context.Background(), id, p.jid.Bare()); err != nil {

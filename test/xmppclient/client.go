@@ -86,9 +86,11 @@ type Client struct {
 	raw  net.Conn
 	conn net.Conn
 	mach *stream.Client
-	in   []byte
-	buf  []byte
-	full jid.JID
+	// component is not nil for a component, which has no mach's stream.
+	component *xmltree.Scanner
+	in        []byte
+	buf       []byte
+	full      jid.JID
 
 	features xmltree.Element // of the stream after authentication
 	reading  bool            // run was started
@@ -440,7 +442,11 @@ func (c *Client) Err() error {
 
 // Close ends the stream in order and waits for the server's end of it.
 func (c *Client) Close() error {
-	if err := c.write(c.mach.End(nil, nil)); err != nil {
+	end := []byte("</stream:stream>")
+	if c.component == nil {
+		end = c.mach.End(nil, nil)
+	}
+	if err := c.write(end); err != nil {
 		return err
 	}
 	<-c.ended
@@ -473,6 +479,9 @@ func (c *Client) want(kind stream.Kind) (stream.Event, error) {
 
 // read returns the next event, for one goroutine at a time.
 func (c *Client) read() (stream.Event, error) {
+	if c.component != nil {
+		return c.readComponent()
+	}
 	for {
 		ev, n := c.mach.Next(c.in)
 		c.in = c.in[n:]

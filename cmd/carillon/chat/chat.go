@@ -27,6 +27,8 @@ type Device interface {
 	Changes(context.Context) (account.Changes, error)
 	Devices(context.Context) ([]xep.Client, error)
 	EndDevice(ctx context.Context, id string) error
+	ChangePassword(ctx context.Context, password string) error
+	NetworkChanged()
 }
 
 // Config says what is shown.
@@ -46,6 +48,7 @@ type snapshot struct {
 	of    jid.JID // the conversation
 	list  []convo.Summary
 	view  convo.View
+	names map[string]convo.Entry // by thread, what it began with
 	ok    bool
 	limit int
 }
@@ -63,6 +66,7 @@ type (
 	actedMsg   struct{ err error }
 	devicesMsg struct {
 		list []xep.Client
+		done string // what was done
 		err  error
 	}
 )
@@ -84,12 +88,17 @@ func (m *Model) look() tea.Cmd {
 	}
 	m.looking, m.stale = true, false
 	ctx, device := m.cfg.Context, m.cfg.Device
-	s := snapshot{of: m.open, limit: m.limit}
+	s := snapshot{of: m.open, limit: m.limit, names: map[string]convo.Entry{}}
 	return func() tea.Msg {
 		err := device.Look(ctx, func(e *convo.Engine) {
 			s.list = e.Conversations()
 			if !s.of.IsZero() {
 				s.view, s.ok = e.Conversation(s.of, s.limit)
+			}
+			for _, t := range s.view.Threads {
+				if first, ok := e.Entry(s.of, t.First); ok {
+					s.names[t.ID] = first
+				}
 			}
 		})
 		return lookedMsg{s, err}
@@ -112,19 +121,37 @@ func (m *Model) act(events ...convo.Event) tea.Cmd {
 // devicesWait bounds asking the server about devices.
 const devicesWait = 15 * time.Second
 
-// askDevices asks for the programs with access to the account, and ends one first if id isn't "".
-func (m *Model) askDevices(id string) tea.Cmd {
+// askDevices asks for the programs with access to the account.
+func (m *Model) askDevices() tea.Cmd { return m.manage("", func(context.Context) error { return nil }) }
+
+// endDevice ends a device's access, after giving the account another password if there is one.
+func (m *Model) endDevice(d xep.Client, password string) tea.Cmd {
+	done := m.deviceCalled(d) + " has no access any more"
+	if password != "" {
+		done += ". Other devices ask for the new password when they next log in"
+	}
+	return m.manage(done, func(ctx context.Context) error {
+		if password != "" {
+			if err := m.cfg.Device.ChangePassword(ctx, password); err != nil {
+				return err
+			}
+		}
+		return m.cfg.Device.EndDevice(ctx, d.ID)
+	})
+}
+
+// manage does something with the devices and asks for them then.
+func (m *Model) manage(done string, do func(context.Context) error) tea.Cmd {
+	m.asking, m.devicesErr, m.devicesDone = true, nil, ""
 	base, device := m.cfg.Context, m.cfg.Device
 	return func() tea.Msg {
 		ctx, cancel := context.WithTimeout(base, devicesWait)
 		defer cancel()
-		if id != "" {
-			if err := device.EndDevice(ctx, id); err != nil {
-				return devicesMsg{err: err}
-			}
+		if err := do(ctx); err != nil {
+			return devicesMsg{err: err}
 		}
 		list, err := device.Devices(ctx)
-		return devicesMsg{list, err}
+		return devicesMsg{list, done, err}
 	}
 }
 

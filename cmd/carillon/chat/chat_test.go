@@ -15,6 +15,7 @@ import (
 	"carillon.im/client"
 	"carillon.im/client/account"
 	"carillon.im/client/convo"
+	"carillon.im/jid"
 	"carillon.im/stanza"
 	"carillon.im/xep"
 )
@@ -26,6 +27,7 @@ func TestConversation(t *testing.T) {
 	s := newScreen(t, 80, 24)
 	s.shows("01-connecting")
 	s.online()
+	s.apply(convo.Received{Stanza: stanza.Build(stanza.Presence, "", "", jid.MustParse("alice@wonder.example/phone~x9"), alice, "")})
 	s.gets("bob@wonder.example/pc", "b1", "t1", body("Wherefore art thou?"))
 	s.gets("carol@wonder.example/x", "c1", "c", body("Tea at four?"))
 	s.shows("02-list")
@@ -111,6 +113,46 @@ func TestNoColor(t *testing.T) {
 	}
 }
 
+// TestHelp: all keys are to be had on the smallest screen.
+func TestHelp(t *testing.T) {
+	s := newScreen(t, minWidth, minHeight)
+	s.online()
+	s.keys("f1")
+	seen := s.text()
+	for range 60 {
+		s.keys("down")
+		seen += s.text()
+	}
+	for _, want := range []string{"Everywhere", "quit", "branch off", "show all", "who answers", "↑↓ more"} {
+		if !strings.Contains(seen, want) {
+			t.Errorf("no %q in the help", want)
+		}
+	}
+	if strings.Count(seen, "…") > strings.Count(seen, "alice@") { // but the header
+		t.Error("something is cut off")
+	}
+	s.tell(tea.WindowSizeMsg{Width: 80, Height: 24})
+	s.has("Everywhere")
+}
+
+// TestPresent: who presses keys is at the terminal, whatever it said.
+func TestPresent(t *testing.T) {
+	s := newScreen(t, 80, 24)
+	s.online()
+	s.gets("bob@wonder.example/pc", "b1", "t1", body("one"))
+	s.keys("enter")
+	s.tell(tea.BlurMsg{})
+	s.gets("bob@wonder.example/pc", "b2", "t1", body("two"))
+	if n := s.m.snap.list[0].Unread; n != 1 {
+		t.Errorf("%d unread while away", n)
+	}
+	s.keys("'x")
+	s.refresh()
+	if n := s.m.snap.list[0].Unread; n != 0 {
+		t.Errorf("%d unread while writing", n)
+	}
+}
+
 // TestNarrow: a terminal of 40 columns has one thing at a time.
 func TestNarrow(t *testing.T) {
 	s := newScreen(t, 40, 20)
@@ -125,7 +167,7 @@ func TestNarrow(t *testing.T) {
 
 // FuzzClean: whatever a text is, what is left of it can't be obeyed, and cleaning it again changes nothing.
 func FuzzClean(f *testing.F) {
-	for _, seed := range []string{"", "plain", "\x1b[2J\x1b]0;title\a", "\u009b1m", "\u202e", "h\u0300\u0301\u0302\u0303\u0304\u0305", "\xff\xfe", "\u2028", "👨‍👩‍👧"} {
+	for _, seed := range []string{"", "plain", "\x1b[2J\x1b]0;title\a", "\u009b1m", "\u202e", "h\u0300\u0301\u0302\u0303\u0304\u0305", "\xff\xfe", "\u2028", "👨‍👩‍👧", "क्षत्रिय हिन्दी भाषा क्षत्रिय"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -138,15 +180,40 @@ func FuzzClean(f *testing.F) {
 		if again := Clean(got); again != got && len(s) <= maxText {
 			t.Fatalf("%q became %q", got, again)
 		}
-		for _, l := range wrap(got, 20) {
-			if width(l) > 20 {
-				t.Fatalf("%q is %d cells wide", l, width(l))
+		for _, c := range []cells{{}, {ansi.GraphemeWidth}} {
+			for _, l := range c.wrap(c.clean(s), 20) {
+				if c.wide(l) > 20 {
+					t.Fatalf("%q is %d cells wide", l, c.wide(l))
+				}
+			}
+			if n := c.wide(c.fit(c.oneLine(s), 10)); n != 10 {
+				t.Fatalf("fit is %d cells wide", n)
 			}
 		}
-		if n := width(fit(oneLine(s), 10)); n != 10 {
-			t.Fatalf("fit is %d cells wide", n)
-		}
 	})
+}
+
+// TestCells: lines are laid out by the widths that the terminal has, as far as it says which those are.
+func TestCells(t *testing.T) {
+	s := newScreen(t, 80, 24)
+	s.online()
+	s.gets("bob@wonder.example/pc", "b1", "t1", body("क्षत्रिय हिन्दी भाषा क्षत्रिय हिन्दी भाषा end"))
+	s.gets("bob@wonder.example/pc", "b2", "t1", body("one 👨‍👩‍👧‍👦 two ❤️ three 👍🏽 four 🏳️‍🌈 flag 🇩🇪"))
+	s.keys("enter")
+	check := func(want string) {
+		t.Helper()
+		s.has("end", "flag 🇩🇪", want)
+		for _, l := range strings.Split(s.text(), "\n") {
+			if s.m.wide(l) > 80 {
+				t.Errorf("%q is %d cells wide", l, s.m.wide(l))
+			}
+		}
+	}
+	check("one 👨👩👧👦 two ❤ three 👍 four 🏳🌈")
+	s.tell(tea.ModeReportMsg{Mode: ansi.ModeUnicodeCore, Value: ansi.ModeNotRecognized})
+	check("one 👨👩👧👦 two")
+	s.tell(tea.ModeReportMsg{Mode: ansi.ModeUnicodeCore, Value: ansi.ModeReset})
+	check("one 👨‍👩‍👧‍👦 two ❤️ three 👍🏽 four 🏳️‍🌈")
 }
 
 // TestSizes: on every size, whatever has the keys, the screen has as many lines as the terminal, none too wide, and the cursor is on it.
@@ -186,6 +253,10 @@ func TestLongMessage(t *testing.T) {
 	s.has("short", "line 0 of many", "52 more lines")
 	s.hasNot("line 9 of many")
 	s.keys("up", "enter")
+	s.has("▸14:05 bob     line 0 of many") // the beginning, not the end
+	for range 10 {
+		s.keys("pgdown")
+	}
 	s.has("line 59 of many")
 	for range 10 {
 		s.keys("pgup")
@@ -274,15 +345,42 @@ func TestDevices(t *testing.T) {
 	s.online()
 	s.clients = []xep.Client{{ID: "1", Device: "desk", Software: "carillon", Connected: true}, {ID: "2", Device: "phone\x1b[2J", Software: "Other", LastSeen: s.now.Add(-3 * time.Hour)},
 		{ID: "3", LastSeen: s.now.Add(-72 * time.Hour)}}
-	s.keys("f2", "down", "d")
+	s.keys("f2", "d")
+	s.has("this device", "the device that you are using")
+	s.keys("down", "d")
 	s.shows("22-devices")
 	s.keys("n")
 	s.has("phone")
 	s.keys("d", "y")
-	s.hasNot("phone")
+	s.has("phone␛[2J has no access any more.")
 	s.err = errors.New("the server says no")
 	s.keys("esc", "f2")
-	s.has("the server says no")
+	s.has("the server says no", "desk")
+}
+
+// TestEndDevice: a device that knows the password is ended along with it.
+func TestEndDevice(t *testing.T) {
+	s := newScreen(t, 80, 24)
+	s.online()
+	s.clients = []xep.Client{{ID: "1", Device: "desk", Software: "carillon", Connected: true, Password: true}, {ID: "2", Device: "phone", Connected: true, Password: true}}
+	s.keys("f2", "down", "d", "'secret")
+	s.tell(tea.PasteMsg{Content: "2\n"})
+	s.has("•••••••  ")
+	s.shows("25-new-password")
+	s.hasNot("secret")
+	s.keys("enter", "'secret", "enter")
+	s.has("the two are different", "phone")
+	s.keys("d", "'x", "esc")
+	s.hasNot("new password")
+	s.keys("d", "enter", "'xy", "backspace", "ctrl+u", "'new", "enter", "'new")
+	if s.word != "" {
+		t.Error("changed before it was confirmed")
+	}
+	s.keys("enter")
+	if s.word != "new" || len(s.clients) != 1 {
+		t.Errorf("the password is %q, devices %+v", s.word, s.clients)
+	}
+	s.has("phone has no access any more. Other devices ask for the new password")
 }
 
 // TestConnection: the state of the connection is in the first line, in words.
@@ -297,14 +395,21 @@ func TestConnection(t *testing.T) {
 		{account.Status{Online: true, CatchingUp: true}, "catching up…"},
 		{account.Status{Err: errors.New("unreachable"), Retry: s.now.Add(5 * time.Second)}, "offline, next try 14:03:05"},
 		{account.Status{Err: errors.New("unreachable")}, "offline, connecting…"},
-		{account.Status{Final: true, Err: &client.AuthError{Condition: "not-authorized"}}, "✕ the password is wrong"},
+		{account.Status{Final: true, Err: &client.AuthError{Condition: "not-authorized"}}, "✕ stopped"},
 	} {
 		s.status = tt.status
 		s.refresh()
 		s.has(tt.want)
 	}
+	s.has("the password is wrong, or the access of this device was ended. ^C quits")
+	s.status = account.Status{Err: errors.New("client: connect: dial tcp 127.0.0.1:5222: connection refused"), Retry: s.now.Add(time.Minute)}
+	s.refresh()
+	s.shows("26-offline")
+	if s.keys("ctrl+r"); s.retried != 1 {
+		t.Error("^R did nothing")
+	}
 	s.tell(changedMsg{err: errors.New("history can't be written: disk full")})
-	s.has("stopped: history can't be written")
+	s.has("✕ stopped", " history can't be written: disk full. ^C quits")
 }
 
 // TestSendAgain: what failed says so, and is sent again by a key.
@@ -317,7 +422,7 @@ func TestSendAgain(t *testing.T) {
 	s.apply(convo.Received{Stanza: stanza.Build(stanza.Message, stanza.TypeError, id, bob, desk,
 		"<error type='cancel'><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>")})
 	s.refresh()
-	s.has("not sent: service-unavailable")
+	s.has("not sent: no such account, or refused")
 	s.keys("up")
 	s.has("s send again")
 	s.keys("s")
@@ -385,8 +490,8 @@ func TestPair(t *testing.T) {
 	}
 	text, cursor := p.screen()
 	for i, l := range strings.Split(ansi.Strip(text), "\n") {
-		if width(l) != 80 {
-			t.Errorf("line %d is %d cells wide", i, width(l))
+		if p.panes[0].wide(l) != 80 {
+			t.Errorf("line %d is %d cells wide", i, p.panes[0].wide(l))
 		}
 	}
 	if cursor == nil || cursor.X != 40+3+len("right") || cursor.Y != 22 {

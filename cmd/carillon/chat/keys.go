@@ -3,6 +3,7 @@ package chat
 import (
 	"strings"
 	"time"
+	"unicode"
 
 	tea "charm.land/bubbletea/v2"
 
@@ -20,24 +21,35 @@ func (m *Model) pressed(msg tea.KeyPressMsg) tea.Cmd {
 	if k == "ctrl+c" || k == "ctrl+q" {
 		return tea.Quit
 	}
-	if m.question != noQuestion {
+	switch m.question {
+	case askPassword, askPasswordAgain:
+		return m.onSecret(k, msg)
+	case askRetract, askReaction, askEndDevice:
 		return m.answered(k)
 	}
 	switch k {
+	case "ctrl+r":
+		m.cfg.Device.NetworkChanged()
+		return nil
 	case "f1", "ctrl+g":
+		m.page = 0
 		m.overlay = toggled(m.overlay, helpOverlay)
 		return m.attend()
 	case "f2", "ctrl+d":
 		if m.overlay = toggled(m.overlay, devicesOverlay); m.overlay == devicesOverlay {
-			m.asking = true
-			return m.askDevices("")
+			return m.askDevices()
 		}
 		return m.attend()
 	}
 	switch m.overlay {
 	case helpOverlay:
-		if k == "esc" || k == "q" || k == "enter" {
+		switch k {
+		case "esc", "q", "enter":
 			m.overlay = noOverlay
+		case "up", "k":
+			m.page = max(0, m.page-1)
+		case "down", "j", "pgdown", "space":
+			m.page = min(m.page+1, max(0, len(m.help())-m.pageHeight()))
 		}
 		return m.attend()
 	case devicesOverlay:
@@ -182,6 +194,7 @@ func (m *Model) onMessagesKey(k string) tea.Cmd {
 		return m.attend()
 	case "enter":
 		m.full[e.ID] = !m.full[e.ID]
+		m.show(e.ID)
 	case "r":
 		m.begin(reply, e.ID, "")
 	case "b":
@@ -255,8 +268,7 @@ func (m *Model) answered(k string) tea.Cmd {
 	switch {
 	case asked == askEndDevice:
 		if k == "y" && m.deviceLine < len(m.devices) {
-			m.asking = true
-			return m.askDevices(m.devices[m.deviceLine].ID)
+			return m.endDevice(m.devices[m.deviceLine], "")
 		}
 	case asked == askRetract && ok && k == "y":
 		return m.act(convo.Retract{Conversation: m.open, Entry: e.ID})
@@ -280,11 +292,73 @@ func (m *Model) onDevices(k string) tea.Cmd {
 	case "down", "j":
 		m.deviceLine = max(0, min(len(m.devices)-1, m.deviceLine+1))
 	case "d", "delete":
-		if m.deviceLine < len(m.devices) {
+		switch {
+		case m.deviceLine >= len(m.devices):
+		case m.deviceLine == m.thisDevice():
+			m.notice = "this is the device that you are using"
+		case m.devices[m.deviceLine].Password:
+			m.question, m.secret = askPassword, nil
+		default:
 			m.question = askEndDevice
 		}
 	}
 	return nil
+}
+
+// thisDevice is the line of the device that shows this, -1 if it can't be told.
+func (m *Model) thisDevice() int {
+	this := -1
+	for i, d := range m.devices {
+		if d.Connected && d.Device == m.cfg.Name && m.cfg.Name != "" {
+			if this >= 0 {
+				return -1
+			}
+			this = i
+		}
+	}
+	return this
+}
+
+// onSecret takes a key of a new password.
+func (m *Model) onSecret(k string, msg tea.KeyPressMsg) tea.Cmd {
+	switch k {
+	case "esc":
+		m.question, m.secret, m.once = noQuestion, nil, ""
+	case "backspace":
+		m.secret = m.secret[:max(0, len(m.secret)-1)]
+	case "ctrl+u":
+		m.secret = nil
+	case "enter":
+		typed := string(m.secret)
+		if typed == "" {
+			return nil
+		}
+		m.secret = nil
+		if m.question == askPassword {
+			m.question, m.once = askPasswordAgain, typed
+			return nil
+		}
+		first := m.once
+		m.question, m.once = noQuestion, ""
+		switch {
+		case typed != first:
+			m.notice = "the two are different: nothing was changed"
+		case m.deviceLine < len(m.devices):
+			return m.endDevice(m.devices[m.deviceLine], typed)
+		}
+	default:
+		m.typedSecret(msg.Text)
+	}
+	return nil
+}
+
+// typedSecret adds to a new password.
+func (m *Model) typedSecret(text string) {
+	for _, r := range text {
+		if len(m.secret) < maxSecret && !unicode.IsControl(r) {
+			m.secret = append(m.secret, r)
+		}
+	}
 }
 
 func (m *Model) onTextKey(k string, msg tea.KeyPressMsg) tea.Cmd {

@@ -39,10 +39,10 @@ func (m *Model) lines(i int) []line {
 		if at.Year() != m.now().Year() {
 			day += at.Format(" 2006")
 		}
-		add(m.style.faint(fit(strings.Repeat(" ", max(0, (w-width(day))/2))+day, w)))
+		add(m.style.faint(m.fit(strings.Repeat(" ", max(0, (w-m.wide(day))/2))+day, w)))
 	}
 	if e.Gap {
-		add(m.style.faint(fit("    ┄ messages are missing here, and asked for ┄", w)))
+		add(m.style.faint(m.fit("    ┄ messages are missing here, and asked for ┄", w)))
 	}
 	label, paint := m.gutter(i)
 	mark := " "
@@ -57,19 +57,21 @@ func (m *Model) lines(i int) []line {
 	room := max(w-labelWidth-2-len(indent), 8)
 	body := m.content(e, room)
 	if indent == "" {
-		rest := cut(notes, max(0, room-width(head)))
-		body = slices.Insert(body, 0, m.style.head(e.Own, fit(head, room-width(rest)))+m.style.faint(rest))
-	} else if last := len(body) - 1; width(body[last])+2+width(notes) <= room {
-		body[last] = fit(body[last], room-width(notes)) + m.style.faint(notes)
+		rest := m.cut(notes, max(0, room-m.wide(head)))
+		body = slices.Insert(body, 0, m.style.head(e.Own, m.fit(head, room-m.wide(rest)))+m.style.faint(rest))
+	} else if last := len(body) - 1; m.wide(body[last])+2+m.wide(notes) <= room {
+		body[last] = m.fit(body[last], room-m.wide(notes)) + m.style.faint(notes)
 	} else if notes != "" {
-		body = append(body, m.style.faint(fit("", room-width(notes))+cut(notes, room)))
+		for _, l := range m.wrap(notes, room) {
+			body = append(body, m.style.faint(m.fit("", room-m.wide(l))+l))
+		}
 	}
 	for n, text := range body {
 		before := indent
 		if n == 0 && indent != "" {
 			before = m.style.head(e.Own, head)
 		}
-		add(paint(label) + paint("│") + mark + before + fit(text, room))
+		add(paint(label) + paint("│") + mark + before + m.fit(text, room))
 		label, mark = strings.Repeat(" ", labelWidth), " "
 	}
 	return out
@@ -82,10 +84,10 @@ func (m *Model) content(e convo.Entry, room int) []string {
 		body = slices.Insert(body, 0, m.style.faint(quoted))
 	}
 	if folded > 0 {
-		body = append(body, m.style.faint(cut("… "+plural(folded, "more line")+": choose it and press enter", room)))
+		body = append(body, m.style.faint(m.cut("… "+plural(folded, "more line")+" (↑, enter)", room)))
 	}
 	if r := m.reacted(e); r != "" {
-		body = append(body, cut(r, room))
+		body = append(body, m.cut(r, room))
 	}
 	return body
 }
@@ -102,11 +104,11 @@ func (m *Model) body(e convo.Entry, room int) (lines []string, folded int) {
 	case e.Owner == convo.Elsewhere && e.Body == "":
 		return []string{m.style.faint("(for another device)")}, 0
 	}
-	text := Clean(e.Body)
+	text := m.clean(e.Body)
 	if e.Subject != "" {
-		text = "[" + oneLine(e.Subject) + "] " + text
+		text = "[" + m.oneLine(e.Subject) + "] " + text
 	}
-	lines = wrap(text, room)
+	lines = m.wrap(text, room)
 	most := foldAt
 	if m.full[e.ID] {
 		most = maxLines
@@ -125,14 +127,14 @@ func (m *Model) quote(e convo.Entry, room int) string {
 	}
 	i := m.entryAt(e.ReplyTo)
 	if e.ReplyTo == 0 || i < 0 {
-		return cut("↳ to an older message", room)
+		return m.cut("↳ to an older message", room)
 	}
 	to := m.snap.view.Entries[i]
-	text := oneLine(to.Body)
+	text := m.oneLine(to.Body)
 	if to.Retracted {
 		text = "(taken back)"
 	}
-	return cut("↳ "+strings.TrimSpace(m.name(to))+": "+text, room)
+	return m.cut("↳ "+strings.TrimSpace(m.name(to))+": "+text, room)
 }
 
 // gutter is the thread of an entry: its number where a run of its messages begins, and its colour.
@@ -147,8 +149,8 @@ func (m *Model) gutter(i int) (string, func(string) string) {
 	if i == 0 || m.snap.view.Entries[i-1].Thread != e.Thread {
 		label = t.label
 	}
-	label = cut(label, labelWidth)
-	return strings.Repeat(" ", labelWidth-width(label)) + label, func(s string) string { return m.style.thread(t.root, s) }
+	label = m.cut(label, labelWidth)
+	return strings.Repeat(" ", labelWidth-m.wide(label)) + label, func(s string) string { return m.style.thread(t.root, s) }
 }
 
 // name is who wrote an entry, in its width.
@@ -162,18 +164,18 @@ func (m *Model) name(e convo.Entry) string {
 	case name == "":
 		name = e.From.Domain()
 	}
-	return fit(oneLine(name), nameWidth)
+	return m.fit(m.oneLine(name), nameWidth)
 }
 
 // deviceName is a resource as a person calls the device: what Bind 2 puts behind the name is left out (XEP-0386 3).
-func deviceName(resource string) string {
+func (m *Model) deviceName(resource string) string {
 	for _, sep := range []string{"~", "/", "."} {
 		if name, _, ok := strings.Cut(resource, sep); ok && name != "" {
 			resource = name
 			break
 		}
 	}
-	return oneLine(resource)
+	return m.oneLine(resource)
 }
 
 // notes are what is to be known of a message beside its text.
@@ -188,19 +190,17 @@ func (m *Model) notes(e convo.Entry) string {
 	case convo.Mine:
 		notes = append(notes, "taken here")
 	case convo.Elsewhere:
-		notes = append(notes, "taken on "+deviceName(e.OwnerRes))
+		notes = append(notes, "taken on "+m.deviceName(e.OwnerRes))
 	}
 	if e.Own && !e.Retracted {
-		if r := e.From.Resource(); r != "" && !m.status.JID.IsZero() && e.From != m.status.JID && deviceName(r) != deviceName(m.status.JID.Resource()) {
-			notes = append(notes, "from "+deviceName(r))
+		if r := e.From.Resource(); r != "" && !m.status.JID.IsZero() && e.From != m.status.JID && m.deviceName(r) != m.deviceName(m.status.JID.Resource()) {
+			notes = append(notes, "from "+m.deviceName(r))
 		}
 		switch {
 		case e.Delivery == convo.Pending:
 			notes = append(notes, "sending…")
-		case e.Delivery == convo.Failed && e.Error != "":
-			notes = append(notes, "not sent: "+oneLine(e.Error))
 		case e.Delivery == convo.Failed:
-			notes = append(notes, "not sent")
+			notes = append(notes, "not sent: "+Refused(e.Error))
 		case e.Displayed:
 			notes = append(notes, "seen")
 		case e.Delivered:
@@ -218,7 +218,7 @@ func (m *Model) reacted(e convo.Entry) string {
 	count := map[string]int{}
 	for _, r := range e.Reactions {
 		for _, emoji := range r.Emoji {
-			emoji = cut(oneLine(emoji), 8)
+			emoji = m.cut(m.oneLine(emoji), 8)
 			if count[emoji]++; count[emoji] == 1 && emoji != "" {
 				order = append(order, emoji)
 			}
@@ -315,13 +315,14 @@ func (m *Model) show(id convo.EntryID) {
 		return
 	}
 	first, last := m.visible()
+	tall := len(m.lines(at)) > m.room() // of it the beginning is shown
 	switch {
-	case at > last || at == last && m.skip > 0:
+	case !tall && (at > last || at == last && m.skip > 0):
 		m.anchor, m.skip = id, 0
 		if at == len(m.snap.view.Entries)-1 {
 			m.anchor = 0
 		}
-	case at <= first:
+	case tall || at <= first:
 		// Its first line at the top: as many lines below it as the screen has.
 		room := m.room() - len(m.lines(at))
 		below := at

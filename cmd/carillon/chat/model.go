@@ -44,6 +44,8 @@ const (
 	askRetract
 	askReaction
 	askEndDevice
+	askPassword // a new one, without which a device that knows the old one can't be ended
+	askPasswordAgain
 )
 
 // overlay covers the conversations.
@@ -60,6 +62,7 @@ const (
 	pageEntries = 200    // how many entries more are looked at when the person goes back
 	maxEntries  = 20_000 // at most
 	maxTyped    = 8_000  // characters of a message
+	maxSecret   = 256    // of a password
 )
 
 // Model is the screen of one device. It is a tea.Model; only the program that runs it uses it.
@@ -67,6 +70,7 @@ type Model struct {
 	cfg           Config
 	width, height int
 	style         styles
+	cells
 
 	status  account.Status
 	ended   error // the device is over
@@ -85,6 +89,7 @@ type Model struct {
 	open   jid.JID // the conversation; zero: none
 	limit  int     // entries that are looked at
 	cursor int     // in the list
+	page   int     // the first line of the help that is shown
 	line   int     // in the index of threads
 	sel    convo.EntryID
 	anchor convo.EntryID // the last entry on the screen; zero: the newest, whatever comes
@@ -96,10 +101,13 @@ type Model struct {
 	about  convo.EntryID
 	drafts map[jid.JID]string
 
-	devices    []xep.Client
-	devicesErr error
-	deviceLine int
-	asking     bool // for devices
+	devices     []xep.Client
+	devicesErr  error
+	devicesDone string // what was done with one
+	deviceLine  int
+	asking      bool   // for devices
+	secret      []rune // the new password that is being typed
+	once        string // what was typed the first time
 }
 
 // New makes the screen of a device.
@@ -144,15 +152,18 @@ func (m *Model) update(msg tea.Msg) tea.Cmd {
 		return m.looked(msg)
 	case actedMsg:
 		if msg.err != nil {
-			m.notice = "not done: " + oneLine(msg.err.Error())
+			m.notice = "not done: " + m.oneLine(msg.err.Error())
 		}
 		return nil
 	case devicesMsg:
-		m.asking, m.devicesErr = false, msg.err
+		m.asking, m.devicesErr, m.devicesDone = false, msg.err, msg.done
 		if msg.err == nil {
 			m.devices = msg.list
 			m.deviceLine = min(m.deviceLine, max(0, len(m.devices)-1))
 		}
+		return nil
+	case tea.ModeReportMsg:
+		m.learn(msg)
 		return nil
 	case tea.FocusMsg:
 		return m.returned()
@@ -160,12 +171,15 @@ func (m *Model) update(msg tea.Msg) tea.Cmd {
 		m.away = true
 		return nil
 	case tea.PasteMsg:
-		if m.focus == onText && m.overlay == noOverlay && m.question == noQuestion {
+		switch {
+		case m.question == askPassword || m.question == askPasswordAgain:
+			m.typedSecret(msg.Content)
+		case m.focus == onText && m.overlay == noOverlay && m.question == noQuestion:
 			return m.typed(msg)
 		}
 		return nil
 	case tea.KeyPressMsg:
-		return m.pressed(msg)
+		return tea.Batch(m.returned(), m.pressed(msg)) // who presses keys is here, whatever the terminal said
 	}
 	return nil
 }

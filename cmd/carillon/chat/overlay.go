@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"carillon.im/client"
+	"carillon.im/stanza"
+	"carillon.im/xep"
 )
 
 // help is the page of keys.
@@ -19,6 +21,7 @@ func (m *Model) help() []string {
 		{"ctrl+T", "threads: go on with another one"},
 		{"page up, down", "older and newer messages"},
 		{"F2 or ctrl+D", "devices of this account, and how to end one"},
+		{"ctrl+R", "try to connect now"},
 		{"ctrl+C", "quit"},
 		{"", "While writing"},
 		{"enter", "send; alt+enter or ctrl+J begins a new line"},
@@ -35,46 +38,84 @@ func (m *Model) help() []string {
 			text = append(text, " "+m.style.strong(r[1]))
 			continue
 		}
-		text = append(text, "   "+fit(r[0], 16)+r[1])
+		for _, l := range m.wrap(r[1], max(10, m.width-helpKeys-4)) {
+			text = append(text, "   "+m.fit(r[0], helpKeys)+l)
+			r[0] = ""
+		}
 	}
 	return text
 }
 
+// helpKeys is how wide the column of keys is.
+const helpKeys = 16
+
 // devicesPage is the page of devices.
 func (m *Model) devicesPage() []string {
 	text := []string{" " + m.style.strong("Devices with access to "+m.cfg.Account.String()), ""}
-	switch {
-	case m.devicesErr != nil:
-		return append(text, " "+m.style.warn(cut(Reason(m.devicesErr), m.width-2)))
-	case len(m.devices) == 0 && m.asking:
-		return append(text, m.style.faint(" asking the server…"))
-	case len(m.devices) == 0:
-		return append(text, m.style.faint(" the server lists none"))
+	var below []string
+	if said := m.aboutDevices(); said != "" {
+		below = append(below, "")
+		for _, l := range m.wrap(said, m.width-2) {
+			below = append(below, " "+l)
+		}
 	}
-	room := max(1, m.height-3-len(text))
-	at := window(m.deviceLine, len(m.devices), room)
+	room := max(1, m.pageHeight()-len(text)-len(below))
+	at, this := window(m.deviceLine, len(m.devices), room), m.thisDevice()
 	for i := at; i < len(m.devices) && i < at+room; i++ {
 		d := m.devices[i]
-		name := strings.TrimPrefix(oneLine(d.Device)+", "+oneLine(d.Software), ", ")
-		name = strings.TrimSuffix(name, ", ")
-		if name == "" {
-			name = "unnamed"
-		}
 		seen := "last seen " + since(m.now(), d.LastSeen)
-		if d.Connected {
+		switch {
+		case i == this:
+			seen = "this device"
+		case d.Connected:
 			seen = "connected"
 		}
 		mark := " "
 		if i == m.deviceLine {
 			mark = "▸"
 		}
-		row := sides(mark+" "+name, seen+" ", m.width)
+		row := m.sides(mark+" "+m.deviceTitle(d), seen+" ", m.width)
 		if i == m.deviceLine {
 			row = m.style.reverse(row)
 		}
 		text = append(text, row)
 	}
-	return text
+	return append(text, below...)
+}
+
+// deviceTitle is what a device is called.
+func (m *Model) deviceTitle(d xep.Client) string {
+	name := strings.TrimPrefix(m.oneLine(d.Device)+", "+m.oneLine(d.Software), ", ")
+	if name = strings.TrimSuffix(name, ", "); name == "" {
+		return "unnamed"
+	}
+	return name
+}
+
+// deviceCalled is deviceTitle in a sentence.
+func (m *Model) deviceCalled(d xep.Client) string {
+	if name := m.oneLine(d.Device); name != "" {
+		return name
+	}
+	return m.deviceTitle(d)
+}
+
+// aboutDevices is what is to be said of the devices below their list.
+func (m *Model) aboutDevices() string {
+	switch {
+	case m.devicesErr != nil:
+		return m.style.warn(Reason(m.devicesErr))
+	case m.question == askPassword || m.question == askPasswordAgain:
+		return m.deviceCalled(m.devices[m.deviceLine]) + " knows the account's password: it is kept out by a new one alone. " +
+			"This device goes on; all others ask for the new password when they next log in."
+	case m.asking:
+		return m.style.faint("asking the server…")
+	case m.devicesDone != "":
+		return m.devicesDone + "."
+	case len(m.devices) == 0:
+		return m.style.faint("the server lists none")
+	}
+	return ""
 }
 
 // Reason says why there is no connection, in words that help.
@@ -86,6 +127,27 @@ func Reason(err error) string {
 		return "a password is needed: start again"
 	}
 	return oneLine(strings.TrimPrefix(err.Error(), "client: "))
+}
+
+// Refused says why somebody's server didn't take a message, by its condition (RFC 6120 8.3.3); "" is none: nobody knows whether it arrived.
+func Refused(condition string) string {
+	switch stanza.Condition(condition) {
+	case "":
+		return "the connection was lost"
+	case stanza.ServiceUnavailable, stanza.ItemNotFound:
+		return "no such account, or refused"
+	case stanza.RemoteServerNotFound:
+		return "its server was not found"
+	case stanza.RemoteServerTimeout:
+		return "its server doesn't answer"
+	case stanza.RecipientUnavailable:
+		return "nobody is there"
+	case stanza.Forbidden, stanza.NotAllowed, stanza.NotAcceptable:
+		return "it is not allowed"
+	case stanza.ResourceConstraint, stanza.PolicyViolation:
+		return "the server has reached a limit"
+	}
+	return oneLine(strings.ReplaceAll(condition, "-", " "))
 }
 
 // plural counts things.

@@ -63,6 +63,8 @@ func (p *Pair) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		left := (msg.Width - 1) / 2
 		return p, tea.Batch(p.to(0, tea.WindowSizeMsg{Width: left, Height: msg.Height}),
 			p.to(1, tea.WindowSizeMsg{Width: msg.Width - 1 - left, Height: msg.Height}))
+	case tea.ModeReportMsg:
+		return p, tea.Batch(p.to(0, msg), p.to(1, msg))
 	case tea.KeyPressMsg:
 		if k := msg.String(); k == "ctrl+w" || k == "f3" {
 			left := p.to(p.active, tea.BlurMsg{})
@@ -94,7 +96,7 @@ func (p *Pair) screen() (string, *tea.Cursor) {
 		return left, nil
 	}
 	m := p.panes[1-p.active]
-	idle := m.style.faint(fit(" ^W: go to this device", m.width))
+	idle := m.style.faint(m.fit(" ^W: go to this device", m.width))
 	if p.active == 0 {
 		b[len(b)-1] = idle
 	} else {

@@ -42,6 +42,8 @@ type fake struct {
 	ids     int
 	status  account.Status
 	clients []xep.Client
+	retried int
+	word    string // the password, if it was changed
 	err     error
 }
 
@@ -85,8 +87,18 @@ func (d *fake) Changes(context.Context) (account.Changes, error) {
 
 func (d *fake) Devices(context.Context) ([]xep.Client, error) { return d.clients, d.err }
 
+func (d *fake) ChangePassword(_ context.Context, password string) error {
+	d.word = password
+	return d.err
+}
+
+func (d *fake) NetworkChanged() { d.retried++ }
+
 func (d *fake) EndDevice(_ context.Context, id string) error {
 	for i, c := range d.clients {
+		if c.ID == id && c.Password && d.word == "" {
+			return client.ErrPasswordKnown
+		}
 		if c.ID == id {
 			d.clients = append(d.clients[:i:i], d.clients[i+1:]...)
 			return nil
@@ -242,7 +254,7 @@ func (s *screen) text() string {
 	plain := ansi.Strip(content)
 	lines := strings.Split(plain, "\n")
 	for i, l := range lines {
-		if w := width(l); w > s.m.width {
+		if w := s.m.wide(l); w > s.m.width {
 			s.t.Errorf("line %d is %d cells wide: %q", i, w, l)
 		}
 	}

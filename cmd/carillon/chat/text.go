@@ -6,6 +6,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	tea "charm.land/bubbletea/v2"
 	"github.com/charmbracelet/x/ansi"
 )
 
@@ -62,50 +63,91 @@ func Clean(s string) string {
 	return b.String()
 }
 
-// oneLine is Clean for a place that has one line.
+// cells says how many cells of the terminal text takes. Terminals disagree about letters that are made of several code points, those of Hindi and family
+// emoji for instance: one that knows mode 2027 takes the whole for a letter, others add its parts up. Layout goes by the same rule as Bubble Tea's drawing,
+// which asks the terminal; where both differ, the end of a line is lost.
+type cells struct{ method ansi.Method } // the zero value adds parts up
+
+// learn takes the terminal's answer about a mode.
+func (c *cells) learn(msg tea.ModeReportMsg) {
+	if msg.Mode == ansi.ModeUnicodeCore && (msg.Value == ansi.ModeSet || msg.Value == ansi.ModeReset || msg.Value == ansi.ModePermanentlySet) {
+		c.method = ansi.GraphemeWidth
+	}
+}
+
+// clean is Clean, and where the terminal adds up the parts of an emoji it gets them one by one: some draw the whole all the same, in fewer cells.
+func (c cells) clean(s string) string {
+	s = Clean(s)
+	if c.method == ansi.GraphemeWidth || strings.IndexFunc(s, joins) < 0 {
+		return s
+	}
+	var b strings.Builder
+	emoji := false
+	for _, r := range s {
+		if r != 0xfe0f && (!emoji || !joins(r)) {
+			b.WriteRune(r)
+		}
+		emoji = r >= 0x203c && unicode.In(r, unicode.So, unicode.Sk, unicode.Sm, unicode.Po) || emoji && joins(r)
+	}
+	return b.String()
+}
+
+// joins reports whether r makes something else of the emoji before it: a joiner, a skin's tone, the sign that it is to be in colour.
+func joins(r rune) bool { return r == 0x200d || r == 0xfe0f || r >= 0x1f3fb && r <= 0x1f3ff }
+
+// oneLine is clean for a place that has one line.
+func (c cells) oneLine(s string) string { return oneLine(c.clean(s)) }
+
+// oneLine is Clean for what stands in one line.
 func oneLine(s string) string { return strings.Join(strings.Fields(Clean(s)), " ") }
 
-// width is how many cells text takes.
-func width(s string) int { return ansi.StringWidth(s) }
+// wide is how many cells text takes.
+func (c cells) wide(s string) int { return c.method.StringWidth(s) }
 
 // fit makes text exactly n cells wide.
-func fit(s string, n int) string {
+func (c cells) fit(s string, n int) string {
 	if n <= 0 {
 		return ""
 	}
-	w := width(s)
+	w := c.wide(s)
 	if w > n {
-		s = ansi.Truncate(s, n, "…")
-		w = width(s)
+		// What is added is behind the cut: without it, Truncate leaves text alone that fits by the other method.
+		s = c.method.Truncate(s+strings.Repeat(" ", n+1), n, "…")
+		w = c.wide(s)
 	}
 	s += strings.Repeat(" ", max(0, n-w))
-	for ; w < n && width(s) < n; w++ { // a last letter that takes the space behind it to itself
+	for ; w < n && c.wide(s) < n; w++ { // a last letter that takes the space behind it to itself
 		s += " "
 	}
 	return s
 }
 
 // cut makes text at most n cells wide.
-func cut(s string, n int) string { return strings.TrimRight(fit(s, n), " ") }
+func (c cells) cut(s string, n int) string { return strings.TrimRight(c.fit(s, n), " ") }
 
 // sides puts two texts at the ends of n cells; the right one is kept if not both fit.
-func sides(left, right string, n int) string {
+func (c cells) sides(left, right string, n int) string {
 	if right == "" {
-		return fit(left, n)
+		return c.fit(left, n)
 	}
-	if width(right) > n {
-		right = fit(right, n)
+	if c.wide(right) > n {
+		right = c.fit(right, n)
 	}
-	return fit(left, n-width(right)-1) + " " + right
+	return c.fit(left, n-c.wide(right)-1) + " " + right
+}
+
+// centred puts text into the middle of n cells.
+func (c cells) centred(s string, n int) string {
+	return c.fit(strings.Repeat(" ", max(0, (n-c.wide(s))/2))+s, n)
 }
 
 // wrap breaks text into lines of at most n cells, between words where that can be.
-func wrap(s string, n int) []string {
+func (c cells) wrap(s string, n int) []string {
 	n = max(n, 2) // of what is wider than a line, nothing would be left
 	var lines []string
-	for l := range strings.SplitSeq(ansi.Wrap(strings.TrimRight(s, "\n "), n, ""), "\n") {
-		if width(l) > n { // a space and a word as wide as the line
-			lines = append(lines, strings.Split(ansi.Hardwrap(l, n, true), "\n")...)
+	for l := range strings.SplitSeq(c.method.Wrap(strings.TrimRight(s, "\n "), n, ""), "\n") {
+		if c.wide(l) > n { // a space and a word as wide as the line
+			lines = append(lines, strings.Split(c.method.Hardwrap(l, n, true), "\n")...)
 			continue
 		}
 		lines = append(lines, strings.TrimRight(l, " "))

@@ -18,6 +18,7 @@ const (
 	minWidth, minHeight = 34, 10
 	wideFrom            = 62
 	maxTextLines        = 4 // of the text that is being written
+	maxTrouble          = 3
 )
 
 // resize takes a new size of the terminal.
@@ -43,9 +44,11 @@ func (m *Model) mainWidth() int {
 	return m.width
 }
 
-// room is how many lines of the conversation are on the screen: what the header with its rule, the title with its, the text with its, and the last line
-// leave.
-func (m *Model) room() int { return max(1, m.height-4-1-m.text.Height()-1) }
+// room is how many lines of the conversation are on the screen: what the title with its rule and the text with its leave.
+func (m *Model) room() int { return max(1, m.pageHeight()-3-m.text.Height()) }
+
+// pageHeight is what the header with its rule, what is wrong, and the last line leave.
+func (m *Model) pageHeight() int { return m.height - 3 - len(m.trouble()) }
 
 // View is the screen.
 func (m *Model) View() tea.View {
@@ -59,20 +62,27 @@ func (m *Model) View() tea.View {
 // screen is the screen's text, and where the cursor is in it, nil for nowhere.
 func (m *Model) screen() (string, *tea.Cursor) {
 	if m.width < minWidth || m.height < minHeight {
-		return cut(fmt.Sprintf("the terminal is too small: %d×%d are needed", minWidth, minHeight), max(m.width, 1)), nil
+		text := m.wrap(fmt.Sprintf("the terminal is too small: %d×%d are needed", minWidth, minHeight), m.width)
+		text = text[:min(len(text), max(m.height, 1))]
+		for i, l := range text {
+			text[i] = m.cut(l, max(m.width, 1))
+		}
+		return strings.Join(text, "\n"), nil
 	}
-	rows := []string{m.header()}
+	rows := append([]string{m.header()}, m.trouble()...)
+	above := len(rows)
 	var cursor *tea.Cursor
 	switch {
 	case m.overlay == helpOverlay:
 		rows = append(rows, m.style.faint(strings.Repeat("─", m.width)))
-		rows = append(rows, m.block(m.help(), m.height-3)...)
+		help := m.help()
+		rows = append(rows, m.block(help[min(m.page, max(0, len(help)-m.pageHeight())):], m.pageHeight())...)
 	case m.overlay == devicesOverlay:
 		rows = append(rows, m.style.faint(strings.Repeat("─", m.width)))
-		rows = append(rows, m.block(m.devicesPage(), m.height-3)...)
+		rows = append(rows, m.block(m.devicesPage(), m.pageHeight())...)
 	case m.listWidth() == 0 && (m.focus == onList || m.focus == onThreads):
 		rows = append(rows, m.style.faint(strings.Repeat("─", m.width)))
-		rows = append(rows, m.lists(m.width, m.height-3)...)
+		rows = append(rows, m.lists(m.width, m.pageHeight())...)
 	default:
 		var body []string
 		body, cursor = m.conversation()
@@ -92,7 +102,7 @@ func (m *Model) screen() (string, *tea.Cursor) {
 			rows = append(rows, m.style.faint(strings.Repeat("─", m.width)))
 		}
 		if cursor != nil {
-			cursor.Y += 2
+			cursor.Y += above + 1
 		}
 		rows = append(rows, body...)
 	}
@@ -103,10 +113,10 @@ func (m *Model) screen() (string, *tea.Cursor) {
 func (m *Model) header() string {
 	name := " " + m.cfg.Account.String()
 	if m.cfg.Name != "" {
-		name += " · " + oneLine(m.cfg.Name)
+		name += " · " + m.oneLine(m.cfg.Name)
 	}
 	state := m.connection() + " "
-	left := fit(name, m.width-width(state)-1)
+	left := m.fit(name, m.width-m.wide(state)-1)
 	if m.ended != nil || m.status.Final {
 		state = m.style.warn(state)
 	}
@@ -117,10 +127,8 @@ func (m *Model) header() string {
 func (m *Model) connection() string {
 	s := m.status
 	switch {
-	case m.ended != nil:
-		return cut("✕ stopped: "+oneLine(m.ended.Error()), m.width/2)
-	case s.Final && s.Err != nil:
-		return cut("✕ "+Reason(s.Err), m.width/2)
+	case m.ended != nil || s.Final:
+		return "✕ stopped"
 	case s.Online && s.CatchingUp:
 		return "◌ catching up…"
 	case s.Online:
@@ -135,6 +143,29 @@ func (m *Model) connection() string {
 	return fmt.Sprintf("○ offline, next try %s", s.Retry.In(m.now().Location()).Format("15:04:05"))
 }
 
+// trouble is what is wrong and what to do about it, in lines below the header.
+func (m *Model) trouble() []string {
+	s, text := m.status, ""
+	switch {
+	case m.ended != nil:
+		text = m.ended.Error() + ". ^C quits; start again when that is mended"
+	case s.Final && s.Err != nil:
+		text = Reason(s.Err) + ". ^C quits; start again to log in"
+	case !s.Online && s.Err != nil && s.Retry.Sub(m.now()) >= time.Second:
+		text = Reason(s.Err) + ". What you write is sent later; ^R tries now"
+	default:
+		return nil
+	}
+	lines := m.wrap(m.oneLine(text), m.width-2)
+	if len(lines) > maxTrouble {
+		lines = append(lines[:maxTrouble-1:maxTrouble-1], m.cut(strings.Join(lines[maxTrouble-1:], " "), m.width-2))
+	}
+	for i, l := range lines {
+		lines[i] = m.style.warn(m.fit(" "+l, m.width))
+	}
+	return lines
+}
+
 // lists is the column with the conversations and the threads of the open one.
 func (m *Model) lists(w, h int) []string {
 	threads := min(len(m.index), max(0, h-4-min(len(m.snap.list), h/2)))
@@ -142,19 +173,19 @@ func (m *Model) lists(w, h int) []string {
 	if threads > 0 {
 		top = h - threads - 2
 	}
-	rows := []string{m.style.faint(fit(" Conversations", w))}
+	rows := []string{m.style.faint(m.fit(" Conversations", w))}
 	at := window(m.cursor, len(m.snap.list), top-1)
 	for i := at; i < len(m.snap.list) && len(rows) < top; i++ {
 		rows = append(rows, m.summary(i, w))
 	}
 	if len(m.snap.list) == 0 {
-		rows = append(rows, m.style.faint(fit(" none yet: ^O begins one", w)))
+		rows = append(rows, m.style.faint(m.fit(" none yet", w)))
 	}
 	for len(rows) < top {
 		rows = append(rows, strings.Repeat(" ", w))
 	}
 	if threads > 0 {
-		rows = append(rows, strings.Repeat(" ", w), m.style.faint(fit(" Threads", w)))
+		rows = append(rows, strings.Repeat(" ", w), m.style.faint(m.fit(" Threads", w)))
 		current := max(0, m.threadOf(m.snap.view.Current))
 		if m.focus == onThreads {
 			current = m.line
@@ -194,7 +225,7 @@ func (m *Model) summary(i, w int) string {
 	case len(s.Typing) > 0:
 		unread = "… "
 	}
-	text := sides(mark+" "+conversationName(s.JID, s.Name), unread, w)
+	text := m.sides(mark+" "+m.conversationName(s.JID, s.Name), unread, w)
 	switch {
 	case m.focus == onList && i == m.cursor:
 		return m.style.reverse(text)
@@ -205,16 +236,16 @@ func (m *Model) summary(i, w int) string {
 }
 
 // conversationName is what a conversation is called.
-func conversationName(j jid.JID, name string) string {
+func (m *Model) conversationName(j jid.JID, name string) string {
 	switch {
 	case name != "":
-		return oneLine(name)
+		return m.oneLine(name)
 	case j.Resource() != "":
-		return oneLine(j.Resource())
+		return m.oneLine(j.Resource())
 	case j.Local() != "":
-		return oneLine(j.Local())
+		return m.oneLine(j.Local())
 	}
-	return oneLine(j.String())
+	return m.oneLine(j.String())
 }
 
 // threadLine is a line of the index of threads.
@@ -231,7 +262,7 @@ func (m *Model) threadLine(i, w int) string {
 	if t.Unread > 0 {
 		count = strconv.Itoa(t.Unread) + " new "
 	}
-	text := sides(mark+strings.Repeat(" ", min(t.Depth, 4)+1)+t.label+" "+m.threadName(t), count, w)
+	text := m.sides(mark+strings.Repeat(" ", min(t.Depth, 4)+1)+t.label+" "+m.threadName(t), count, w)
 	if m.focus == onThreads && i == m.line {
 		return m.style.reverse(text)
 	}
@@ -240,18 +271,17 @@ func (m *Model) threadLine(i, w int) string {
 
 // threadName is what a thread is called: how its first message begins.
 func (m *Model) threadName(t thread) string {
-	i := m.entryAt(t.First)
-	if i < 0 {
+	e, ok := m.snap.names[t.ID]
+	if !ok {
 		return "…"
 	}
-	e := m.snap.view.Entries[i]
 	switch {
 	case e.Retracted:
 		return "(taken back)"
 	case e.Subject != "":
-		return cut(oneLine(e.Subject), 60)
+		return m.cut(m.oneLine(e.Subject), 60)
 	}
-	return cut(oneLine(cut(oneLine(e.Body), 60)), 60)
+	return m.cut(m.oneLine(m.cut(m.oneLine(e.Body), 60)), 60)
 }
 
 // conversation is the open conversation with the text below it, and where the cursor is.
@@ -264,7 +294,7 @@ func (m *Model) conversation() ([]string, *tea.Cursor) {
 	case m.open.IsZero() && m.mode != address:
 		rows = append(rows, m.welcome(w, room)...)
 	default:
-		for range room - len(lines) {
+		for range max(0, room-len(lines)) {
 			rows = append(rows, strings.Repeat(" ", w))
 		}
 		if v := m.snap.view; len(lines) < room && m.snap.ok {
@@ -275,7 +305,7 @@ func (m *Model) conversation() ([]string, *tea.Cursor) {
 			if len(v.Entries) == 0 && !v.More && !v.Paging {
 				text = "nothing was said yet"
 			}
-			rows[len(rows)-1] = m.style.faint(centred(text, w))
+			rows[len(rows)-1] = m.style.faint(m.centred(text, w))
 		}
 		for _, l := range lines {
 			rows = append(rows, l.text)
@@ -294,12 +324,10 @@ func (m *Model) conversation() ([]string, *tea.Cursor) {
 		if i == 0 && (!m.open.IsZero() || m.mode == address) {
 			prompt = " > "
 		}
-		rows = append(rows, prompt+fit(text, w-3))
+		rows = append(rows, prompt+m.fit(text, w-3))
 	}
 	return rows, cursor
 }
-
-func centred(s string, w int) string { return fit(strings.Repeat(" ", max(0, (w-width(s))/2))+s, w) }
 
 // title says with whom the conversation is, and which of the own devices have it.
 func (m *Model) title(w int) string {
@@ -307,38 +335,64 @@ func (m *Model) title(w int) string {
 		return strings.Repeat(" ", w)
 	}
 	v := m.snap.view
-	name := conversationName(m.open, v.Name)
+	name := m.conversationName(m.open, v.Name)
 	left := " " + name
 	if address := m.open.String(); address != name {
-		left += " · " + oneLine(address)
-	}
-	var others []string
-	for _, h := range v.Holders {
-		if name := deviceName(h.Resource); !h.This && name != "" && !slices.Contains(others, name) && len(others) < 3 {
-			others = append(others, name)
-		}
+		left += " · " + m.oneLine(address)
 	}
 	right := ""
-	if len(others) > 0 {
+	if others := m.others(); len(others) > 0 {
 		right = "also on " + strings.Join(others, ", ") + " "
 	}
 	if m.anchor != 0 {
 		right = "older messages, esc: newest "
 	}
-	if width(left)+width(right)+1 > w {
+	if m.wide(left)+m.wide(right)+1 > w {
 		left = " " + name
 	}
-	return m.style.strong(fit(left, w-width(right))) + m.style.faint(cut(right, w)) + strings.Repeat(" ", len(right)-len(strings.TrimRight(right, " ")))
+	return m.style.strong(m.fit(left, w-m.wide(right))) + m.style.faint(m.cut(right, w)) + strings.Repeat(" ", len(right)-len(strings.TrimRight(right, " ")))
 }
+
+// lately is how long a device that isn't there is named for what it did.
+const lately = 24 * time.Hour
+
+// others are the own devices, besides this one, that have the open conversation.
+func (m *Model) others() []string {
+	var others []string
+	for _, there := range []bool{true, false} {
+		for _, h := range m.snap.view.Holders {
+			name := m.deviceName(h.Resource)
+			if h.This || name == "" || h.Online != there || !there && m.now().Sub(h.At) > lately || len(others) >= 3 ||
+				slices.ContainsFunc(others, func(o string) bool { return o == name || o == name+away }) {
+				continue
+			}
+			if !there {
+				name += away
+			}
+			others = append(others, name)
+		}
+	}
+	return others
+}
+
+// away is behind the name of a device that isn't connected.
+const away = " (offline)"
 
 // welcome is what is there before a conversation is open.
 func (m *Model) welcome(w, h int) []string {
 	text := []string{"choose a conversation with ↑ ↓ and press enter", "", "^O  write to somebody new", "F1  all keys"}
+	switch {
+	case len(m.snap.list) > 0:
+	case m.status.Online && !m.status.CatchingUp:
+		text[0] = "who writes to you will be listed at the left"
+	default:
+		text[0] = "nothing here yet: connecting to the server…"
+	}
 	rows := make([]string, h)
 	for i := range rows {
 		rows[i] = strings.Repeat(" ", w)
 		if n := i - max(0, h/2-2); n >= 0 && n < len(text) {
-			rows[i] = m.style.faint(centred(text[n], w))
+			rows[i] = m.style.faint(m.centred(text[n], w))
 		}
 	}
 	return rows
@@ -354,7 +408,7 @@ func (m *Model) rule(w int) string {
 		what = map[mode]string{reply: "reply to", correct: "correct", branch: "branch off from"}[m.mode]
 		if i := m.entryAt(m.about); i >= 0 {
 			e := m.snap.view.Entries[i]
-			what += " " + strings.TrimSpace(m.name(e)) + ": " + oneLine(e.Body)
+			what += " " + strings.TrimSpace(m.name(e)) + ": " + m.oneLine(e.Body)
 		}
 	case newThread:
 		what = "new thread"
@@ -362,9 +416,9 @@ func (m *Model) rule(w int) string {
 		if m.open.IsZero() {
 			break
 		}
-		what = "to " + conversationName(m.open, m.snap.view.Name)
+		what = "to " + m.conversationName(m.open, m.snap.view.Name)
 		if to := m.snap.view.LockedTo; !to.IsZero() {
-			what += " at " + deviceName(to.Resource())
+			what += " at " + m.deviceName(to.Resource())
 		}
 		if n := m.threadOf(m.snap.view.Current); n >= 0 {
 			what += " · thread " + m.index[n].label + " " + m.threadName(m.index[n])
@@ -376,13 +430,13 @@ func (m *Model) rule(w int) string {
 		if m.snap.view.Room {
 			who = names[0].Resource()
 		}
-		right = " " + cut(oneLine(who), 16) + " is writing… ─"
+		right = " " + m.cut(m.oneLine(who), 16) + " is writing… ─"
 	}
 	left := ""
 	if what != "" {
-		left = "─ " + cut(what, w-4-width(right)) + " "
+		left = "─ " + m.cut(what, w-4-m.wide(right)) + " "
 	}
-	return m.style.faint(left + strings.Repeat("─", max(0, w-width(left)-width(right))) + right)
+	return m.style.faint(left + strings.Repeat("─", max(0, w-m.wide(left)-m.wide(right))) + right)
 }
 
 // block is text as a page: h lines as wide as the screen.
@@ -391,65 +445,8 @@ func (m *Model) block(text []string, h int) []string {
 	for i := range rows {
 		rows[i] = strings.Repeat(" ", m.width)
 		if i < len(text) {
-			rows[i] = fit(text[i], m.width)
+			rows[i] = m.fit(text[i], m.width)
 		}
 	}
 	return rows
-}
-
-// hint is the last line: what to press.
-func (m *Model) hint() string {
-	text := m.notice
-	switch {
-	case text != "":
-		return m.style.warn(fit(" "+text, m.width))
-	case m.question == askRetract:
-		text = "take this message back?  y yes  any other key: no"
-	case m.question == askEndDevice:
-		text = "end this device's access to the account?  y yes  any other key: no"
-	case m.question == askReaction:
-		for i, r := range reactions() {
-			text += strconv.Itoa(i+1) + " " + r + "  "
-		}
-		text += "0 none  esc back"
-	case m.overlay == helpOverlay:
-		text = "esc back"
-	case m.overlay == devicesOverlay:
-		text = "↑↓ choose  d end this device  esc back"
-	case m.listWidth() == 0 && m.focus == onText && m.mode == say:
-		text = "enter send  ↑ choose  tab list  F1 keys"
-	case m.focus == onList:
-		text = "↑↓ choose  enter open  n somebody new  F1 keys  q quit"
-	case m.focus == onThreads:
-		text = "↑↓ choose  enter go on with this thread  esc back"
-	case m.focus == onMessages:
-		text = m.messageKeys()
-	case m.mode == address:
-		text = "enter open  esc back"
-	case m.mode != say:
-		text = "enter send  esc back"
-	default:
-		text = "enter send  ↑ messages  tab conversations  ^T threads  ^N new thread  F1 keys"
-	}
-	if m.question != noQuestion {
-		return m.style.strong(fit(" "+text, m.width))
-	}
-	return m.style.faint(fit(" "+text, m.width))
-}
-
-// messageKeys are the keys that mean something for the chosen message.
-func (m *Model) messageKeys() string {
-	keys := []string{"r reply", "+ react", "b branch off"}
-	if e, ok := m.chosen(); ok {
-		if e.Owner == convo.Unclaimed {
-			keys = append(keys, "t take it")
-		}
-		if e.Own && !e.Retracted {
-			keys = append(keys, "e correct", "x take back")
-		}
-		if e.Delivery == convo.Failed {
-			keys = append(keys, "s send again")
-		}
-	}
-	return strings.Join(append(keys, "esc back"), "  ")
 }

@@ -55,6 +55,9 @@ func New(name, node string, items []xep.DiscoItem, others ...feature.Feature) fe
 		if o.Nodes != nil {
 			h.nodes = append(h.nodes, o.Nodes)
 		}
+		if o.ServerNodes != nil {
+			h.ofServer = append(h.ofServer, o.ServerNodes)
+		}
 	}
 	f.IQs = []feature.IQ{
 		{Scope: feature.Server, Type: stanza.TypeGet, Name: info, Handle: h.serverInfo},
@@ -100,26 +103,39 @@ type handler struct {
 	items    []xep.DiscoItem
 	info     map[feature.Scope]string // answers without node; never changes
 	nodes    []*feature.Nodes         // of accounts
+	ofServer []*feature.ServerNodes
 }
 
 func errNoNode() error { return stanza.NewError(stanza.ItemNotFound, "there is no such node") }
 
-func (h handler) serverInfo(_ context.Context, q *feature.Query) (string, error) {
-	switch node := q.Payload.Attr("node"); node {
+func (h handler) serverInfo(ctx context.Context, q *feature.Query) (string, error) {
+	node := q.Payload.Attr("node")
+	switch node {
 	case "":
 		return h.info[feature.Server], nil
 	case h.capsNode:
 		return string(xep.AppendDiscoInfo(nil, node, h.server)), nil
+	}
+	for _, n := range h.ofServer {
+		if info, ok, err := n.Info(ctx, q, node); ok || err != nil {
+			return string(xep.AppendDiscoInfo(nil, node, info)), err
+		}
 	}
 	return "", errNoNode()
 }
 
 // serverItems are the services of the server (XEP-0030 7: where there are none
 // the answer is empty, not an error).
-func (h handler) serverItems(_ context.Context, q *feature.Query) (string, error) {
-	switch node := q.Payload.Attr("node"); node {
+func (h handler) serverItems(ctx context.Context, q *feature.Query) (string, error) {
+	node := q.Payload.Attr("node")
+	switch node {
 	case "", h.capsNode:
 		return string(xep.AppendDiscoItems(nil, node, h.items)), nil
+	}
+	for _, n := range h.ofServer {
+		if items, ok := n.Items(ctx, q, node); ok {
+			return string(xep.AppendDiscoItems(nil, node, items)), nil
+		}
 	}
 	return "", errNoNode()
 }

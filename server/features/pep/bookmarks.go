@@ -82,6 +82,29 @@ func (s *Service) Storage(ctx context.Context, owner feature.AccountRef) ([]byte
 	return w.End().Bytes(), nil
 }
 
+// Autojoin are the rooms that the owner's clients are to enter, in the order in which
+// their bookmarks were published (XEP-0402 3).
+func (s *Service) Autojoin(ctx context.Context, owner feature.AccountRef) ([]xep.Bookmark, error) {
+	if err := s.importBookmarks(ctx, owner, xep.NodeBookmarks); err != nil {
+		return nil, err
+	}
+	n, err := s.read(ctx, owner, xep.NodeBookmarks, nil, s.opt.Limits.Items)
+	if err != nil {
+		return nil, err
+	}
+	var list []xep.Bookmark
+	for _, it := range n.items {
+		el, err := xmltree.Parse(it.Payload, "", xmltree.Limits{})
+		if err != nil {
+			continue
+		}
+		if b, ok := xep.ParseBookmark(it.ID, el); ok && b.Autojoin {
+			list = append(list, b)
+		}
+	}
+	return list, nil
+}
+
 // move writes an element's children, those in the namespace from into to.
 func move(w *xmltree.Writer, el xmltree.Element, from, to string) {
 	for c := range el.Children() {

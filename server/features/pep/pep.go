@@ -47,6 +47,23 @@ type Limits struct {
 	Every     time.Duration // and one more after each, default 100 ms
 }
 
+func (l Limits) withDefaults() Limits {
+	def := func(n *int, v int) {
+		if *n <= 0 {
+			*n = v
+		}
+	}
+	def(&l.Nodes, 250)
+	def(&l.Items, 1000)
+	def(&l.ItemBytes, 192<<10)
+	def(&l.Bytes, 2<<20)
+	def(&l.Burst, 500)
+	if l.Every <= 0 {
+		l.Every = 100 * time.Millisecond
+	}
+	return l
+}
+
 // MaxName bounds the name of a node and the id of an item, in bytes.
 const MaxName = 1024
 
@@ -85,19 +102,7 @@ type Service struct {
 
 // New makes the service.
 func New(o Options) *Service {
-	def := func(n *int, v int) {
-		if *n <= 0 {
-			*n = v
-		}
-	}
-	def(&o.Limits.Nodes, 250)
-	def(&o.Limits.Items, 1000)
-	def(&o.Limits.ItemBytes, 192<<10)
-	def(&o.Limits.Bytes, 2<<20)
-	def(&o.Limits.Burst, 500)
-	if o.Limits.Every <= 0 {
-		o.Limits.Every = 100 * time.Millisecond
-	}
+	o.Limits = o.Limits.withDefaults()
 	s := &Service{opt: o, rate: rate{burst: o.Limits.Burst, every: o.Limits.Every, full: map[jid.JID]time.Time{}},
 		work: make(chan struct{}, maxArrivals), coming: map[jid.JID]*arrival{}}
 	s.ctx, s.stop = context.WithCancel(context.Background())

@@ -83,7 +83,24 @@ func Open(path string) (*Conn, error) {
 		err := c.error(rc)
 		return nil, errors.Join(err, c.Close())
 	}
+	if err := c.keepPlans(); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
 	return c, nil
+}
+
+// keepPlans turns the query planner stability guarantee on. Without it a statement with LIMIT ? is compiled again at every use, for SQLite looks at what
+// is bound to plan better; that takes longer than the reading of a page.
+func (c *Conn) keepPlans() error {
+	args := libc.NewVaList(int32(1), uintptr(0))
+	if args == 0 {
+		return errors.New("sqlite: out of memory")
+	}
+	defer libc.Xfree(c.tls, args)
+	if rc := lib.Xsqlite3_db_config(c.tls, c.db, lib.SQLITE_DBCONFIG_ENABLE_QPSG, args); rc != lib.SQLITE_OK {
+		return c.error(rc)
+	}
+	return nil
 }
 
 // Close finalizes the statements and closes the connection. The Conn is unusable afterwards, also after an error.

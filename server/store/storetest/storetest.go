@@ -36,6 +36,7 @@ func Run(t *testing.T, open Open) {
 		"tokens":       tokens,
 		"saved":        saved,
 		"outbox":       outbox,
+		"push":         push,
 		"archive":      archive,
 		"filters":      filters,
 		"threads":      threads,

@@ -7,6 +7,7 @@ import net from "node:net";
 import readline from "node:readline";
 import { client, jid, xml } from "@xmpp/client";
 import { WebSocket } from "ws";
+import { extensions } from "./extensions.mjs";
 
 const CARBONS = "urn:xmpp:carbons:2";
 const MAM = "urn:xmpp:mam:2";
@@ -60,8 +61,8 @@ function countAnswer(element) {
   if (answer && xmpp.iqCaller.handlers.has(id)) xmpp.streamManagement.inbound += 1;
 }
 
-const stanzaID = (stanza) =>
-  stanza.getChildren("stanza-id", SID).find((c) => c.attrs.by === me)?.attrs.id ?? "";
+const stanzaID = (stanza, by = me) =>
+  stanza.getChildren("stanza-id", SID).find((c) => c.attrs.by === by)?.attrs.id ?? "";
 
 const condition = (stanza) =>
   stanza.attrs.type === "error"
@@ -89,6 +90,10 @@ function onMessage(stanza) {
     }
     return;
   }
+  const invitation = stanza.getChild("x", "jabber:x:conference");
+  if (invitation) return emit({ event: "invitation", from });
+  const retraction = stanza.getChild("retract", "urn:xmpp:message-retract:1");
+  if (retraction?.getChild("moderated")) return emit({ event: "moderated", from, id: retraction.attrs.id });
   const receipt = stanza.getChild("received", RECEIPTS);
   if (receipt) return emit({ event: "receipt", from, receipt: receipt.attrs.id });
   const body = stanza.getChildText("body") ?? "";
@@ -96,7 +101,8 @@ function onMessage(stanza) {
   if (stanza.getChild("request", RECEIPTS) && !stanza.getChild("delay") && type !== "error")
     xmpp.send(xml("message", { to: from, type }, xml("received", { xmlns: RECEIPTS, id })));
   const delayed = stanza.getChild("delay", "urn:xmpp:delay") !== undefined;
-  emit({ event: "message", from, to, id, body, type, archive: stanzaID(stanza), delayed, condition: condition(stanza) });
+  const archive = stanzaID(stanza, type === "groupchat" ? jid(from).bare().toString() : me);
+  emit({ event: "message", from, to, id, body, type, archive, delayed, condition: condition(stanza) });
 }
 
 function onPresence(stanza) {
@@ -244,6 +250,14 @@ const commands = {
   async disconnect() {
     await xmpp.stop();
   },
+
+  ...extensions({
+    xmpp: () => xmpp,
+    collect: (id) => results.set(id, []).get(id),
+    refuse: (stage, what) => new Refused(stage, what),
+    condition,
+    emit,
+  }),
 };
 
 for await (const line of readline.createInterface({ input: process.stdin })) {

@@ -26,7 +26,13 @@ from slixmpp.xmlstream.matcher import MatchXPath
 
 SID = '{urn:xmpp:sid:0}'
 EVENT = '{http://jabber.org/protocol/pubsub#event}'
-CONFERENCE = '{urn:xmpp:bookmarks:1}conference'
+EXTDISCO = '{urn:xmpp:extdisco:2}'
+PUSH = '{urn:xmpp:push:0}'
+FORM = '{jabber:x:data}'
+MODERATE = '{urn:xmpp:message-moderate:1}'
+RETRACT = '{urn:xmpp:message-retract:1}'
+BOOKMARKS = '{urn:xmpp:bookmarks:1}'
+CONFERENCE = BOOKMARKS + 'conference'
 
 
 class Refused(Exception):
@@ -243,7 +249,16 @@ class Driver:
 
     async def room_archive(self, room):
         iq = await self.xmpp['xep_0313'].retrieve(jid=JID(room), rsm={'max': 50})
-        return [msg['mam_result']['forwarded']['stanza']['body'] for msg in iq['mam']['results']]
+        inner = [msg['mam_result']['forwarded']['stanza'] for msg in iq['mam']['results']]
+        return ['retracted' if msg.xml.find(RETRACT + 'retracted') is not None else msg['body'] for msg in inner]
+
+    async def room_moderate(self, room, id, reason):
+        # slixmpp 1.8.3 has the XEP's version 0.2 alone, with another namespace.
+        iq = self.xmpp.make_iq_set(ito=room)
+        moderate = ElementTree.SubElement(iq.xml, MODERATE + 'moderate', id=id)
+        ElementTree.SubElement(moderate, RETRACT + 'retract')
+        ElementTree.SubElement(moderate, MODERATE + 'reason').text = reason
+        await iq.send(timeout=20)
 
     async def room_leave(self, room, nick):
         self.xmpp['xep_0045'].leave_muc(JID(room), nick)
@@ -287,6 +302,15 @@ class Driver:
         answer = await self.xmpp['xep_0054'].get_vcard(jid)
         return base64.b64encode(answer['vcard_temp']['PHOTO']['BINVAL'] or b'').decode()
 
+    async def vcard_publish(self, name):
+        card = self.xmpp['xep_0054'].make_vcard()
+        card['FN'] = name
+        await self.xmpp['xep_0054'].publish_vcard(card)
+
+    async def vcard_name(self, jid=None):
+        answer = await self.xmpp['xep_0054'].get_vcard(jid)
+        return answer['vcard_temp']['FN']
+
     def options(self, **values):
         form = self.xmpp['xep_0004'].make_form('submit')
         form.add_field('FORM_TYPE', ftype='hidden', value='http://jabber.org/protocol/pubsub#publish-options')
@@ -294,8 +318,10 @@ class Driver:
             form.add_field('pubsub#' + name, value=value)
         return form
 
-    async def bookmark_add(self, room, name):
+    async def bookmark_add(self, room, name, nick=None):
         conference = ElementTree.Element(CONFERENCE, name=name, autojoin='true')
+        if nick:
+            ElementTree.SubElement(conference, BOOKMARKS + 'nick').text = nick
         await self.xmpp['xep_0060'].publish(None, 'urn:xmpp:bookmarks:1', id=room, payload=conference, options=self.options(
             persist_items='true', max_items='max', send_last_published_item='never', access_model='whitelist'))
 
@@ -319,6 +345,32 @@ class Driver:
     async def event_nodes(self, jid):
         answer = await self.xmpp['xep_0060'].get_nodes(jid)
         return sorted(node for _, node, _ in answer['disco_items']['items'] if node)
+
+    async def services(self, type):
+        """slixmpp 1.8 knows nothing of XEP-0215."""
+        iq = self.xmpp.make_iq_get(ito=self.xmpp.boundjid.domain)
+        iq.append(ElementTree.Element(EXTDISCO + 'services', type=type))
+        answer = await iq.send()
+        return [dict(s.attrib) for s in answer.xml.iter(EXTDISCO + 'service')]
+
+    async def push_enable(self, service, node, secret=None):
+        """slixmpp 1.8 knows nothing of XEP-0357."""
+        self.xmpp.register_plugin('xep_0004')
+        enable = ElementTree.Element(PUSH + 'enable', jid=service, node=node)
+        if secret:
+            enable.append(self.options().xml)
+            ElementTree.SubElement(ElementTree.SubElement(enable[0], FORM + 'field', var='secret'), FORM + 'value').text = secret
+        iq = self.xmpp.make_iq_set(ito=self.xmpp.boundjid.bare)
+        iq.append(enable)
+        await iq.send()
+
+    async def push_disable(self, service, node=None):
+        disable = ElementTree.Element(PUSH + 'disable', jid=service)
+        if node:
+            disable.set('node', node)
+        iq = self.xmpp.make_iq_set(ito=self.xmpp.boundjid.bare)
+        iq.append(disable)
+        await iq.send()
 
     async def disconnect(self):
         await self.xmpp.disconnect()
@@ -350,11 +402,16 @@ class Driver:
                 msg.xml.find('{urn:xmpp:carbons:2}received') is not None or \
                 msg.xml.find('{urn:xmpp:mam:2}result') is not None:
             return
+        retract = msg.xml.find(RETRACT + 'retract')
+        if retract is not None and retract.find(MODERATE + 'moderated') is not None:
+            emit({'event': 'moderated', 'from': str(msg['from']), 'id': retract.get('id')})
+            return
         failed = msg.xml.get('type') == 'error'
         if not failed and msg.xml.find('{jabber:client}body') is None:
             return
         emit({'event': 'message', 'from': str(msg['from']), 'to': str(msg['to']), 'id': msg['id'], 'body': msg['body'],
-              'type': msg.xml.get('type', 'normal'), 'archive': stanza_id(msg, self.xmpp.boundjid.bare),
+              'type': msg.xml.get('type', 'normal'),
+              'archive': stanza_id(msg, msg['from'].bare if msg['type'] == 'groupchat' else self.xmpp.boundjid.bare),
               'delayed': msg.xml.find('{urn:xmpp:delay}delay') is not None,
               'condition': msg['error']['condition'] if failed else ''})
 
