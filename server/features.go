@@ -63,7 +63,7 @@ func features(cfg config.Config, s *store.Store, known *caps.Cache, events *pep.
 		push.New(),
 		known.Feature(),
 		external.New(externalServices(cfg.Services), now),
-		contact.New(cfg.Contact.Lists()),
+		contact.New(cfg.Contact.Lists(), cfg.Contact.Outages),
 		adhoc.New(adminCommands(cfg.Admins, host)),
 		onTheWeb(),
 	}
