@@ -119,6 +119,10 @@ interop-needs:
 	need 'command -v ejabberdctl' 'ejabberd: apt-get install ejabberd'; \
 	exit $$missing
 
+.PHONY: model
+model: ## a room against its reference model, HISTORIES=... random histories: the same state, the same messages for each occupant
+	$(GO) test ./server/room -run 'TestModel$$' -rapid.checks=$(or $(HISTORIES),10000) -timeout 30m
+
 .PHONY: crash
 crash: ## kill -9 under load, KILLS times: nothing acknowledged is lost
 	CARILLON_CRASH_KILLS=$(KILLS) $(GO) test -count=1 -v -timeout 60m ./test/crash

@@ -26,7 +26,7 @@ import (
 
 // device is a session without a socket.
 type device struct {
-	t       *testing.T
+	t       testing.TB
 	session *account.Session
 	woken   chan struct{}
 	wakes   atomic.Int64
@@ -43,7 +43,7 @@ func (d *device) Wake() {
 
 func (d *device) End(*stanza.StreamError) { d.session.Detach(d) }
 
-func bindDevice(t *testing.T, s *Server, bare, resource string, p route.Profile) *device {
+func bindDevice(t testing.TB, s *Server, bare, resource string, p route.Profile) *device {
 	t.Helper()
 	d := &device{t: t, woken: make(chan struct{}, 1)}
 	var err error

@@ -105,6 +105,7 @@ func onTheWeb() feature.Feature {
 			{XEP: "0156", Version: "1.4.0", Note: "host-meta in XML and JSON"},
 			{XEP: "0206", Version: "1.4"},
 			{XEP: "0363", Version: "1.2.0"},
+			{XEP: "0487", Version: "0.1.0", Note: "if the operator tells the addresses"},
 		},
 	}
 }

@@ -424,27 +424,6 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// TestFailedThenAgain: a message whose commit failed was never sent: its client, which
-// lost its connection before it heard of that, sends it again, and it counts (R-DUP-1).
-func TestFailedThenAgain(t *testing.T) {
-	w := newWorld(t, "alice bob")
-	a := w.bind("alice/a online sm")
-	message := "<message type='chat' id='m' to='bob@h.example'><body>once</body></message>"
-	w.failCommits(store.ErrFull)
-	a.send(message)
-	w.settle()
-	a.detach()
-	w.failCommits(nil)
-	again := w.bind("alice/again online sm")
-	again.send(message)
-	w.settle()
-	for _, who := range []string{"alice", "bob"} {
-		if got := w.archive(who); !slices.Equal(got, []string{"once"}) {
-			t.Errorf("%s's archive has %v", who, got)
-		}
-	}
-}
-
 // TestCloseOnDeadDisk: what waits for a store that never answers again keeps a stop waiting as long as its context lasts, and no longer. (Found by
 // simulation: seed 4742 of commit f20e625 killed a server that was stopping, and then waited for the stop.)
 func TestCloseOnDeadDisk(t *testing.T) {
@@ -469,4 +448,25 @@ func TestCloseOnDeadDisk(t *testing.T) {
 	waitFor(t, w.hub.closing.Load)
 	cancel()
 	<-closed
+}
+
+// TestFailedThenAgain: a message whose commit failed was never sent: its client, which
+// lost its connection before it heard of that, sends it again, and it counts (R-DUP-1).
+func TestFailedThenAgain(t *testing.T) {
+	w := newWorld(t, "alice bob")
+	a := w.bind("alice/a online sm")
+	message := "<message type='chat' id='m' to='bob@h.example'><body>once</body></message>"
+	w.failCommits(store.ErrFull)
+	a.send(message)
+	w.settle()
+	a.detach()
+	w.failCommits(nil)
+	again := w.bind("alice/again online sm")
+	again.send(message)
+	w.settle()
+	for _, who := range []string{"alice", "bob"} {
+		if got := w.archive(who); !slices.Equal(got, []string{"once"}) {
+			t.Errorf("%s's archive has %v", who, got)
+		}
+	}
 }

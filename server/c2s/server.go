@@ -278,6 +278,7 @@ func (s *Server) patrol() {
 			for _, c := range conns {
 				c.inspect(now)
 			}
+			s.restWorkers()
 		}
 	})
 }
