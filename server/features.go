@@ -80,7 +80,7 @@ func features(of parts) []feature.Feature {
 		push.New(),
 		of.caps.Feature(),
 		external.New(externalServices(cfg.Services), of.now),
-		contact.New(cfg.Contact.Lists()),
+		contact.New(cfg.Contact.Lists(), cfg.Contact.Outages),
 		adhoc.New(append(inviteCommands(cfg, of.invites), adminCommands(cfg.Admins, of.host)...)),
 		beside(),
 		onTheWeb(),

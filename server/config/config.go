@@ -220,6 +220,8 @@ type Contact struct {
 	Status []string `toml:"status"`
 	// Where users get help.
 	Support []string `toml:"support"`
+	// Where clients look when this server is down: web addresses, elsewhere, of a file as in XEP-0455.
+	Outages []string `toml:"outages"`
 }
 
 // Invites is the table [invites].
@@ -494,6 +496,6 @@ func Default() Config {
 		Web:     Web{Addresses: []string{}, Proxies: []string{"127.0.0.0/8", "::1"}},
 		Upload:  Upload{FileBytes: 100 << 20, DayBytes: 500 << 20, AccountBytes: 2 << 30, KeepDays: 30, Types: []string{}},
 		Push:    Push{HoldSeconds: 10, Details: "count"},
-		Contact: Contact{Abuse: []string{}, Admin: []string{}, Feedback: []string{}, Sales: []string{}, Security: []string{}, Status: []string{}, Support: []string{}},
+		Contact: Contact{Abuse: []string{}, Admin: []string{}, Feedback: []string{}, Sales: []string{}, Security: []string{}, Status: []string{}, Support: []string{}, Outages: []string{}},
 	}
 }

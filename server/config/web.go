@@ -43,6 +43,11 @@ func (c *Config) checkWeb(p *problems) {
 			}
 		}
 	}
+	for _, address := range c.Contact.Outages {
+		if a, err := url.Parse(address); err != nil || a.Scheme != "https" && a.Scheme != "http" || a.Host == "" || len(address) > 1000 {
+			p.add("contact.outages", "%q is no web address: wanted \"https://…\"", address)
+		}
+	}
 }
 
 // Networks are the proxies.

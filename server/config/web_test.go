@@ -55,6 +55,7 @@ func TestWebErrors(t *testing.T) {
 		"[upload]\nfile_bytes = -1":                                         "upload.file_bytes",
 		"[upload]\nkeep_days = 0":                                           "upload.keep_days",
 		"[contact]\nadmin = ['me']":                                         "contact.admin",
+		"[contact]\noutages = ['xmpp:status@example.org']":                  "contact.outages",
 		"[[services]]\ntype = 'turn'":                                       "services[0]: needs type and host",
 		"[[services]]\ntype='a'\nhost='b'\nport=70000":                      "services[0].port",
 		"[[services]]\ntype='a'\nhost='b'\ntransport='sctp'":                "transport",
