@@ -1,6 +1,7 @@
 package server
 
 import (
+	"log/slog"
 	"maps"
 	"slices"
 	"time"
@@ -29,6 +30,7 @@ import (
 	"carillon.im/server/features/register"
 	"carillon.im/server/features/vcard"
 	"carillon.im/server/features/version"
+	"carillon.im/server/invite"
 	"carillon.im/server/store"
 	"carillon.im/xep"
 )
@@ -40,30 +42,47 @@ const (
 	vcardBytes   = 192 << 10
 )
 
+// parts are what features are made of.
+type parts struct {
+	config   config.Config
+	store    *store.Store
+	caps     *caps.Cache
+	events   *pep.Service
+	accounts register.Accounts
+	clients  cam.Clients
+	release  string
+	log      *slog.Logger
+	now      func() time.Time
+	host     func() *admin.Host     // asked when a command comes
+	invites  func() *invite.Service // the same
+}
+
 // features is the list of all that the server can do. A new XEP is a line here.
-func features(cfg config.Config, s *store.Store, known *caps.Cache, events *pep.Service, accounts register.Accounts, clients cam.Clients, release string, now func() time.Time, host func() *admin.Host) []feature.Feature {
+func features(of parts) []feature.Feature {
+	cfg := of.config
 	list := []feature.Feature{
 		core(),
 		ping.New(),
-		version.New("carillon", release, ""),
-		entitytime.New(now),
-		lastactivity.New(now, now()),
+		version.New("carillon", of.release, ""),
+		entitytime.New(of.now),
+		lastactivity.New(of.now, of.now()),
 		carbons.New(),
 		imng.New(),
 		mine(),
 		csi.New(),
-		blocking.New(cfg.Limits.BlockItems),
-		private.New(s, private.Limits{Items: privateItems, Bytes: privateBytes}, events),
-		vcard.New(s, vcardBytes, events),
-		events.Feature(),
-		mam.New(s, mam.Options{Page: min(50, cfg.Limits.MAMPageMax), MaxPage: cfg.Limits.MAMPageMax}),
-		register.New(accounts),
-		cam.New(clients, now),
+		blocking.New(cfg.Limits.BlockItems, of.store, of.log, of.now),
+		private.New(of.store, private.Limits{Items: privateItems, Bytes: privateBytes}, of.events),
+		vcard.New(of.store, vcardBytes, of.events),
+		of.events.Feature(),
+		mam.New(of.store, mam.Options{Page: min(50, cfg.Limits.MAMPageMax), MaxPage: cfg.Limits.MAMPageMax}),
+		register.New(of.accounts),
+		cam.New(of.clients, of.now),
 		push.New(),
-		known.Feature(),
-		external.New(externalServices(cfg.Services), now),
+		of.caps.Feature(),
+		external.New(externalServices(cfg.Services), of.now),
 		contact.New(cfg.Contact.Lists()),
-		adhoc.New(adminCommands(cfg.Admins, host)),
+		adhoc.New(append(inviteCommands(cfg, of.invites), adminCommands(cfg.Admins, of.host)...)),
+		beside(),
 		onTheWeb(),
 	}
 	if cfg.Rooms.Enabled {
@@ -104,6 +123,7 @@ func onTheWeb() feature.Feature {
 			{XEP: "0156", Version: "1.4.0", Note: "host-meta in XML and JSON"},
 			{XEP: "0206", Version: "1.4"},
 			{XEP: "0363", Version: "1.2.0"},
+			{XEP: "0487", Version: "0.1.0", Note: "if the operator tells the addresses"},
 		},
 	}
 }

@@ -28,6 +28,7 @@ import (
 	"carillon.im/server/features/caps"
 	"carillon.im/server/features/pep"
 	"carillon.im/server/features/register"
+	"carillon.im/server/invite"
 	"carillon.im/server/room"
 	"carillon.im/server/s2s"
 	"carillon.im/server/store"
@@ -53,6 +54,7 @@ type Server struct {
 	pages   *http.Server    // health, metrics, and what proxies pass on
 	public  *http.Server    // with TLS
 	files   *upload.Service // nil: there is no upload
+	invites *invite.Service // nil: there are none
 	release string
 	// federation is the border to other servers, nil where it is off.
 	federation *s2s.Server
@@ -128,7 +130,8 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 	users := &accounts{server: s}
 	s.events = personal(s.store, func(j jid.JID) feature.AccountRef { return s.hub.Account(j) }, opt.Now)
 	s.caps = caps.New(caps.Options{Notify: s.events.Notify})
-	declared := features(cfg, s.store, s.caps, s.events, users, &devices{s}, opt.Release, opt.Now, func() *admin.Host { return s.host })
+	declared := features(parts{config: cfg, store: s.store, caps: s.caps, events: s.events, accounts: users, clients: &devices{s}, release: opt.Release,
+		log: log, now: opt.Now, host: func() *admin.Host { return s.host }, invites: func() *invite.Service { return s.invites }})
 	if s.set, err = feature.NewSet(declared...); err != nil {
 		return nil, err
 	}
@@ -144,7 +147,9 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 	if s.files, err = s.newUpload(ctx); err != nil {
 		return nil, err
 	}
+	s.invites = s.newInvites(opt.Now)
 	s.hub = account.New(account.Config{
+		Invited: s.invited,
 		Borders: s.borderTo, Autojoin: s.events.Autojoin,
 		Domains: cfg.Domains, Store: s.store, Features: s.set, Log: log, Now: opt.Now, Rand: rand.Reader,
 		Push: account.PushConfig{Hold: time.Duration(cfg.Push.HoldSeconds) * time.Second,
@@ -158,6 +163,9 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 	})
 	s.host = &admin.Host{Store: s.store, Domains: cfg.Domains, Iterations: cfg.Auth.Iterations, Live: s.hub, Log: log}
 	s.transfers()
+	if s.invites != nil {
+		s.host.Invite = inviteFunc(s.invites)
+	}
 	if s.federation != nil {
 		s.host.Streams = s.streams
 	}
@@ -215,8 +223,11 @@ func (s *Server) newC2S(users *accounts, secret []byte) (*c2s.Server, error) {
 		domains = append(domains, j)
 	}
 	var registrar c2s.Registrar
-	if s.cfg.Registration {
-		registrar = register.Registrar{Accounts: users}
+	if r := (register.Registrar{Accounts: users, Strangers: s.cfg.Registration}); s.invites != nil {
+		r.Tokens = s.invites
+		registrar = r
+	} else if r.Strangers {
+		registrar = r
 	}
 	return c2s.New(c2s.Config{
 		Domains: domains, Registrar: registrar, Accounts: users, Credentials: users, Clients: &devices{s}, Upgrades: users, Sync: true, Certificate: s.certs.GetCertificate,
@@ -384,6 +395,9 @@ func (s *Server) close(ctx context.Context) {
 	}
 	if s.rooms != nil {
 		s.rooms.GoAway(ctx)
+	}
+	if s.invites != nil {
+		s.invites.Close()
 	}
 	if s.hub != nil {
 		// It ends the sessions' streams itself, once what they sent is committed

@@ -10,10 +10,11 @@ import (
 	"carillon.im/xmltree"
 )
 
-// takeRegister reads an IQ of a client that isn't authenticated: there is only
-// one kind that it may send (XEP-0077 3.1).
+// takeRegister reads an IQ of a client that isn't authenticated: it may ask for an
+// account (XEP-0077 3.1), or show that it is invited (XEP-0445 4), and nothing else.
 func (s *Server) takeRegister(el xmltree.Element, out []byte) (Event, []byte) {
-	if !s.cfg.Register || el.Child(xep.NSRegister, "query").IsZero() {
+	asks := !el.Child(xep.NSRegister, "query").IsZero() && (s.cfg.Register || s.nego.invited)
+	if !asks && (!s.cfg.Invited || el.Child(xep.NSPARS, "preauth").IsZero()) {
 		return s.refuseStanza(el, out)
 	}
 	if s.nego.registers++; s.nego.registers > maxRegister {
@@ -31,6 +32,10 @@ func (s *Server) takeRegister(el xmltree.Element, out []byte) (Event, []byte) {
 	}
 	return Event{Kind: Register, Stanza: st}, out
 }
+
+// Welcomed says that a client's token was good (XEP-0445 4): it may ask for an
+// account from now on.
+func (s *Server) Welcomed() { s.nego.invited = true }
 
 // Reply appends the answer to Register; nil is none.
 func (s *Server) Reply(out []byte, st *stanza.Stanza) []byte {

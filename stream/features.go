@@ -160,10 +160,13 @@ func (s *Server) offerBindings(out []byte) []byte {
 
 // XEP-0077 8
 func (s *Server) offerRegister(out []byte) []byte {
-	if !s.cfg.Register {
-		return out
+	if s.cfg.Invited {
+		out = append(out, xep.TokenFeature...)
 	}
-	return append(out, xep.RegisterFeature...)
+	if s.cfg.Register {
+		out = append(out, xep.RegisterFeature...)
+	}
+	return out
 }
 
 // XEP-0478 3.1

@@ -39,8 +39,9 @@ type ServerConfig struct {
 	// capabilities, client state indication and the like.
 	Features []byte
 
-	// Register offers to make accounts (XEP-0077).
-	Register bool
+	// Register offers to make accounts (XEP-0077). Invited offers it to who brings a
+	// token (XEP-0445).
+	Register, Invited bool
 
 	// BindInline are the features that Bind 2 can begin, by namespace (XEP-0386
 	// 3.1), Upgrades the tasks that SASL2 can give (XEP-0480 2.1), in XML's escapes
@@ -88,6 +89,7 @@ type negotiating struct {
 	auths     int
 	binds     int
 	registers int
+	invited   bool           // by a token that was good
 	bindIQ    *stanza.Stanza // waits for Bound or BindFailed
 	resumeID  string         // waits for Resumed or ResumeFailed
 }

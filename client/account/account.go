@@ -81,6 +81,7 @@ type Account struct {
 	// Only for the owner.
 	engine *convo.Engine
 	facts  *convo.Facts // nil: not known yet
+	rooms  map[jid.JID]*room
 
 	calls   chan func()
 	events  chan []client.Event
@@ -122,6 +123,12 @@ func Start(ctx context.Context, cfg Config) (*Account, error) {
 		changes: map[jid.JID]*convo.Changed{}, settled: make(chan struct{}), signal: make(chan struct{}, 1), taken: make(chan struct{}, 1), mail: make(chan struct{}, 1)}
 	a.engine = convo.New(convo.Config{Account: cfg.Client.Account, NewID: newID, Silent: cfg.Silent, UnlockAfter: cfg.UnlockAfter, RefreshAfter: cfg.RefreshAfter}, snap)
 	a.note()
+	a.rooms = map[jid.JID]*room{}
+	for name, f := range snap.Account.Rooms {
+		if j, err := jid.Parse(name); err == nil {
+			a.rooms[j] = &room{nick: f.Nick, mine: f.Mine, archive: true}
+		}
+	}
 	c := cfg.Client
 	c.Sync, c.Deliveries = a.sync, true
 	if c.Features == nil {

@@ -161,6 +161,11 @@ func (a *Account) discover(ctx context.Context, to jid.JID) (xep.DiscoInfo, erro
 func (a *Account) take(batch []client.Event) {
 	var step []convo.Event
 	for _, ev := range batch {
+		if r, ok := ev.(*client.Received); ok && r.Stanza.Kind == stanza.Presence && a.rooms[r.Stanza.From.Bare()] != nil {
+			a.apply(step...) // what it means for the room comes after what was said before
+			step = nil
+			a.heardRoom(r.Stanza)
+		}
 		if said := heard(ev); said != nil {
 			step = append(step, said)
 			continue
@@ -196,6 +201,9 @@ func heard(ev client.Event) convo.Event {
 func (a *Account) happened(ev client.Event) {
 	switch ev := ev.(type) {
 	case *client.Connected:
+		if !ev.Resumed {
+			a.rejoin() // before what waits to be said there
+		}
 		a.apply(convo.Connected{JID: ev.JID, Profile: profile(ev.Profile), Resumed: ev.Resumed, Facts: *a.facts, Catchup: ev.CatchUp})
 		a.setStatus(func(s *Status) {
 			*s = Status{Online: true, CatchingUp: a.engine.CatchingUp(), JID: ev.JID, Profile: ev.Profile, Resumed: ev.Resumed}

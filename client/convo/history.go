@@ -60,6 +60,7 @@ type conversation struct {
 	lock     lock
 	typing   []typing
 	states   chatStates
+	topic    string // of a room, as it said in this session
 	holders  []Holder
 	markers  []early // receipts and markers before their message
 	notified int64   // position of the newest marker that was sent

@@ -281,7 +281,12 @@ func (e *Engine) room(ev Room) {
 	}
 	e.rooms[ev.JID] = &ev
 	if len(e.rooms) <= e.lim.Conversations {
-		e.touch(e.conversation(ev.JID, true), 0)
+		c := e.conversation(ev.JID, true)
+		if !c.rec.Room { // somebody wrote to it before it was known to be one
+			c.rec.Room = true
+			e.saveRecord(c)
+		}
+		e.touch(c, 0)
 	}
 }
 

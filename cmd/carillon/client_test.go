@@ -101,6 +101,7 @@ func TestSendAndListen(t *testing.T) {
 	if m := again(); m["event"] != "message" || m["body"] != "while away" {
 		t.Errorf("line: %v", m)
 	}
+	refuse(t, "another carillon runs as the device listen of juliet@localhost: choose", "", append([]string{"listen"}, w.as("juliet")...)...)
 	// What the account itself says on another device is heard too.
 	must(t, "secret", append([]string{"send", "romeo@localhost", "mine"}, w.as("juliet", "--password-stdin")...)...)
 	if m := again(); m["body"] != "mine" || m["own"] != true || m["conversation"] != "romeo@localhost" {

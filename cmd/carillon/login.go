@@ -18,6 +18,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"carillon.im/client"
 	"carillon.im/client/account"
@@ -238,6 +239,12 @@ func fingerprint(sum []byte) string {
 func (l *login) certificateFailed(cert *x509.Certificate, cause error) error {
 	sum := sha256.Sum256(cert.Raw)
 	switch {
+	case l.pin == nil && !l.o.passwordStdin && term.IsTerminal(int(l.p.stdin.Fd())):
+		fmt.Fprintf(l.p.stderr, "The server's certificate can't be checked: %v\nIts SHA-256 fingerprint is\n  %s\n", rootCause(cause), fingerprint(sum[:]))
+		if err := l.p.confirm("Is that what the server shows at its start, so that it is to be trusted from now on?"); err != nil {
+			return errors.New("the server's certificate isn't trusted: not logged in")
+		}
+		l.pin = sum[:]
 	case l.pin == nil:
 		return fmt.Errorf("the server's certificate can't be checked: %w\nIts SHA-256 fingerprint is\n  %s\nIf that is what the server shows at its start, add\n  --trust %s",
 			rootCause(cause), fingerprint(sum[:]), fingerprint(sum[:]))
@@ -353,8 +360,11 @@ func (l *login) password() error {
 // history opens the file of what was said.
 func (l *login) history() (convo.Store, error) {
 	s, err := sqlstore.Open(filepath.Join(l.folder, "history.db"))
+	if errors.Is(err, sqlstore.ErrInUse) {
+		return nil, fmt.Errorf("another carillon runs as the device %s of %s: choose another name with --device", l.o.Device, l.account)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: if another carillon runs as the device %s, choose another name with --device", err, l.o.Device)
+		return nil, err
 	}
 	return s, nil
 }

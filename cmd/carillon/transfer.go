@@ -60,8 +60,10 @@ func (p *program) exportCommand() *cobra.Command {
 
 // export writes to a file, a folder, or standard output for "". A file that is there is replaced once the new one is whole.
 func (p *program) export(ctx context.Context, c config.Config, to string, only []jid.JID) error {
+	seen := p.progress("written")
+	defer seen.end()
 	if to == "" {
-		return p.exportTo(ctx, c, p.stdout, only)
+		return p.exportTo(ctx, c, seen.writer(p.stdout), only)
 	}
 	if info, err := os.Stat(to); strings.HasSuffix(to, "/") || err == nil && info.IsDir() {
 		sink, err := portable.NewFolder(to)
@@ -69,7 +71,7 @@ func (p *program) export(ctx context.Context, c config.Config, to string, only [
 			return err
 		}
 		out, in := io.Pipe()
-		go func() { in.CloseWithError(p.exportTo(ctx, c, in, only)) }()
+		go func() { in.CloseWithError(p.exportTo(ctx, c, seen.writer(in), only)) }()
 		err = portable.Copy(sink, portable.NewStreamReader(out))
 		return errors.Join(err, out.CloseWithError(err))
 	}
@@ -77,7 +79,7 @@ func (p *program) export(ctx context.Context, c config.Config, to string, only [
 	if err != nil {
 		return err
 	}
-	err = p.exportTo(ctx, c, f, only)
+	err = p.exportTo(ctx, c, seen.writer(f), only)
 	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
 		err = os.Rename(f.Name(), to)
 	}
@@ -154,6 +156,8 @@ func (p *program) importCommand() *cobra.Command {
 
 // imports looks first and then, if nothing is wrong and that is wanted, imports.
 func (p *program) imports(ctx context.Context, c config.Config, docs *importDocs, o admin.ImportOptions, r *importReport, dry bool) error {
+	docs.seen = p.progress("read")
+	defer docs.seen.end()
 	return p.reach(ctx, c, func(callee callee, _ bool) error {
 		err := r.run(ctx, c, callee, docs, o)
 		if err != nil && !dry {
@@ -275,6 +279,7 @@ func (r *importReport) end(before string) error {
 type importDocs struct {
 	folders []importFolder
 	files   []string
+	seen    *progress
 }
 
 type importFolder struct {
@@ -351,7 +356,7 @@ func (d *importDocs) reader() *portable.Reader {
 			if name, within := strings.CutPrefix(file, f.path); within {
 				in, failed := f.root.Open(filepath.FromSlash(name))
 				if failed == nil {
-					return in, nil
+					return d.seen.file(in), nil
 				}
 				err = failed
 			}

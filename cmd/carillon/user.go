@@ -233,6 +233,7 @@ func (p *program) reach(ctx context.Context, c config.Config, do func(to callee,
 func newHost(c config.Config, s *store.Store) *admin.Host {
 	h := &admin.Host{Store: s, Domains: c.Domains, Iterations: c.Auth.Iterations, Log: slog.New(slog.DiscardHandler)}
 	h.Export, h.Import = server.Transfers(c, h)
+	h.Invite = server.MakeInvite(c, s)
 	return h
 }
 

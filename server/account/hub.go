@@ -60,6 +60,10 @@ type Config struct {
 	// called concurrently. Optional.
 	Autojoin func(context.Context, feature.AccountRef) ([]xep.Bookmark, error)
 
+	// Invited hears of a request for a subscription that brought a token (XEP-0379).
+	// It is called by the accounts' owners: it must not block. Optional.
+	Invited func(owner, from jid.JID, token string)
+
 	// Start is the number of this start of the server over the same data, never
 	// given twice: what makes ids unique for ever that are kept nowhere.
 	Start uint64

@@ -553,6 +553,7 @@ func (s *State) receiveSubscription(ev *presenceArrives, fx *effects) {
 			s.postPresence(p, s.jid, from, fx)
 		}
 		s.showOrHide(change, from, fx)
+		s.noteToken(ev, from, fx)
 	})
 }
 

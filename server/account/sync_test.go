@@ -2,7 +2,6 @@ package account
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -355,17 +354,7 @@ func TestCursor(t *testing.T) {
 		}
 		w.settle()
 	}
-	stored := func() store.ArchiveID {
-		w.tick()
-		if err := w.store.Commit(context.Background()); err != nil { // the cursor's unit is before it
-			t.Fatal(err)
-		}
-		c, err := w.store.Client(context.Background(), w.id("bob"), d.client)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c.Cursor
-	}
+	stored := func() store.ArchiveID { return w.cursor(d.client) }
 	readAll := func(ack bool) {
 		waitFor(t, func() bool { d.read(1<<20, ack); return d.synced })
 		for d.read(1<<20, ack) {
@@ -431,101 +420,6 @@ func TestCursor(t *testing.T) {
 	readAll(true)
 	if len(d.have) != 7 || !d.complete || stored().String() != archiveIDs(t, w)[16] {
 		t.Fatalf("after the hole: it has %d, complete %v, its cursor is %v", len(d.have), d.complete, stored())
-	}
-}
-
-// TestSyncFrom: each way to say where a catch-up begins, and how much may come. What
-// comes is the newest of what was asked for, and complete says whether that is all.
-func TestSyncFrom(t *testing.T) {
-	const messages = newDevice + 10
-	w := newWorld(t, "alice bob")
-	a := w.bind("alice/r")
-	for i := range messages {
-		a.send(fmt.Sprintf("<message to='%s' type='chat' id='%d'><body>x</body></message>", bob, i))
-	}
-	w.settle()
-	ids := archiveIDs(t, w)
-	for _, tt := range []struct {
-		want     xep.Sync
-		n        int
-		complete bool
-	}{
-		{xep.Sync{}, newDevice, false}, // a device without a cursor
-		{xep.Sync{Max: messages}, messages, true},
-		{xep.Sync{Max: messages - 1}, messages - 1, false},
-		{xep.Sync{Max: 3}, 3, false},
-		{xep.Sync{After: "nonsense"}, newDevice, false},
-		{xep.Sync{After: "nonsense", Max: messages}, messages, false},
-		{xep.Sync{After: "nonsense", Max: 3}, 3, false},
-		{xep.Sync{After: ids[0]}, messages - 1, true},
-		{xep.Sync{After: ids[0], Max: messages - 1}, messages - 1, true},
-		{xep.Sync{After: ids[0], Max: messages - 2}, messages - 2, false},
-		{xep.Sync{After: ids[messages-1]}, 0, true},
-		{xep.Sync{Start: testStart.Add(-time.Hour)}, messages, true},
-		{xep.Sync{Start: testStart.Add(-time.Hour), Max: 3}, 3, false},
-		{xep.Sync{Start: w.Now().Add(time.Hour)}, 0, true},
-		{xep.Sync{Last: 365 * 24 * time.Hour}, messages, true},
-	} {
-		d := &syncDevice{w: w, name: "d", wake: make(chan struct{}, 1)}
-		d.bind(&tt.want)
-		waitFor(t, func() bool { d.read(1<<20, true); return d.synced || d.failed != "" })
-		if d.failed != "" || d.complete != tt.complete || !slices.Equal(d.have, ids[messages-tt.n:]) {
-			t.Errorf("%+v: %s, it has %d, complete %v; want %d, %v", tt.want, d.failed, len(d.have), d.complete, tt.n, tt.complete)
-		}
-		d.session.Close(d.session.t)
-		w.settle()
-	}
-}
-
-// TestSyncedIsThere: a session of 2.0 gets conversation messages from its first moment
-// on, without presence, and so nothing that it got is kept for others.
-func TestSyncedIsThere(t *testing.T) {
-	w := newWorld(t, "alice bob")
-	a, b := w.bind("alice/a"), w.bind("bob/b sm online")
-	d := &syncDevice{w: w, name: "d", wake: make(chan struct{}, 1)}
-	d.bind(&xep.Sync{})
-	a.say(bob, "seen")
-	waitFor(t, func() bool { d.read(1<<20, true); return len(d.have) == 1 || d.failed != "" })
-	b.Close(b) // it has acknowledged nothing
-	w.settle()
-	if got := w.offline("bob"); d.failed != "" || len(got) != 0 {
-		t.Errorf("%s; kept %v", d.failed, got)
-	}
-}
-
-// TestCatchUpCannotRead: where the archive can't be read the stream ends, or live
-// messages would hide what is missing. The device then gets it as if nothing had been.
-func TestCatchUpCannotRead(t *testing.T) {
-	w := newWorld(t, "alice bob")
-	a := w.bind("alice/a")
-	a.say(bob, "missed")
-	w.setFault(func(point string) error {
-		if point == "read" {
-			return errors.New("the disk is broken")
-		}
-		return nil
-	})
-	c := &client{w: w}
-	var err error
-	c.Session, err = w.hub.Bind(context.Background(), BindRequest{Account: jid.MustParse(bob), Resource: "d", Transport: c,
-		Request: &xep.SessionRequest{Parts: []xep.SessionAsk{{Part: xep.SessionSync, Sync: &xep.Sync{}}}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.say(bob, "live")
-	waitFor(t, func() bool { _, ended := c.streamError(); return ended })
-	if condition, _ := c.streamError(); condition != stanza.StreamInternalServerError {
-		t.Errorf("ended with %q", condition)
-	}
-	if got := c.take(); len(got) != 0 {
-		t.Errorf("it got %v", got)
-	}
-	w.setFault(nil)
-	d := &syncDevice{w: w, name: "d", wake: make(chan struct{}, 1)}
-	d.bind(&xep.Sync{})
-	d.finish(t, archiveIDs(t, w))
-	if len(d.have) != 2 || !d.complete {
-		t.Errorf("afterwards it has %d, complete %v", len(d.have), d.complete)
 	}
 }
 

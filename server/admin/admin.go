@@ -45,6 +45,7 @@ type Host struct {
 	Streams func() []Stream
 	Export  ExportFunc
 	Import  ImportFunc
+	Invite  InviteFunc // nil: there are no invitations
 	Log     *slog.Logger
 }
 
@@ -96,7 +97,9 @@ func (r Result) Decode(out any) error {
 }
 
 // Calls returns all calls.
-func Calls() []Call { return slices.Concat(userCalls(), roomCalls(), messageCalls(), streamCalls()) }
+func Calls() []Call {
+	return slices.Concat(userCalls(), inviteCalls(), roomCalls(), messageCalls(), streamCalls(), reportCalls())
+}
 
 // Call carries out the call of the given name. Errors are for the operator and say what to do where that is known.
 func (h *Host) Call(ctx context.Context, name string, args map[string]string) (Result, error) {

@@ -204,8 +204,16 @@ type Client struct {
 type Registrar interface {
 	// Answer answers one request to a domain: the payload of the result, or an
 	// error, a *stanza.Error or one that is logged. Limits.Registrations bounds
-	// how often it is called with something to make.
-	Answer(ctx context.Context, domain jid.JID, iq *stanza.Stanza) (payload string, err error)
+	// how often it is called with something to make. token is the one that the client
+	// has shown before, "" for none.
+	Answer(ctx context.Context, domain jid.JID, token string, iq *stanza.Stanza) (payload string, err error)
+	// Open: strangers may make accounts without a token.
+	Open() bool
+	// Invites: there are tokens.
+	Invites() bool
+	// Welcome finds whether an account can be made with a token (XEP-0445 4); a
+	// *stanza.Error if not.
+	Welcome(ctx context.Context, domain jid.JID, token string) error
 }
 
 // Session is one resource of an account, as its connection sees it. All methods

@@ -29,6 +29,7 @@ type conn struct {
 	rw      io.ReadWriteCloser // sock or tls; constant once bound
 	mach    *stream.Server
 	login   *login // nil after it
+	invited string // token of an invitation that is good, "" for none
 	addr    netip.AddrPort
 	id      uint64
 	early   int   // bytes read before the login

@@ -1,6 +1,7 @@
 package c2s
 
 import (
+	"bytes"
 	"errors"
 	"log/slog"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"carillon.im/sasl"
 	"carillon.im/stanza"
 	"carillon.im/stream"
+	"carillon.im/xep"
 )
 
 // login is what a connection knows until a client is authenticated.
@@ -19,6 +21,9 @@ type login struct {
 	exchange  sasl.Server // nil: none is running
 	mechanism string
 	account   jid.JID // that the client wants to be, zero if it is no name
+
+	keys   sasl.Keys // that the client has to prove to know; none: it shows a token
+	looked time.Time // when they were looked up
 
 	request  *stream.Login // of SASL2; nil: the classic profile
 	tokens   []Token       // that the client may have
@@ -79,7 +84,9 @@ func (s *Server) newLogin(c *conn) *login {
 		if !s.guard.accountAllowed(l.account, c.address(), time.Now()) {
 			return sasl.Keys{}, errThrottled
 		}
-		return s.cfg.Credentials.Keys(s.ctx, l.account, h)
+		keys, err := s.cfg.Credentials.Keys(s.ctx, l.account, h)
+		l.keys, l.looked = keys, time.Now()
+		return keys, err
 	}
 	return l
 }
@@ -97,7 +104,7 @@ func (c *conn) auth(ev stream.Event, out []byte) []byte {
 		if !c.srv.guard.addressAllowed(c.address(), time.Now()) {
 			return c.refuse(out, &sasl.Error{Condition: sasl.TemporaryAuthFailure, Err: errThrottled})
 		}
-		l.account, l.mechanism, l.request, l.token = jid.JID{}, ev.Name, ev.Login, nil
+		l.account, l.mechanism, l.request, l.token, l.keys = jid.JID{}, ev.Name, ev.Login, nil, sasl.Keys{}
 		l.begun++
 		exchange, err := c.newExchange()
 		if err != nil {
@@ -118,6 +125,9 @@ func (c *conn) auth(ev stream.Event, out []byte) []byte {
 	if err := checkAuthzid(l.exchange.Authzid(), l.account); err != nil {
 		return c.refuse(out, err)
 	}
+	if err := c.checkKeys(); err != nil {
+		return c.refuse(out, err)
+	}
 	if l.request != nil {
 		return c.letIn(out, answer)
 	}
@@ -130,6 +140,29 @@ func (c *conn) auth(ev stream.Event, out []byte) []byte {
 	c.srv.authenticated(c)
 	c.login = nil
 	return out
+}
+
+// keysHold is for how long keys that were looked up are taken for those that the
+// account has.
+const keysHold = time.Second
+
+// checkKeys reports whether what the client has proved to know is still the account's
+// password: a client that takes its time must not get in with one that was changed
+// meanwhile.
+func (c *conn) checkKeys() error {
+	l := c.login
+	if len(l.keys.StoredKey) == 0 || time.Since(l.looked) < keysHold {
+		return nil
+	}
+	now, err := c.srv.cfg.Credentials.Keys(c.srv.ctx, l.account, l.keys.Hash)
+	switch {
+	case errors.Is(err, sasl.ErrUnknownUser) || err == nil && !bytes.Equal(now.StoredKey, l.keys.StoredKey):
+		return &sasl.Error{Condition: sasl.NotAuthorized}
+	case err != nil:
+		return err
+	}
+	l.looked = time.Now()
+	return nil
 }
 
 // authenticated counts a login that went well.
@@ -200,11 +233,23 @@ func (c *conn) loginFailed(e *sasl.Error) {
 
 // register answers a stranger's request for an account (XEP-0077 3.1).
 func (c *conn) register(st *stanza.Stanza) *stanza.Stanza {
+	if el := st.Payload(); el.Is(xep.NSPARS, "preauth") {
+		token := strings.Clone(xep.PreauthToken(el))
+		if st.Type != stanza.TypeSet {
+			return st.ErrorReply(stanza.NewError(stanza.BadRequest, ""))
+		}
+		if err := c.srv.cfg.Registrar.Welcome(c.srv.ctx, c.mach.Domain(), token); err != nil {
+			return st.ErrorReply(c.asError("looking at an invitation", err))
+		}
+		c.invited = token
+		c.mach.Welcomed()
+		return st.Reply("")
+	}
 	if st.Type == stanza.TypeSet && !c.srv.guard.registerAllowed(c.address(), time.Now()) {
 		c.srv.Metrics.Throttled.Add(1)
 		return st.ErrorReply(stanza.NewError(stanza.ResourceConstraint, "too many accounts from this address, try again later"))
 	}
-	payload, err := c.srv.cfg.Registrar.Answer(c.srv.ctx, c.mach.Domain(), st)
+	payload, err := c.srv.cfg.Registrar.Answer(c.srv.ctx, c.mach.Domain(), c.invited, st)
 	if err != nil {
 		return st.ErrorReply(c.asError("registering an account", err))
 	}

@@ -517,7 +517,14 @@ type registrar struct {
 	fail error
 }
 
-func (r registrar) Answer(_ context.Context, domain jid.JID, iq *stanza.Stanza) (string, error) {
+func (registrar) Open() bool    { return true }
+func (registrar) Invites() bool { return false }
+
+func (registrar) Welcome(context.Context, jid.JID, string) error {
+	return stanza.NewError(stanza.ItemNotFound, "")
+}
+
+func (r registrar) Answer(_ context.Context, domain jid.JID, _ string, iq *stanza.Stanza) (string, error) {
 	q := iq.Payload()
 	if iq.Type == stanza.TypeGet || r.fail != nil {
 		return "<query xmlns='jabber:iq:register'><username/><password/></query>", r.fail

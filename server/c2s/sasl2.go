@@ -147,6 +147,9 @@ func (c *conn) task(ev *stream.Event, out []byte) []byte {
 	if err != nil {
 		return c.refuse(out, &sasl.Error{Condition: sasl.MalformedRequest, Text: "not a hash", Err: err})
 	}
+	if err := c.checkKeys(); err != nil {
+		return c.refuse(out, err)
+	}
 	if err := c.srv.cfg.Upgrades.AddKeys(c.srv.ctx, l.account, keys); err != nil {
 		return c.refuse(out, err)
 	}

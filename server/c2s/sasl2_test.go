@@ -489,6 +489,71 @@ func TestUpgrade(t *testing.T) {
 	})
 }
 
+// Who takes his time with the exchange, or with a task, doesn't get in with a password
+// that was changed meanwhile; who knows the new one, or whose password stayed, does.
+func TestPasswordChangedDuringLogin(t *testing.T) {
+	in(t, func(c *Config) { withClients(c); c.Upgrades = c.Accounts.(*hub) }, func(t *testing.T, w *world) {
+		alice := jid.MustParse("alice@" + domain)
+		changed, err := sasl.DeriveKeys(sasl.SHA1, "another", []byte("0123456789abcdef"), sasl.MinIterations)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, change := range []bool{false, true} {
+			for _, at := range []string{"classic", "exchange", "task"} {
+				w.hub.keys[alice] = map[sasl.Hash]sasl.Keys{sasl.SHA1: testKeys()[sasl.SHA1]}
+				x, err := sasl.NewClient("SCRAM-SHA-1", &sasl.ClientConfig{Username: "alice", Password: "rabbit", Rand: rand.Reader})
+				if err != nil {
+					t.Fatal(err)
+				}
+				pass := func(here string) {
+					if at != here {
+						return
+					}
+					time.Sleep(2 * time.Second)
+					if w.hub.mu.Lock(); change {
+						w.hub.keys[alice] = map[sasl.Hash]sasl.Keys{sasl.SHA1: changed}
+					}
+					w.hub.mu.Unlock()
+				}
+				u := w.secured(t)
+				first, _, _ := x.Next(nil)
+				if at == "classic" {
+					u.write(u.mach.Auth(u.mach.Open(nil), "SCRAM-SHA-1", first))
+				} else {
+					l := on(phone)
+					l.TokenFor = sasl.HTSHA256None
+					if at == "task" {
+						l.Upgrades = []string{"UPGR-SCRAM-SHA-256"}
+					}
+					u.write(u.mach.Authenticate(u.mach.Open(nil), "SCRAM-SHA-1", first, l))
+				}
+				u.want(stream.Opened)
+				u.want(stream.Features)
+				final, _, err := x.Next(u.want(stream.AuthResponse).Data)
+				if err != nil {
+					t.Fatal(err)
+				}
+				pass("classic")
+				pass("exchange")
+				u.write(u.mach.Respond(nil, final))
+				if at == "task" {
+					tasks := stream.ParseTasks(u.want(stream.AuthContinue).Element)
+					pass("task")
+					u.upgrade(tasks, "rabbit")
+				}
+				ev := u.next()
+				if !change && ev.Kind != stream.AuthSuccess || change && (ev.Kind != stream.AuthFailure || ev.Name != "not-authorized") {
+					t.Errorf("%s, changed %v: event %d %s", at, change, ev.Kind, ev.Name)
+				}
+				if _, added := w.hub.keys[alice][sasl.SHA256]; added != (at == "task" && !change) {
+					t.Errorf("%s, changed %v: keys added %v", at, change, added)
+				}
+				u.conn.Close()
+			}
+		}
+	})
+}
+
 // XEP-0388 2.3: the header's 'from' only narrows.
 func TestSASL2From(t *testing.T) {
 	in(t, nil, func(t *testing.T, w *world) {

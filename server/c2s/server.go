@@ -104,7 +104,8 @@ func New(cfg Config) (*Server, error) {
 		EarlySeconds: int(lim.EarlyTime / time.Second),
 		IdleSeconds:  int(lim.Idle / time.Second),
 		Features:     cfg.Features,
-		Register:     cfg.Registrar != nil,
+		Register:     cfg.Registrar != nil && cfg.Registrar.Open(),
+		Invited:      cfg.Registrar != nil && cfg.Registrar.Invites(),
 		MaxAuth:      lim.AuthAttempts,
 		BindInline:   []string{xep.NSSM, xep.NSCarbons, xep.NSCSI, xep.NSIMNG},
 	}
@@ -278,6 +279,7 @@ func (s *Server) patrol() {
 			for _, c := range conns {
 				c.inspect(now)
 			}
+			s.restWorkers()
 		}
 	})
 }

@@ -33,6 +33,8 @@ func (c *Config) Check() error {
 	c.checkServices(p)
 	p.oneOf("log_level", c.LogLevel, "error", "warn", "info", "debug", "trace")
 	p.oneOf("log_format", c.LogFormat, "text", "json")
+	p.oneOf("invites.who", c.Invites.Who, "admins", "users", "operator", "off")
+	p.between("invites.days", c.Invites.Days, 1, 365)
 	p.oneOf("archive.default", c.Archive.Default, "always", "roster", "never")
 	// Fewer rounds than RFC 5802 5.1 asks for protect nobody; many more let anybody who logs in keep his client busy for minutes.
 	p.between("auth.iterations", c.Auth.Iterations, 4096, 1<<20)

@@ -50,6 +50,7 @@ func rooms() []room {
 		{"server/web", []string{"xmltree"}, false},
 		{"server/s2s", append(slices.Clone(wire), "stream", "server/account", "server/trail"), false},
 		{"server/cluster", []string{"jid", "stanza"}, false},
+		{"server/invite", with("sasl", "server/store", "server/features"), false},
 		{"server/portable", with("sasl", "server/feature", "server/features", "server/room", "server/store"), false},
 		{"server/admin", with("sasl", "server/feature", "server/route", "server/store", "server/trail"), false},
 		{"server", append(slices.Clone(wire), "stream", "server"), false},

@@ -37,7 +37,8 @@ func converseSite(t *testing.T) string {
 }
 
 // TestConverse: Converse.js in Chromium finds the server's WebSocket, logs in, shows a contact's avatar, talks to our own
-// client in both directions, is in the room of its bookmark, sees what was said there before, and sends a file.
+// client in both directions, is in the room of its bookmark, sees what was said there before and what a moderator takes
+// back, and sends a file.
 func TestConverse(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
@@ -68,9 +69,11 @@ func TestConverse(t *testing.T) {
 	b.shows("converse-muc .chat-msg__text", sc.past)
 	b.fill("converse-muc textarea.chat-textarea", "here I am")
 	b.press()
-	sc.bob.said(sc.room+"/Alice", "here I am")
+	here := sc.bob.said(sc.room+"/Alice", "here I am").Archive
 	sc.bob.do("message", args{"to": sc.room, "body": "welcome", "id": newID(), "type": "groupchat"})
 	b.shows("converse-muc .chat-msg__text", "welcome")
+	sc.bob.do("room_moderate", args{"room": sc.room, "id": here, "reason": "it is obvious"})
+	b.shows("converse-muc .retraction", "it is obvious")
 
 	file := filepath.Join(t.TempDir(), "sunset.png")
 	if err := os.WriteFile(file, picture(), 0o600); err != nil {

@@ -110,8 +110,9 @@ func (d *dino) converse(with string) {
 
 const said = "SELECT body FROM message JOIN jid ON jid.id = counterpart_id WHERE bare_jid = ? AND body = ?"
 
-// TestDino: Dino logs in, shows a contact's avatar, is in the room of its bookmark, sees what was said there before,
-// talks to our own client and in the room in both directions, and sends a picture from the clipboard.
+// TestDino: Dino logs in, publishes its keys for OMEMO, shows a contact's avatar, is in the room of its bookmark, sees
+// what was said there before, talks to our own client and in the room in both directions, and sends a picture from the
+// clipboard.
 func TestDino(t *testing.T) {
 	t.Parallel()
 	s, address := serveDesktop(t)

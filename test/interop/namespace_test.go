@@ -3,6 +3,7 @@ package interop
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -35,8 +36,12 @@ func inWorld(t *testing.T, s *server, dir, address string) []string {
 	if err := os.WriteFile(file, []byte(strings.Join(script, "\n")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if os.Getuid() == 0 {
-		return []string{"unshare", "--mount", "sh", file}
+	unshare := []string{"unshare", "--mount"}
+	if os.Getuid() != 0 {
+		unshare = append(unshare, "--map-root-user")
 	}
-	return []string{"unshare", "--map-root-user", "--mount", "sh", file}
+	if _, err := output(exec.Command(unshare[0], append(unshare[1:], "true")...)); err != nil {
+		lacking(t, "a mount namespace, which root or who may map users has: "+err.Error())
+	}
+	return append(unshare, "sh", file)
 }

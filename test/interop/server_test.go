@@ -2,6 +2,7 @@ package interop
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -344,6 +345,9 @@ func carillon() serverKind {
 var binary = sync.OnceValues(func() (string, error) {
 	if bin := os.Getenv("CARILLON_BIN"); bin != "" {
 		return filepath.Abs(bin)
+	}
+	if run.dir == "" {
+		return "", errors.New("nothing has been started: serve comes first")
 	}
 	bin := filepath.Join(run.dir, "carillon")
 	_, err := output(exec.Command("go", "build", "-o", bin, "carillon.im/cmd/carillon"))

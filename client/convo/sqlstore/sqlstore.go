@@ -17,8 +17,15 @@ import (
 
 	"carillon.im/client/convo"
 	"carillon.im/jid"
-	_ "modernc.org/sqlite" // the driver
+	"modernc.org/sqlite" // the driver
 )
+
+// ErrInUse is Open's answer for a file that another process, or another Store,
+// has open.
+var ErrInUse = errors.New("sqlstore: another program has the file")
+
+// busy is SQLITE_BUSY, the lowest byte of a result code.
+const busy = 5
 
 // Store is a convo.Store in a file. It may be used concurrently.
 type Store struct{ db *sql.DB }
@@ -34,7 +41,7 @@ CREATE INDEX entry_pos ON entry (conversation, pos);
 PRAGMA user_version = 1;`
 
 // Open opens the file at path, made with its folder if missing, readable for
-// its owner only. It fails if another process has it.
+// its owner only. It fails with ErrInUse if another process has it.
 func Open(path string) (*Store, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("sqlstore: %w", err)
@@ -53,6 +60,9 @@ func Open(path string) (*Store, error) {
 	db.SetMaxOpenConns(1) // the lock is a connection's
 	s := &Store{db}
 	if err := s.prepare(); err != nil {
+		if e, ok := errors.AsType[*sqlite.Error](err); ok && e.Code()&0xff == busy {
+			err = ErrInUse
+		}
 		return nil, errors.Join(fmt.Errorf("sqlstore: opening %s: %w", path, err), db.Close())
 	}
 	return s, nil

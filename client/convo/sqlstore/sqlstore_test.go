@@ -1,6 +1,7 @@
 package sqlstore_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -33,9 +34,11 @@ func TestOneProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if second, err := sqlstore.Open(path); err == nil {
-		second.Close()
-		t.Error("opened twice")
+	if second, err := sqlstore.Open(path); !errors.Is(err, sqlstore.ErrInUse) {
+		t.Errorf("opened twice: %v", err)
+		if err == nil {
+			second.Close()
+		}
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)

@@ -24,7 +24,7 @@ func (m *Model) pressed(msg tea.KeyPressMsg) tea.Cmd {
 	switch m.question {
 	case askPassword, askPasswordAgain:
 		return m.onSecret(k, msg)
-	case askRetract, askReaction, askEndDevice:
+	case askRetract, askReaction, askEndDevice, askLeave:
 		return m.answered(k)
 	}
 	switch k {
@@ -147,6 +147,10 @@ func (m *Model) onListKey(k string) tea.Cmd {
 		}
 	case "n":
 		m.begin(address, 0, "")
+	case "l":
+		if m.cursor >= 0 && m.cursor < len(m.snap.list) && m.snap.list[m.cursor].Room {
+			m.question = askLeave
+		}
 	case "esc":
 		if !m.open.IsZero() {
 			m.focusOn(onText)
@@ -266,6 +270,11 @@ func (m *Model) answered(k string) tea.Cmd {
 	m.question = noQuestion
 	e, ok := m.chosen()
 	switch {
+	case asked == askLeave:
+		if k == "y" && m.cursor < len(m.snap.list) {
+			ctx, device, room := m.cfg.Context, m.cfg.Device, m.snap.list[m.cursor].JID
+			return func() tea.Msg { return actedMsg{device.Leave(ctx, room)} }
+		}
 	case asked == askEndDevice:
 		if k == "y" && m.deviceLine < len(m.devices) {
 			return m.endDevice(m.devices[m.deviceLine], "")
@@ -364,7 +373,7 @@ func (m *Model) typedSecret(text string) {
 func (m *Model) onTextKey(k string, msg tea.KeyPressMsg) tea.Cmd {
 	switch k {
 	case "enter":
-		return m.entered()
+		return m.submit()
 	case "esc":
 		switch {
 		case m.mode != say:
@@ -397,8 +406,8 @@ func (m *Model) typed(msg tea.Msg) tea.Cmd {
 	return tea.Batch(cmd, m.act(convo.Attention{Conversation: m.open, Act: convo.BeganTyping}, convo.Typing{Conversation: m.open, State: convo.Composing}))
 }
 
-// entered does what the text is for.
-func (m *Model) entered() tea.Cmd {
+// submit does what the text is for.
+func (m *Model) submit() tea.Cmd {
 	text := strings.TrimSpace(m.text.Value())
 	if text == "" {
 		return nil
@@ -412,6 +421,10 @@ func (m *Model) entered() tea.Cmd {
 		return m.openConversation(j.Bare())
 	}
 	if m.open.IsZero() {
+		return nil
+	}
+	if m.open == m.entering || m.open == m.toEnter && m.status.Online {
+		m.sendThen = true // a message to a room is another than one to a contact
 		return nil
 	}
 	var ev convo.Event

@@ -15,7 +15,8 @@ import (
 const (
 	labelWidth = 3
 	timeWidth  = 5
-	nameWidth  = 7
+	minName    = 7
+	maxName    = 12
 	foldAt     = 8 // lines of a message that are shown unless it is unfolded
 	maxLines   = 400
 )
@@ -50,7 +51,7 @@ func (m *Model) lines(i int) []line {
 		mark = m.style.strong("▸")
 	}
 	head, notes := at.Format("15:04")+" "+m.name(e)+" ", m.notes(e)
-	indent := strings.Repeat(" ", timeWidth+1+nameWidth+1)
+	indent := strings.Repeat(" ", timeWidth+1+m.nameWidth()+1)
 	if m.listWidth() == 0 { // a line for who and when is worth the width that it saves
 		indent = ""
 	}
@@ -154,6 +155,15 @@ func (m *Model) gutter(i int) (string, func(string) string) {
 	return strings.Repeat(" ", labelWidth-m.wide(label)) + label, func(s string) string { return m.style.thread(t.root, s) }
 }
 
+// nameWidth is how wide the column of names is: in a room there may be anybody.
+func (m *Model) nameWidth() int {
+	w := m.wide(m.oneLine(m.open.Local()))
+	if m.snap.view.Room {
+		w = maxName
+	}
+	return min(max(w, minName), maxName)
+}
+
 // name is who wrote an entry, in its width.
 func (m *Model) name(e convo.Entry) string {
 	name := e.From.Local()
@@ -165,7 +175,7 @@ func (m *Model) name(e convo.Entry) string {
 	case name == "":
 		name = e.From.Domain()
 	}
-	return m.fit(m.oneLine(name), nameWidth)
+	return m.fit(m.oneLine(name), m.nameWidth())
 }
 
 // deviceName is a resource as a person calls the device: what Bind 2 puts behind the name is left out (XEP-0386 3).
@@ -194,7 +204,7 @@ func (m *Model) notes(e convo.Entry) string {
 		notes = append(notes, "taken on "+m.deviceName(e.OwnerRes))
 	}
 	if e.Own && !e.Retracted {
-		if r := e.From.Resource(); r != "" && !m.status.JID.IsZero() && e.From != m.status.JID && m.deviceName(r) != m.deviceName(m.status.JID.Resource()) {
+		if r := e.From.Resource(); r != "" && !m.snap.view.Room && !m.status.JID.IsZero() && e.From != m.status.JID && m.deviceName(r) != m.deviceName(m.status.JID.Resource()) {
 			notes = append(notes, "from "+m.deviceName(r))
 		}
 		switch {

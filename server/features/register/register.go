@@ -128,13 +128,48 @@ func ownSession(q *feature.Query) error {
 	return nil
 }
 
+// Invites are invitations to make an account (XEP-0445). A token that is good for
+// nothing is store.ErrNotFound. The methods may be called concurrently.
+type Invites interface {
+	// Name is the username that a token is for, "" for any. A token that was shown in
+	// time is as good a minute later (XEP-0445 4): shown tells that it was.
+	Name(ctx context.Context, domain jid.JID, token string, shown bool) (string, error)
+	// Accept makes the account and ends the invitation, or does neither; its errors are
+	// those of Accounts.Create besides.
+	Accept(ctx context.Context, token string, bare jid.JID, password string) error
+	// Kept reports whether a username is kept for who is invited.
+	Kept(ctx context.Context, bare jid.JID) (bool, error)
+}
+
 // Registrar makes accounts for strangers, on a connection that isn't
 // authenticated (XEP-0077 3.1.1). Its user bounds how often.
-type Registrar struct{ Accounts Accounts }
+type Registrar struct {
+	Accounts  Accounts
+	Strangers bool    // may make one without a token
+	Tokens    Invites // nil: there are none
+}
+
+// Open tells that no token is needed.
+func (r Registrar) Open() bool { return r.Strangers }
+
+// Invites tells that there are tokens.
+func (r Registrar) Invites() bool { return r.Tokens != nil }
+
+// Welcome finds whether a token is good (XEP-0445 4).
+func (r Registrar) Welcome(ctx context.Context, domain jid.JID, token string) error {
+	err := store.ErrNotFound
+	if r.Tokens != nil {
+		_, err = r.Tokens.Name(ctx, domain, token, false)
+	}
+	if errors.Is(err, store.ErrNotFound) {
+		return stanza.NewError(stanza.ItemNotFound, "the invitation is not known, was taken, or has ended")
+	}
+	return err
+}
 
 // Answer answers one request to a domain of this server: the payload of the
 // result, or an error, a *stanza.Error or one to log.
-func (r Registrar) Answer(ctx context.Context, domain jid.JID, iq *stanza.Stanza) (payload string, err error) {
+func (r Registrar) Answer(ctx context.Context, domain jid.JID, token string, iq *stanza.Stanza) (payload string, err error) {
 	el := iq.Payload()
 	if !el.Is(xep.NSRegister, "query") {
 		return "", stanza.NewError(stanza.NotAuthorized, "")
@@ -150,7 +185,7 @@ func (r Registrar) Answer(ctx context.Context, domain jid.JID, iq *stanza.Stanza
 		if reg.Remove {
 			return "", stanza.NewError(stanza.UnexpectedRequest, "nobody is logged in") // table 1
 		}
-		return "", r.Register(ctx, domain, reg.Username, reg.Password)
+		return "", r.Register(ctx, domain, token, reg.Username, reg.Password)
 	}
 	return "", stanza.NewError(stanza.BadRequest, "")
 }
@@ -160,8 +195,9 @@ func (r Registrar) Form() string { return xep.RegisterForm }
 
 // Register makes the account username at domain. Its errors: not-acceptable
 // for a missing or impossible username or password, conflict for a username
-// that is taken (XEP-0077 3.1).
-func (r Registrar) Register(ctx context.Context, domain jid.JID, username, password string) error {
+// that is taken (XEP-0077 3.1), item-not-found for a token that others have used
+// meanwhile.
+func (r Registrar) Register(ctx context.Context, domain jid.JID, token, username, password string) error {
 	if username == "" || password == "" {
 		return stanza.NewError(stanza.NotAcceptable, "username and password are needed")
 	}
@@ -169,13 +205,51 @@ func (r Registrar) Register(ctx context.Context, domain jid.JID, username, passw
 	if err != nil {
 		return stanza.NewError(stanza.NotAcceptable, "the username is not allowed")
 	}
-	switch err = r.Accounts.Create(ctx, bare, password); {
+	switch err = r.create(ctx, token, bare, password); {
 	case errors.Is(err, store.ErrExists):
 		return stanza.NewError(stanza.Conflict, "the username is taken")
 	case errors.Is(err, ErrPassword):
 		return stanza.NewError(stanza.NotAcceptable, "the password is not allowed")
+	case errors.Is(err, store.ErrNotFound):
+		return stanza.NewError(stanza.ItemNotFound, "the invitation was taken")
+	case errors.Is(err, errOtherName):
+		return stanza.NewError(stanza.NotAcceptable, "the invitation is for another username")
 	case err != nil:
 		return fmt.Errorf("registering an account: %w", err)
 	}
 	return nil
+}
+
+// errOtherName tells that an invitation names somebody else.
+var errOtherName = errors.New("register: another name")
+
+func (r Registrar) create(ctx context.Context, token string, bare jid.JID, password string) error {
+	if token != "" && r.Tokens != nil {
+		domain, err := jid.New("", bare.Domain(), "")
+		if err != nil {
+			return err
+		}
+		name, err := r.Tokens.Name(ctx, domain, token, true)
+		if err == nil && name != "" && name != bare.Local() {
+			err = errOtherName
+		}
+		if err != nil {
+			return err
+		}
+		if name == bare.Local() {
+			return r.Tokens.Accept(ctx, token, bare, password)
+		}
+	}
+	if r.Tokens != nil {
+		if kept, err := r.Tokens.Kept(ctx, bare); err != nil || kept {
+			return errors.Join(err, fmt.Errorf("%s is kept: %w", bare, store.ErrExists))
+		}
+	}
+	if token != "" && r.Tokens != nil {
+		return r.Tokens.Accept(ctx, token, bare, password)
+	}
+	if !r.Strangers {
+		return store.ErrNotFound
+	}
+	return r.Accounts.Create(ctx, bare, password)
 }

@@ -253,6 +253,7 @@ const commands = {
 
   ...extensions({
     xmpp: () => xmpp,
+    me: () => me,
     collect: (id) => results.set(id, []).get(id),
     refuse: (stage, what) => new Refused(stage, what),
     condition,

@@ -16,6 +16,7 @@ const OLD = "storage:bookmarks";
 const ITEMS = "http://jabber.org/protocol/disco#items";
 const INFO = "http://jabber.org/protocol/disco#info";
 const UPLOAD = "urn:xmpp:http:upload:0";
+const PUSH = "urn:xmpp:push:0";
 const CAPS = "http://jabber.org/protocol/caps";
 const CLIENT = "https://carillon.im/test/interop";
 
@@ -23,9 +24,9 @@ const field = (name, values, type) =>
   xml("field", { var: name, type }, [values].flat().map((value) => xml("value", {}, String(value))));
 const form = (type, ...fields) => xml("x", { xmlns: DATA, type: "submit" }, field("FORM_TYPE", type, "hidden"), ...fields);
 
-// extensions returns commands for a client. xmpp() is the client once it is there; collect(id) makes the list that the
-// results of an archive query with that id go to; refuse(stage, condition) makes an error.
-export function extensions({ xmpp, collect, refuse, condition, emit }) {
+// extensions returns commands for a client. xmpp() is the client once it is there, me() its bare address; collect(id)
+// makes the list that the results of an archive query with that id go to; refuse(stage, condition) makes an error.
+export function extensions({ xmpp, me, collect, refuse, condition, emit }) {
   const get = (child, to) => xmpp().iqCaller.get(child, to);
   const set = (child, to) => xmpp().iqCaller.set(child, to);
 
@@ -201,10 +202,18 @@ export function extensions({ xmpp, collect, refuse, condition, emit }) {
 
     event_nodes: async ({ jid }) => (await found(jid)).map(({ attrs }) => attrs.node).filter(Boolean).sort(),
 
+    // XEP-0357
+    async push_enable({ service, node, secret }) {
+      const options = secret ? form(PUBSUB + "#publish-options", field("secret", secret)) : undefined;
+      await set(xml("enable", { xmlns: PUSH, jid: service, node }, options), me());
+    },
+
+    push_disable: async ({ service, node }) => void (await set(xml("disable", { xmlns: PUSH, jid: service, node }), me())),
+
     // Uploads a file and tells its address and what a GET finds there (XEP-0363).
     async upload({ name, type, content }) {
       let service;
-      for (const { attrs } of await found(jid(xmpp().jid.toString()).domain)) {
+      for (const { attrs } of await found(jid(me()).domain)) {
         const info = await get(xml("query", { xmlns: INFO }), attrs.jid).catch(() => undefined);
         if (info?.getChildren("feature").some((feature) => feature.attrs.var === UPLOAD)) service = attrs.jid;
       }

@@ -26,13 +26,13 @@ from slixmpp.xmlstream.matcher import MatchXPath
 
 SID = '{urn:xmpp:sid:0}'
 EVENT = '{http://jabber.org/protocol/pubsub#event}'
-EXTDISCO = '{urn:xmpp:extdisco:2}'
-PUSH = '{urn:xmpp:push:0}'
-FORM = '{jabber:x:data}'
 MODERATE = '{urn:xmpp:message-moderate:1}'
 RETRACT = '{urn:xmpp:message-retract:1}'
 BOOKMARKS = '{urn:xmpp:bookmarks:1}'
 CONFERENCE = BOOKMARKS + 'conference'
+EXTDISCO = '{urn:xmpp:extdisco:2}'
+PUSH = '{urn:xmpp:push:0}'
+FORM = '{jabber:x:data}'
 
 
 class Refused(Exception):
