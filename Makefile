@@ -33,8 +33,9 @@ fmt: ## every file is formatted
 	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "gofmt would change:"; echo "$$files"; exit 1; }
 
 .PHONY: vet
-vet: ## go vet
+vet: ## go vet, and that the client builds for browsers
 	$(GO) vet $(PACKAGES)
+	GOOS=js GOARCH=wasm $(GO) build ./client ./client/convo
 
 .PHONY: staticcheck
 staticcheck: ## staticcheck, documentation included (staticcheck.conf)
