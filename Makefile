@@ -119,6 +119,10 @@ interop-needs:
 	need 'command -v ejabberdctl' 'ejabberd: apt-get install ejabberd'; \
 	exit $$missing
 
+.PHONY: model
+model: ## a room against its reference model, HISTORIES=... random histories: the same state, the same messages for each occupant
+	$(GO) test ./server/room -run 'TestModel$$' -rapid.checks=$(or $(HISTORIES),10000) -timeout 30m
+
 .PHONY: crash
 crash: ## kill -9 under load, KILLS times: nothing acknowledged is lost
 	CARILLON_CRASH_KILLS=$(KILLS) $(GO) test -count=1 -v -timeout 60m ./test/crash
@@ -126,6 +130,10 @@ crash: ## kill -9 under load, KILLS times: nothing acknowledged is lost
 .PHONY: flights
 flights: ## round trips and time until a device is up to date, beside Prosody and ejabberd (Debian packages prosody, ejabberd; root)
 	CARILLON_FLIGHTS=1 $(GO) test -count=1 -v -timeout 10m -run 'TestTable' ./test/flights
+
+.PHONY: federation
+federation: ## messages per second and CPU per message between two servers, beside Prosody; memory of 1,000 idle domains (Linux)
+	CARILLON_FEDERATION=20 $(GO) test -count=1 -v -timeout 15m -run 'TestFederationRate|TestIdleDomains' ./test/interop
 
 .PHONY: bench
 bench: ## Go benchmarks with allocations, BENCH=pattern

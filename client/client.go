@@ -95,9 +95,9 @@ type Client struct {
 	owed     bool // the server waits for an acknowledgement
 	told     uint32
 	events   []queued
-	held     int // bytes of events
-	current  queued
-	stalled  bool // the reader waits for room
+	held     int       // bytes of events
+	taken    []counted // the stanzas among the events that the program has in hand
+	stalled  bool      // the reader waits for room
 	calls    map[callKey]*call
 	queries  map[callKey]*page
 	presence *stanza.Stanza

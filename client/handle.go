@@ -214,7 +214,7 @@ func (c *Client) opening(r *Connected) {
 	}
 }
 
-// sessionRequest is what a new session of XMPP 2.0 is asked for: from where to
+// sessionRequest is what a new session of XMPP 2.0 is asked for, with the login (X2-31): from where to
 // catch up (X2-34, X2-35) and the first presence (X2-36).
 func (c *Client) sessionRequest() *xep.SessionRequest {
 	sync := &xep.Sync{}

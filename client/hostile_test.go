@@ -357,6 +357,20 @@ func TestForged(t *testing.T) {
 	}
 }
 
+// TestForgedByDevice: what another device of the account says is no answer of the account's server.
+func TestForgedByDevice(t *testing.T) {
+	d := dial(t, newFake(t, func(p *peer) {
+		p.manage("1")
+		id := answerID(p.hear("</iq>"))
+		p.say("<iq type='result' from='alice@localhost/other' id='" + id + "'><forged xmlns='urn:example'/></iq>")
+		p.say("<iq type='result' from='" + full + "' id='" + id + "'><real xmlns='urn:example'/></iq>") // as older servers do
+	}).config())
+	st, err := d.IQ(d.ctx, stanza.Build(stanza.IQ, stanza.TypeGet, "", jid.JID{}, jid.JID{}, "<ask xmlns='urn:example'/>"))
+	if err != nil || st.Payload().Local() != "real" {
+		t.Fatalf("answer: %v, %v", st, err)
+	}
+}
+
 // TestSessionViolations: each ends the stream, with the error that says why, and
 // the next one begins anew.
 func TestSessionViolations(t *testing.T) {

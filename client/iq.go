@@ -113,14 +113,12 @@ func (c *Client) peer(to jid.JID) jid.JID {
 	return to
 }
 
-// answers reports whether from is an address under which a request to another
-// is answered. The own account's answers come from its bare address, from
-// nobody, or, of older servers, from the full one, which nobody else can use.
-func (c *Client) answers(to, from jid.JID) bool {
-	if c.peer(to) == c.cfg.Account {
-		return from.IsZero() || from.Bare() == c.cfg.Account
-	}
-	return from == to
+// forAccount reports whether an answer from an address is the own account's, where
+// self is this session's address: they come from its bare address, from nobody, or, of
+// older servers, from the session's own, which nobody else can use. What comes from
+// the address of another device is that device's.
+func (c *Client) forAccount(from, self jid.JID) bool {
+	return from.IsZero() || from == c.cfg.Account || from == self
 }
 
 func (c *Client) why() error {
@@ -142,12 +140,11 @@ func (c *Client) late(ctx context.Context) error {
 // answered hands an answer to who waits for it; one that nobody asked for, or
 // that comes from somebody else, is dropped.
 func (c *Client) answered(st *stanza.Stanza) {
-	peer := st.From
-	if c.answers(c.cfg.Account, peer) {
-		peer = c.cfg.Account
-	}
 	c.mu.Lock()
-	key := callKey{peer, st.ID}
+	key := callKey{st.From, st.ID}
+	if c.calls[key] == nil && c.session != nil && c.forAccount(st.From, c.session.full) {
+		key.peer = c.cfg.Account
+	}
 	call := c.calls[key]
 	delete(c.calls, key)
 	c.mu.Unlock()

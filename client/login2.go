@@ -369,7 +369,7 @@ func (g *login) setUp(sm bool) error {
 		case sm && ev.Kind == stream.SMFailed:
 			sm = false
 		default:
-			if st := ev.Stanza; ev.Kind == stream.Stanza && st.Kind == stanza.IQ && wait[st.ID] && g.c.answers(jid.JID{}, st.From) {
+			if st := ev.Stanza; ev.Kind == stream.Stanza && st.Kind == stanza.IQ && wait[st.ID] && g.c.forAccount(st.From, g.full) {
 				delete(wait, st.ID)
 				switch {
 				case st.Type != stanza.TypeResult:

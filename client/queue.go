@@ -24,6 +24,22 @@ func (c *Client) Next(ctx context.Context) (Event, error) {
 	}
 }
 
+// Waiting returns at most so many events that have come behind the one that Next
+// returned last, without waiting for any; all of them count as handled at the next
+// call of Next or Handled. It stops before a Connected, which may change what the
+// events behind it mean. It is for programs that keep what several say in one step.
+func (c *Client) Waiting(most int) (list []Event) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(list) < most && len(c.events) > 0 {
+		if _, ok := c.events[0].event.(*Connected); ok {
+			break
+		}
+		list = append(list, c.shift())
+	}
+	return list
+}
+
 // Events yields what Next returns until ctx ends or the client is over; ErrClosed
 // and ctx's error end it without being yielded.
 func (c *Client) Events(ctx context.Context) iter.Seq2[Event, error] {
@@ -43,16 +59,26 @@ func (c *Client) Events(ctx context.Context) iter.Seq2[Event, error] {
 	}
 }
 
-// Handled says that the event that Next returned last is handled, for who won't
-// call Next again or not soon.
+// Handled says that the events that Next and Waiting returned last are handled,
+// for who won't call Next again or not soon.
 func (c *Client) Handled() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	q := c.current
-	c.current = queued{}
-	if q.number > 0 {
-		c.settle(q.epoch, q.number)
+	c.settleTaken()
+}
+
+// counted is a stanza of the server's that has a number.
+type counted struct {
+	epoch  int
+	number uint64
+}
+
+// settleTaken notes that what the program has in hand is done with. c.mu is held.
+func (c *Client) settleTaken() {
+	for _, n := range c.taken {
+		c.settle(n.epoch, n.number)
 	}
+	c.taken = c.taken[:0]
 }
 
 // take removes the first event.
@@ -62,6 +88,11 @@ func (c *Client) take() (Event, error) {
 	if len(c.events) == 0 {
 		return nil, c.final
 	}
+	return c.shift(), nil
+}
+
+// shift removes the first event, of one or more. c.mu is held.
+func (c *Client) shift() Event {
 	q := c.events[0]
 	c.events[0] = queued{}
 	c.events = c.events[1:]
@@ -69,13 +100,15 @@ func (c *Client) take() (Event, error) {
 		c.events = nil
 	}
 	c.held -= q.size
-	c.current = q
+	if q.number > 0 {
+		c.taken = append(c.taken, counted{q.epoch, q.number})
+	}
 	c.stalled = false
 	signal(c.room)
 	if c.cfg.Deliveries {
 		c.wakeSenders()
 	}
-	return q.event, nil
+	return q.event
 }
 
 // push queues an event, and waits while the queue is full. At the end of the

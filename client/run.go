@@ -336,8 +336,7 @@ func (c *Client) unlink() {
 	// What was not taken the server still has, and sends again in this session or
 	// a new one (XEP-0198 4); kept here too, it would come twice. What the program
 	// has in hand counts as handled.
-	c.settle(c.current.epoch, c.current.number)
-	c.current = queued{}
+	c.settleTaken()
 	c.events = slices.DeleteFunc(c.events, func(q queued) bool {
 		again := q.number > 0 && q.epoch == c.epoch
 		if again {

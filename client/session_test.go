@@ -513,3 +513,74 @@ func TestForgedInSession(t *testing.T) {
 		}
 	}
 }
+
+// TestWaiting: what has come can be taken in one go, in its order, up to the next session or connection; what is in hand when the connection breaks is not
+// sent again.
+func TestWaiting(t *testing.T) {
+	w := newWorld(t, "alice", "bob")
+	alice, bob := dial(t, w.config("alice")), dial(t, w.config("bob"))
+	expect[*client.Synced](bob, nil)
+	for n := range 6 {
+		alice.acknowledged(alice.send(chat("bob@localhost", fmt.Sprint(n))))
+	}
+	if _, err := bob.Ping(bob.ctx, jid.JID{}); err != nil { // all of it has come
+		t.Fatal(err)
+	}
+	got := ""
+	text := func(list ...client.Event) {
+		for _, ev := range list {
+			got += ev.(*client.Received).Stanza.Child(stanza.NSClient, "body").Text()
+		}
+	}
+	text(expect(bob, bodyIs("0")))
+	text(bob.Waiting(0)...)
+	text(bob.Waiting(2)...)
+	got += "|"
+	text(bob.Waiting(10)...)
+	if got != "012|345" {
+		t.Errorf("got %s", got)
+	}
+	w.cut()
+	alice.acknowledged(alice.send(chat("bob@localhost", "6")))
+	if ev, err := bob.Next(bob.ctx); err != nil {
+		t.Fatal(err)
+	} else if _, ok := ev.(*client.Disconnected); !ok {
+		t.Fatalf("%#v", ev)
+	}
+	if _, err := bob.Ping(bob.ctx, jid.JID{}); err != nil { // it has connected again
+		t.Fatal(err)
+	}
+	if list := bob.Waiting(10); len(list) != 0 {
+		t.Errorf("%d events before the new connection: %#v", len(list), list[0])
+	}
+	if on := expect[*client.Connected](bob, nil); !on.Resumed {
+		t.Errorf("%+v", on)
+	}
+	expect(bob, func(r *client.Received) bool {
+		body := r.Stanza.Child(stanza.NSClient, "body").Text()
+		if body != "6" {
+			t.Errorf("again: %s", body)
+		}
+		return body == "6"
+	})
+}
+
+// TestOwnDevices: devices of one account answer each other, and one of them doesn't answer for the account.
+func TestOwnDevices(t *testing.T) {
+	w := newWorld(t, "alice")
+	desk, phone := dial(t, w.config("alice")), dial(t, w.config("alice"))
+	expect[*client.Synced](desk, nil)
+	expect[*client.Synced](phone, nil)
+	if _, err := phone.Ping(phone.ctx, desk.JID()); err != nil {
+		t.Error(err)
+	}
+	if _, err := phone.Ping(phone.ctx, phone.JID()); err != nil {
+		t.Error(err)
+	}
+	if info, err := phone.Disco(phone.ctx, desk.JID(), ""); err != nil || len(info.Identities) != 1 || info.Identities[0].Category != "client" {
+		t.Errorf("%+v, %v", info, err)
+	}
+	if info, err := phone.Disco(phone.ctx, jid.JID{}, ""); err != nil || len(info.Identities) == 0 || info.Identities[0].Category == "client" {
+		t.Errorf("%+v, %v", info, err)
+	}
+}

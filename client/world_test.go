@@ -348,7 +348,7 @@ func TestResume(t *testing.T) {
 }
 
 // TestLoginFlows counts round trips: all that a session begins with is in the
-// request that logs in (S-2; X2-32, X2-33, X2-36).
+// request that logs in (S-2; X2-31, X2-32, X2-33, X2-36).
 func TestLoginFlows(t *testing.T) {
 	w := newWorld(t, "alice")
 	store := &client.MemoryStore{}

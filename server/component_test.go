@@ -26,7 +26,7 @@ import (
 
 // device is a session without a socket.
 type device struct {
-	t       *testing.T
+	t       testing.TB
 	session *account.Session
 	woken   chan struct{}
 	wakes   atomic.Int64
@@ -43,7 +43,7 @@ func (d *device) Wake() {
 
 func (d *device) End(*stanza.StreamError) { d.session.Detach(d) }
 
-func bindDevice(t *testing.T, s *Server, bare, resource string, p route.Profile) *device {
+func bindDevice(t testing.TB, s *Server, bare, resource string, p route.Profile) *device {
 	t.Helper()
 	d := &device{t: t, woken: make(chan struct{}, 1)}
 	var err error
@@ -88,17 +88,69 @@ func (d *device) until(piece string) string {
 	}
 }
 
-// TestComponent: a component over a real connection, and messages in both
-// directions over the border between XMPP 2.0 and 1.0 (R-GW-1, R-GW-2, R-GW-3).
-func TestComponent(t *testing.T) {
-	cfg := config.Default()
-	cfg.Domains, cfg.C2S, cfg.C2STLS, cfg.HTTP, cfg.Component = []string{"h.example"}, config.Off, config.Off, config.Off, "127.0.0.1:0"
-	cfg.Data = t.TempDir()
+// program is a component's side of its connection.
+type program struct {
+	t *testing.T
+	net.Conn
+	r *bufio.Reader
+}
+
+// dialComponent connects with the secret that the tests have for every component.
+func dialComponent(t *testing.T, s *Server, domain string) *program {
+	t.Helper()
+	nc, err := net.Dial("tcp", s.Addrs()["component"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close() })
+	nc.SetDeadline(time.Now().Add(20 * time.Second))
+	p := &program{t, nc, bufio.NewReader(nc)}
+	p.write("<stream:stream xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams' to='" + domain + "'>")
+	p.until(" id='")
+	sum := sha1.Sum([]byte(strings.TrimSuffix(p.until("'>"), "'>") + "swordfish"))
+	p.write("<handshake>" + hex.EncodeToString(sum[:]) + "</handshake>")
+	p.until("<handshake/>")
+	return p
+}
+
+// until reads up to a piece of text, and returns it all.
+func (p *program) until(piece string) string {
+	p.t.Helper()
+	var b strings.Builder
+	for !strings.HasSuffix(b.String(), piece) {
+		c, err := p.r.ReadByte()
+		if err != nil {
+			p.t.Fatalf("read %q, then %v", b.String(), err)
+		}
+		b.WriteByte(c)
+	}
+	return b.String()
+}
+
+func (p *program) write(xml string) {
+	p.t.Helper()
+	if _, err := io.WriteString(p, xml); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// addComponent lets a component in.
+func addComponent(t *testing.T, cfg *config.Config, domain string) {
+	t.Helper()
 	secret := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(secret, []byte("swordfish\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cfg.Components = map[string]config.Component{"irc.h.example": {SecretFile: secret}}
+	cfg.Component, cfg.Components = "127.0.0.1:0", map[string]config.Component{domain: {SecretFile: secret}}
+}
+
+// TestComponent: a component over a real connection, and messages in both
+// directions over the border between XMPP 2.0 and 1.0 (R-GW-1, R-GW-2, R-GW-3).
+func TestComponent(t *testing.T) {
+	cfg := config.Default()
+	cfg.Domains, cfg.C2S, cfg.C2STLS, cfg.HTTP = []string{"h.example"}, config.Off, config.Off, config.Off
+	cfg.Data = t.TempDir()
+	addComponent(t, &cfg, "irc.h.example")
 	if err := cfg.Check(); err != nil {
 		t.Fatal(err)
 	}
@@ -125,36 +177,8 @@ func TestComponent(t *testing.T) {
 	v2.send("<message type='chat' id='early' to='p@irc.h.example'><body>x</body></message>")
 	v2.until("<remote-server-timeout ")
 
-	nc, err := net.Dial("tcp", s.Addrs()["component"])
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	nc.SetDeadline(time.Now().Add(20 * time.Second))
-	r := bufio.NewReader(nc)
-	until := func(piece string) string {
-		t.Helper()
-		var b strings.Builder
-		for !strings.HasSuffix(b.String(), piece) {
-			c, err := r.ReadByte()
-			if err != nil {
-				t.Fatalf("read %q, then %v", b.String(), err)
-			}
-			b.WriteByte(c)
-		}
-		return b.String()
-	}
-	write := func(xml string) {
-		t.Helper()
-		if _, err := io.WriteString(nc, xml); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("<stream:stream xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams' to='irc.h.example'>")
-	until(" id='")
-	sum := sha1.Sum([]byte(strings.TrimSuffix(until("'>"), "'>") + "swordfish"))
-	write("<handshake>" + hex.EncodeToString(sum[:]) + "</handshake>")
-	until("<handshake/>")
+	irc := dialComponent(t, s, "irc.h.example")
+	until, write := irc.until, irc.write
 
 	const tag2 = "<xmpp-2 xmlns='urn:xmpp:tmp:xmpp-2:0'/>"
 	modifiers := []string{"<private xmlns='urn:xmpp:carbons:2'/>", "<no-copy xmlns='urn:xmpp:hints'/>", "<no-store xmlns='urn:xmpp:hints'/>", tag2}

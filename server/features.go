@@ -1,6 +1,7 @@
 package server
 
 import (
+	"log/slog"
 	"maps"
 	"slices"
 	"time"
@@ -42,7 +43,7 @@ const (
 )
 
 // features is the list of all that the server can do. A new XEP is a line here.
-func features(cfg config.Config, s *store.Store, known *caps.Cache, events *pep.Service, accounts register.Accounts, clients cam.Clients, release string, now func() time.Time, host func() *admin.Host, invites func() *invite.Service) []feature.Feature {
+func features(cfg config.Config, s *store.Store, known *caps.Cache, events *pep.Service, accounts register.Accounts, clients cam.Clients, release string, log *slog.Logger, now func() time.Time, host func() *admin.Host, invites func() *invite.Service) []feature.Feature {
 	list := []feature.Feature{
 		core(),
 		ping.New(),
@@ -53,7 +54,7 @@ func features(cfg config.Config, s *store.Store, known *caps.Cache, events *pep.
 		imng.New(),
 		mine(),
 		csi.New(),
-		blocking.New(cfg.Limits.BlockItems),
+		blocking.New(cfg.Limits.BlockItems, s, log, now),
 		private.New(s, private.Limits{Items: privateItems, Bytes: privateBytes}, events),
 		vcard.New(s, vcardBytes, events),
 		events.Feature(),
@@ -106,6 +107,7 @@ func onTheWeb() feature.Feature {
 			{XEP: "0156", Version: "1.4.0", Note: "host-meta in XML and JSON"},
 			{XEP: "0206", Version: "1.4"},
 			{XEP: "0363", Version: "1.2.0"},
+			{XEP: "0487", Version: "0.1.0", Note: "if the operator tells the addresses"},
 		},
 	}
 }

@@ -25,7 +25,10 @@ import (
 	"carillon.im/server/account"
 	"carillon.im/server/config"
 	"carillon.im/server/route"
+	"carillon.im/server/store"
+	"carillon.im/stanza"
 	"carillon.im/xep"
+	"carillon.im/xmltree"
 )
 
 // internet is DNS and an authority for servers of a test.
@@ -91,7 +94,7 @@ func (n *internet) sign(name string, parent *x509.Certificate) (*ecdsa.PrivateKe
 		n.t.Fatal(err)
 	}
 	tmpl := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(time.Hour), IsCA: parent == nil, BasicConstraintsValid: true, DNSNames: []string{name, "rooms." + name}}
+		NotAfter: time.Now().Add(time.Hour), IsCA: parent == nil, BasicConstraintsValid: true, DNSNames: []string{name, "rooms." + name, "relay." + name}}
 	signer := n.key
 	if parent == nil {
 		parent, signer = tmpl, key
@@ -128,11 +131,18 @@ type node struct {
 
 func (n *internet) node(domain string, accounts ...string) *node {
 	n.t.Helper()
+	return n.nodeWith(domain, func(*config.Config) {}, accounts...)
+}
+
+// nodeWith is node with a change of its configuration.
+func (n *internet) nodeWith(domain string, change func(*config.Config), accounts ...string) *node {
+	n.t.Helper()
 	n.sign(domain, n.cert)
 	cfg := config.Default()
 	cfg.Domains, cfg.C2S, cfg.C2STLS, cfg.HTTP, cfg.S2S, cfg.S2STLS = []string{domain}, config.Off, config.Off, config.Off, "127.0.0.1:0", config.Off
 	cfg.Cert, cfg.Key = filepath.Join(n.dir, domain+".crt"), filepath.Join(n.dir, domain+".key")
 	cfg.Data, cfg.Federation.Resolver, cfg.Federation.Authorities = n.t.TempDir(), n.dns, filepath.Join(n.dir, "authority.crt")
+	change(&cfg)
 	if err := cfg.Check(); err != nil {
 		n.t.Fatal(err)
 	}
@@ -155,7 +165,9 @@ func (d *node) start() {
 	}
 	_, port, _ := net.SplitHostPort(d.Addrs()["s2s"])
 	d.n.mu.Lock()
-	d.n.port[d.domain], d.n.port["rooms."+d.domain] = port, port
+	for _, prefix := range []string{"", "rooms.", "relay."} {
+		d.n.port[prefix+d.domain] = port
+	}
 	d.n.mu.Unlock()
 	ctx, stop := context.WithCancel(context.Background())
 	d.stop, d.ran = stop, make(chan error, 1)
@@ -346,6 +358,80 @@ func TestRoomAcross(t *testing.T) {
 	alice.until("anybody there?")
 	if got := alice.until("code='333'"); !strings.Contains(got, "from='"+room+"/Bob'") {
 		t.Errorf("it came as %s", got)
+	}
+}
+
+// TestAcrossComponent: a component of XMPP 1.0 stands between two servers of 2.0. It
+// passes on what it doesn't know, and so a message means the same behind it
+// (R-GW-1, R-GW-2), both ways.
+func TestAcrossComponent(t *testing.T) {
+	n := newInternet(t)
+	a := n.nodeWith("a.example", func(c *config.Config) { addComponent(t, c, "relay.a.example") }, "alice")
+	b := n.node("b.example", "bob")
+	alice, table := a.device("alice", "v2", route.V2), a.device("alice", "table", route.V2)
+	bob, desk := b.device("bob", "phone", route.V2), b.device("bob", "desk", route.NG)
+	relay := dialComponent(t, a.Server, "relay.a.example")
+	// pass takes a message on: whom it is for stands in front of the component's @.
+	pass := func(piece string) {
+		t.Helper()
+		relay.until("<message ")
+		st, err := stanza.ParseBytes([]byte("<message "+relay.until("</message>")), xmltree.Limits{})
+		if err != nil || !strings.Contains(st.Inner(), piece) {
+			t.Fatalf("the component got %v, %v", st, err)
+		}
+		to := strings.Replace(st.To.Local(), "%", "@", 1)
+		if r := st.To.Resource(); r != "" {
+			to += "/" + r
+		}
+		from := strings.Replace(st.From.Bare().String(), "@", "%", 1) + "@relay.a.example"
+		if r := st.From.Resource(); r != "" {
+			from += "/" + r
+		}
+		relay.write(string(stanza.Build(stanza.Message, st.Type, st.ID, jid.MustParse(from), jid.MustParse(to), st.Inner()).AppendTo(nil)))
+	}
+	// Who is written to at one device alone has shown that it is there (R-EXCL-3).
+	bob.send("<presence to='alice%a.example@relay.a.example'/>")
+	relay.until("<presence ")
+	modern := func(got string) {
+		t.Helper()
+		for _, wrong := range []string{"<xmpp-", "<private", "<no-"} {
+			if strings.Contains(got, wrong) {
+				t.Errorf("it came as %s", got)
+			}
+		}
+	}
+	for _, way := range []struct {
+		from, to, other *device
+		name            string
+	}{{alice, bob, desk, "bob%b.example@relay.a.example/phone"}, {bob, alice, table, "alice%a.example@relay.a.example/v2"}} {
+		bare, _, _ := strings.Cut(way.name, "/")
+		way.from.send("<message type='chat' id='e' to='" + way.name + "'><body>for one</body></message>")
+		pass("for one")
+		modern(way.to.until("for one"))
+		way.from.send("<message type='chat' id='c' to='" + bare + "'><body>for all</body></message>")
+		pass("for all")
+		modern(way.to.until("for all"))
+		for {
+			got := way.other.until("<message")
+			if strings.Contains(got, "for one") {
+				t.Errorf("the other device got %s", got)
+			}
+			if strings.Contains(got, "for all") {
+				break
+			}
+		}
+	}
+	for _, who := range []struct {
+		*node
+		name string
+	}{{a, "alice"}, {b, "bob"}} {
+		id, err := who.hub.Account(jid.MustParse(who.name + "@" + who.domain)).StoreID(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kept, err := who.store.ArchiveCount(t.Context(), store.ArchiveQuery{Account: store.AccountID(id)}); err != nil || kept != 2 {
+			t.Errorf("%s: %d are archived: %v", who.name, kept, err)
+		}
 	}
 }
 

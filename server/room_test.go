@@ -18,12 +18,13 @@ import (
 const outbox = 280 << 10
 
 // serverWith runs a server for h.example with accounts u0 to u(n-1), without listeners.
-func serverWith(t *testing.T, n int) *Server {
+func serverWith(t testing.TB, n int) *Server {
 	t.Helper()
 	cfg := config.Default()
 	cfg.Domains, cfg.C2S, cfg.C2STLS, cfg.HTTP = []string{"h.example"}, config.Off, config.Off, config.Off
 	cfg.Data = t.TempDir()
 	cfg.Limits.OutboxBytes = outbox
+	cfg.Rooms.UserPerSecond, cfg.Rooms.RoomPerSecond = 0, 0
 	if err := cfg.Check(); err != nil {
 		t.Fatal(err)
 	}

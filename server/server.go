@@ -130,7 +130,7 @@ func NewWith(ctx context.Context, cfg config.Config, log *slog.Logger, opt Optio
 	users := &accounts{server: s}
 	s.events = personal(s.store, func(j jid.JID) feature.AccountRef { return s.hub.Account(j) }, opt.Now)
 	s.caps = caps.New(caps.Options{Notify: s.events.Notify})
-	declared := features(cfg, s.store, s.caps, s.events, users, &devices{s}, opt.Release, opt.Now, func() *admin.Host { return s.host },
+	declared := features(cfg, s.store, s.caps, s.events, users, &devices{s}, opt.Release, log, opt.Now, func() *admin.Host { return s.host },
 		func() *invite.Service { return s.invites })
 	if s.set, err = feature.NewSet(declared...); err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"time"
 
@@ -31,6 +32,7 @@ func (s *Server) newWeb(ctx context.Context) error {
 		return err
 	}
 	o := web.Options{Domains: s.cfg.Domains, URL: s.cfg.Web.URL, Proxies: proxies, WebSocket: s.c2s.ServeWebSocket, BOSH: s.c2s.ServeBOSH, Private: private}
+	o.Addresses, o.ClientTLS, o.ServerTLS = s.cfg.Web.Addresses, s.port("c2s_tls"), s.port("s2s_tls")
 	if s.files != nil {
 		o.Upload = s.files
 	}
@@ -45,6 +47,15 @@ func (s *Server) newWeb(ctx context.Context) error {
 	}
 	s.pages, s.public = server(site.Local()), server(site.Public())
 	return nil
+}
+
+// port is the port of a listener, 0 if it is off.
+func (s *Server) port(key string) int {
+	a, err := netip.ParseAddrPort(s.Addrs()[key])
+	if err != nil {
+		return 0
+	}
+	return int(a.Port())
 }
 
 // newUpload makes the service for files, nil where there is none: if none is wanted,

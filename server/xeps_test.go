@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -25,7 +26,7 @@ const xepPage = "../docs/xeps.md"
 func TestXEPPage(t *testing.T) {
 	known := caps.New(caps.Options{})
 	defer known.Close()
-	list := features(config.Default(), nil, known, personal(nil, nil, time.Now), nil, nil, "test", time.Now, nil, nil)
+	list := features(config.Default(), nil, known, personal(nil, nil, time.Now), nil, nil, "test", slog.New(slog.DiscardHandler), time.Now, nil, nil)
 	if _, err := feature.NewSet(list...); err != nil {
 		t.Fatal(err)
 	}

@@ -29,8 +29,6 @@ type Requirement struct {
 const (
 	Done          = "done"
 	Decided       = "decided" // the documents contradict each other, or are silent
-	Client        = "client"  // the client half's
-	Room          = "room"    // comes with rooms
 	Goal          = "goal"    // of the text's design
 	NotApplicable = "n/a"
 )
@@ -56,6 +54,15 @@ func Requirements() ([]Requirement, error) {
 func (r *Requirement) Server() bool {
 	switch r.Binds {
 	case "server", "sender's server", "gateway", "client+server":
+		return true
+	}
+	return false
+}
+
+// Client reports whether the requirement binds clients.
+func (r *Requirement) Client() bool {
+	switch r.Binds {
+	case "client", "sender", "client+server":
 		return true
 	}
 	return false

@@ -29,6 +29,7 @@ var ErrClosed = errors.New("account: closed")
 // Bounds of an Account.
 const (
 	maxOutbox = 4096             // stanzas on their way to the client; at the bound those that are no messages are dropped
+	maxBatch  = 256              // events that are one step, at most
 	tail      = 200              // entries of each conversation that are read at the start
 	recent    = 200              // messages that a device without history asks for
 	tickEvery = 5 * time.Second  // convo.Tick
@@ -80,9 +81,10 @@ type Account struct {
 	// Only for the owner.
 	engine *convo.Engine
 	facts  *convo.Facts // nil: not known yet
+	rooms  map[jid.JID]*room
 
 	calls   chan func()
-	events  chan client.Event
+	events  chan []client.Event
 	handled chan struct{}
 	cursor  atomic.Pointer[string] // where a session catches up from
 	ctx     context.Context
@@ -117,10 +119,16 @@ func Start(ctx context.Context, cfg Config) (*Account, error) {
 	if err != nil {
 		return nil, fmt.Errorf("account: history: %w", errors.Join(err, cfg.Store.Close()))
 	}
-	a := &Account{cfg: cfg, store: cfg.Store, calls: make(chan func()), events: make(chan client.Event), handled: make(chan struct{}), dry: make(chan struct{}),
+	a := &Account{cfg: cfg, store: cfg.Store, calls: make(chan func()), events: make(chan []client.Event), handled: make(chan struct{}), dry: make(chan struct{}),
 		changes: map[jid.JID]*convo.Changed{}, settled: make(chan struct{}), signal: make(chan struct{}, 1), taken: make(chan struct{}, 1), mail: make(chan struct{}, 1)}
 	a.engine = convo.New(convo.Config{Account: cfg.Client.Account, NewID: newID, Silent: cfg.Silent, UnlockAfter: cfg.UnlockAfter, RefreshAfter: cfg.RefreshAfter}, snap)
 	a.note()
+	a.rooms = map[jid.JID]*room{}
+	for name, f := range snap.Account.Rooms {
+		if j, err := jid.Parse(name); err == nil {
+			a.rooms[j] = &room{nick: f.Nick, mine: f.Mine, archive: true}
+		}
+	}
 	c := cfg.Client
 	c.Sync, c.Deliveries = a.sync, true
 	if c.Features == nil {

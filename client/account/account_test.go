@@ -9,7 +9,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,7 +21,9 @@ import (
 	"carillon.im/client/convo/sqlstore"
 	"carillon.im/jid"
 	"carillon.im/server"
+	"carillon.im/stanza"
 	"carillon.im/test/inprocess"
+	"carillon.im/xep"
 )
 
 // patience bounds every wait for what must happen.
@@ -50,6 +54,9 @@ func TestMain(m *testing.M) {
 // world is a server in this process, as a Dialer.
 type world struct {
 	srv *inprocess.Server
+
+	mu    sync.Mutex
+	conns []net.Conn
 }
 
 func newWorld(t *testing.T, names ...string) *world {
@@ -75,7 +82,21 @@ func newWorld(t *testing.T, names ...string) *world {
 }
 
 func (w *world) DialContext(context.Context, string, string) (net.Conn, error) {
-	return w.srv.Pipe(true), nil
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	nc := w.srv.Pipe(true)
+	w.conns = append(w.conns, nc)
+	return nc, nil
+}
+
+// cut breaks all connections.
+func (w *world) cut() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, nc := range w.conns {
+		nc.Close()
+	}
+	w.conns = nil
 }
 
 func (w *world) config(name, device string) account.Config {
@@ -275,6 +296,168 @@ func TestPages(t *testing.T) {
 			}
 			return bodies(v) == strings.Join(all, "|")
 		})
+	}
+}
+
+// recording is a store that notes what is written when.
+type recording struct {
+	*convo.Memory
+	mu    sync.Mutex
+	steps []int // how many entries each Write had that had any
+	kept  map[convo.EntryID]bool
+}
+
+func newRecording() *recording {
+	return &recording{Memory: convo.NewMemory(), kept: map[convo.EntryID]bool{}}
+}
+
+func (r *recording) Write(writes []convo.Write) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for _, w := range writes {
+		if w.Entry != nil {
+			n++
+			r.kept[w.Entry.Entry.ID] = true
+		}
+	}
+	if n > 0 {
+		r.steps = append(r.steps, n)
+	}
+	return r.Memory.Write(writes)
+}
+
+// written returns the steps since the last call.
+func (r *recording) written() []int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	steps := r.steps
+	r.steps = nil
+	return steps
+}
+
+// TestPageIsOneStep: a page of the archive is one transaction, and so is a streamed catch-up of a new device; nothing is told to the program before it is kept.
+func TestPageIsOneStep(t *testing.T) {
+	w := newWorld(t, "alice", "bob")
+	desk := start(t, w.config("alice", "desk"))
+	desk.online()
+	const total = 320
+	for n := range total {
+		desk.do(convo.SendText{Conversation: bob, Body: fmt.Sprint("m", n)})
+	}
+	desk.until(bob, "all archived", func(v convo.View) bool {
+		return len(v.Entries) == total && v.Entries[total-1].Delivery == convo.Archived
+	})
+	for profile, want := range map[client.Profile][]int{
+		client.ProfileBest:    {200, 100, 20},
+		client.ProfileIMNG:    {100, 100, 100, 20},
+		client.ProfileCarbons: {100, 100, 100, 20},
+	} {
+		cfg := w.config("alice", "new")
+		cfg.Client.Profile = profile
+		store := newRecording()
+		cfg.Store = store
+		phone := start(t, cfg)
+		phone.until(bob, "everything", func(v convo.View) bool {
+			store.mu.Lock()
+			for _, e := range v.Entries {
+				if !store.kept[e.ID] {
+					t.Fatalf("told before it was kept: %+v", e)
+				}
+			}
+			store.mu.Unlock()
+			if v.More && !v.Paging && phone.Status().Online && !phone.Status().CatchingUp {
+				phone.do(convo.Page{Conversation: bob})
+			}
+			return len(v.Entries) == total
+		})
+		if got := store.written(); !slices.Equal(got, want) {
+			t.Errorf("profile %d: entries per transaction %v, want %v", profile, got, want)
+		}
+	}
+}
+
+// TestWaitingIsOneStep: messages that come while the owner is at something else, live or of a catch-up behind a cursor, are one transaction, in their order.
+func TestWaitingIsOneStep(t *testing.T) {
+	w := newWorld(t, "alice", "bob")
+	b := start(t, w.config("bob", "pc"))
+	b.online()
+	const total = 50
+	say := func(from int) {
+		for n := range total {
+			b.do(convo.SendText{Conversation: alice, Body: fmt.Sprintf("m%03d", from+n)})
+		}
+		b.last(alice, func(e convo.Entry) bool {
+			return e.Body == fmt.Sprintf("m%03d", from+total-1) && e.Delivery == convo.Archived
+		})
+	}
+	cfg := w.config("alice", "desk")
+	store := newRecording()
+	cfg.Store = store
+	desk := start(t, cfg)
+	desk.online()
+	// What comes while the owner is held up.
+	wait := func(meanwhile func()) {
+		held, release := make(chan struct{}), make(chan struct{})
+		done := make(chan error, 1)
+		go func() {
+			done <- desk.Look(desk.ctx, func(*convo.Engine) {
+				close(held)
+				<-release
+			})
+		}()
+		<-held
+		meanwhile()
+		if _, err := desk.Client().Ping(desk.ctx, jid.JID{}); err != nil { // the connection has read all before the answer
+			t.Error(err)
+		}
+		close(release)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	for round, meanwhile := range []func(from int){
+		say,
+		func(from int) { // and by the catch-up of a new session
+			w.cut()
+			say(from)
+		},
+	} {
+		store.written()
+		wait(func() { meanwhile(round * total) })
+		var want []string
+		for n := range (round + 1) * total {
+			want = append(want, fmt.Sprintf("m%03d", n))
+		}
+		desk.until(bob, "all", has(strings.Join(want, "|")))
+		// One batch may have been on its way to the owner when it was held up.
+		if got := store.written(); len(got) > 2 {
+			t.Errorf("round %d: entries per transaction %v", round, got)
+		}
+	}
+}
+
+// TestAnnounced: what the engine understands is in what a session says about itself, so that the server sees a device that can claim (MINE-8, R-MINE) and
+// contacts know what to send.
+func TestAnnounced(t *testing.T) {
+	w := newWorld(t, "alice")
+	desk, phone := start(t, w.config("alice", "desk")), start(t, w.config("alice", "phone"))
+	desk.online()
+	phone.online()
+	ask := stanza.Build(stanza.IQ, stanza.TypeGet, "", jid.JID{}, desk.Status().JID, "<query xmlns='"+xep.NSDiscoInfo+"'/>")
+	answer, err := phone.Client().IQ(phone.ctx, ask)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := xep.ParseDiscoInfo(answer.Child(xep.NSDiscoInfo, "query"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, feature := range []string{"urn:xmpp:tmp:mine:0", "http://jabber.org/protocol/chatstates", "urn:xmpp:receipts", "urn:xmpp:chat-markers:0",
+		"urn:xmpp:message-correct:0", "urn:xmpp:message-retract:1", "urn:xmpp:reactions:0", "urn:xmpp:reply:0", "urn:xmpp:sid:0", xep.NSDiscoInfo, xep.NSPing} {
+		if !slices.Contains(info.Features, feature) {
+			t.Errorf("%s isn't among %v", feature, info.Features)
+		}
 	}
 }
 

@@ -33,8 +33,8 @@ func (a *Account) own() {
 			events = nil
 		}
 		select {
-		case ev := <-events:
-			a.take(ev)
+		case batch := <-events:
+			a.take(batch)
 			select {
 			case a.handled <- struct{}{}:
 			case <-a.ctx.Done():
@@ -49,7 +49,8 @@ func (a *Account) own() {
 	}
 }
 
-// pump brings the connection's events to the owner. Asking for the next one says that the one before is handled, so it waits until it is.
+// pump brings the connection's events to the owner, all that are there in one batch. Asking for the next says that those before are handled, so it waits
+// until they are.
 func (a *Account) pump() {
 	defer close(a.dry)
 	atOnce, stop := context.WithCancel(a.ctx)
@@ -80,7 +81,7 @@ func (a *Account) pump() {
 			a.learn(on)
 		}
 		select {
-		case a.events <- ev:
+		case a.events <- append([]client.Event{ev}, a.client.Waiting(min(maxBatch, a.cfg.MaxChanges)-1)...):
 		case <-a.ctx.Done():
 			return
 		}
@@ -155,10 +156,54 @@ func (a *Account) discover(ctx context.Context, to jid.JID) (xep.DiscoInfo, erro
 	return xep.ParseDiscoInfo(answer.Child(xep.NSDiscoInfo, "query"))
 }
 
-// take does what an event of the connection means.
-func (a *Account) take(ev client.Event) {
+// take does what events of the connection mean, in their order. What follows one another in a conversation, such as a catch-up, is one step of the engine
+// and one transaction of the store.
+func (a *Account) take(batch []client.Event) {
+	var step []convo.Event
+	for _, ev := range batch {
+		if r, ok := ev.(*client.Received); ok && r.Stanza.Kind == stanza.Presence && a.rooms[r.Stanza.From.Bare()] != nil {
+			a.apply(step...) // what it means for the room comes after what was said before
+			step = nil
+			a.heardRoom(r.Stanza)
+		}
+		if said := heard(ev); said != nil {
+			step = append(step, said)
+			continue
+		}
+		a.apply(step...)
+		step = nil
+		a.happened(ev)
+	}
+	a.apply(step...)
+	a.caughtUp()
+}
+
+// heard is what the engine is to hear of an event of the connection, nil for one of the connection itself.
+func heard(ev client.Event) convo.Event {
+	switch ev := ev.(type) {
+	case *client.Received:
+		return convo.Received{Stanza: ev.Stanza}
+	case *client.Carbon:
+		return convo.Received{Stanza: ev.Stanza}
+	case *client.Archived:
+		return convo.Received{Stanza: ev.Stanza}
+	case *client.Synced:
+		return convo.Received{Stanza: ev.Stanza}
+	case *client.Delivered:
+		if ev.State != client.Lost { // what was lost is the engine's to send again, when it knows what the archive has
+			return convo.Acked{ID: ev.ID}
+		}
+	}
+	return nil
+}
+
+// happened does what an event of the connection itself means.
+func (a *Account) happened(ev client.Event) {
 	switch ev := ev.(type) {
 	case *client.Connected:
+		if !ev.Resumed {
+			a.rejoin() // before what waits to be said there
+		}
 		a.apply(convo.Connected{JID: ev.JID, Profile: profile(ev.Profile), Resumed: ev.Resumed, Facts: *a.facts, Catchup: ev.CatchUp})
 		a.setStatus(func(s *Status) {
 			*s = Status{Online: true, CatchingUp: a.engine.CatchingUp(), JID: ev.JID, Profile: ev.Profile, Resumed: ev.Resumed}
@@ -171,18 +216,6 @@ func (a *Account) take(ev client.Event) {
 				s.Retry = a.now().Add(ev.Retry)
 			}
 		})
-	case *client.Received:
-		a.apply(convo.Received{Stanza: ev.Stanza})
-	case *client.Carbon:
-		a.apply(convo.Received{Stanza: ev.Stanza})
-	case *client.Archived:
-		a.apply(convo.Received{Stanza: ev.Stanza})
-	case *client.Synced:
-		a.apply(convo.Received{Stanza: ev.Stanza})
-	case *client.Delivered:
-		if ev.State != client.Lost { // what was lost is the engine's to send again, when it knows what the archive has
-			a.apply(convo.Acked{ID: ev.ID})
-		}
 	case *client.RosterChanged:
 		if ev.Item != nil {
 			a.contacts([]xep.RosterItem{*ev.Item})
@@ -190,6 +223,10 @@ func (a *Account) take(ev client.Event) {
 			a.contacts(a.client.Roster())
 		}
 	}
+}
+
+// caughtUp tells the program whether something that was missed is still coming.
+func (a *Account) caughtUp() {
 	catching := a.engine.CatchingUp()
 	if a.Status().CatchingUp != catching {
 		a.setStatus(func(s *Status) { s.CatchingUp = catching })
@@ -211,15 +248,21 @@ func profile(p client.Profile) convo.Profile {
 
 // contacts tells the engine what the roster says.
 func (a *Account) contacts(items []xep.RosterItem) {
+	step := make([]convo.Event, 0, len(items))
 	for _, it := range items {
-		a.apply(convo.Contact{JID: it.JID, Name: it.Name, Trusted: it.Subscription == "from" || it.Subscription == "both"})
+		step = append(step, convo.Contact{JID: it.JID, Name: it.Name, Trusted: it.Subscription == "from" || it.Subscription == "both"})
 	}
+	a.apply(step...)
 }
 
-// apply gives the engine an event and does what it wants, in its order.
-func (a *Account) apply(ev convo.Event) {
-	for todo := []convo.Event{ev}; len(todo) > 0; todo = todo[1:] {
-		for _, effect := range a.engine.Apply(a.now(), todo[0]) {
+// apply gives the engine events, which are one step, and does what it wants, in its order: what is to be kept is written before anything of it is sent or
+// told to the program.
+func (a *Account) apply(step ...convo.Event) {
+	for todo := [][]convo.Event{step}; len(todo) > 0 && a.ctx.Err() == nil; todo = todo[1:] {
+		if len(todo[0]) == 0 {
+			continue
+		}
+		for _, effect := range a.engine.Apply(a.now(), todo[0]...) {
 			more, err := a.do(effect)
 			if err != nil {
 				// What isn't written must not be said to be there: better no account than one that forgets.
@@ -227,7 +270,7 @@ func (a *Account) apply(ev convo.Event) {
 				return
 			}
 			if more != nil {
-				todo = append(todo, more)
+				todo = append(todo, []convo.Event{more})
 			}
 		}
 	}
@@ -320,12 +363,13 @@ func (a *Account) query(q convo.Query) {
 		refused, ok := errors.AsType[*stanza.Error](err)
 		done = convo.QueryDone{Query: q.ID, Failed: true, Unknown: ok && refused.Condition == stanza.ItemNotFound}
 	}
+	step := make([]convo.Event, 0, len(page)+1)
+	for _, m := range page {
+		step = append(step, convo.Received{Stanza: m.Stanza})
+	}
+	step = append(step, done)
 	_ = a.call(a.ctx, func() {
-		for _, m := range page {
-			a.apply(convo.Received{Stanza: m.Stanza})
-		}
-		a.apply(done)
-		catching := a.engine.CatchingUp()
-		a.setStatus(func(s *Status) { s.CatchingUp = catching })
+		a.apply(step...)
+		a.caughtUp()
 	})
 }

@@ -294,6 +294,9 @@ func (e *Engine) page(p Page) {
 		return
 	}
 	anchor := c.byID[p.Before]
+	if anchor != nil && anchor.Pos >= WaitingPos { // before what waits is the end
+		anchor, p.Newest = nil, true
+	}
 	if anchor == nil && len(c.items) > 0 {
 		anchor = c.items[0]
 	}

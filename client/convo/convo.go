@@ -122,6 +122,7 @@ type Engine struct {
 
 	effects []Effect
 	writes  []Write
+	saved   []*item // those of the entries in writes
 	dirty   []*conversation
 	record  bool // the account record is to be written
 }
@@ -157,7 +158,8 @@ func New(cfg Config, snap Snapshot) *Engine {
 	for _, c := range e.dirty {
 		c.isDirty, c.recordDirty, c.changed, c.changedAll = false, false, nil, false
 	}
-	e.effects, e.writes, e.dirty, e.record = nil, nil, nil, false
+	e.written()
+	e.effects, e.dirty, e.record = nil, nil, false
 	return e
 }
 
@@ -223,7 +225,8 @@ func (e *Engine) flush() []Effect {
 		effects = append(effects, Changed{Conversation: c.rec.JID, Version: c.version, Entries: c.changed, All: c.changedAll})
 		c.changed, c.changedAll, c.isDirty = nil, false, false
 	}
-	e.effects, e.writes, e.dirty = nil, nil, e.dirty[:0]
+	e.written()
+	e.effects, e.dirty = nil, e.dirty[:0]
 	return effects
 }
 

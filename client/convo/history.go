@@ -21,11 +21,14 @@ const (
 type item struct {
 	Entry
 	refs []*item // corrections, retractions, reactions, in no order
+	// twins are the entries of its sender under its id, nil where there is no other.
+	twins *twins
 	// stream is the session that an own entry was handed over to; 0: none yet.
 	stream  int
-	live    int  // the session in which it came as it was sent
-	counted bool // in its thread
-	target  bool // an entry about another: it has found it
+	live    int   // the session in which it came as it was sent
+	counted bool  // in its thread
+	target  bool  // an entry about another: it has found it
+	write   int32 // its place in the step's writes, from 1; 0: it has none
 }
 
 // refKey names a message as others do: by its sender and an id. The zero JID
@@ -57,6 +60,7 @@ type conversation struct {
 	lock     lock
 	typing   []typing
 	states   chatStates
+	topic    string // of a room, as it said in this session
 	holders  []Holder
 	markers  []early // receipts and markers before their message
 	notified int64   // position of the newest marker that was sent
@@ -149,12 +153,33 @@ func (e *Engine) touch(c *conversation, id EntryID) {
 // save notes that an entry is to be stored and shown anew.
 func (e *Engine) save(c *conversation, it *item) {
 	e.touch(c, it.ID)
+	it.twins.each(func(it *item) { e.touch(c, it.ID) }) // which of them is the first may be another now
 	if it.Kind != Text && it.Kind != Claim {
 		if of := c.target(it, e.cfg.Account); of != nil {
 			e.touch(c, of.ID) // it is shown there
 		}
 	}
+	e.put(c, it)
+}
+
+// put writes an entry as it is now, once in a step.
+func (e *Engine) put(c *conversation, it *item) {
+	if it.write > 0 {
+		*e.writes[it.write-1].Entry = EntryWrite{c.rec.JID, it.Entry}
+		return
+	}
 	e.writes = append(e.writes, Write{Entry: &EntryWrite{c.rec.JID, it.Entry}})
+	it.write = int32(len(e.writes))
+	e.saved = append(e.saved, it)
+}
+
+// written ends the step's writes.
+func (e *Engine) written() {
+	for _, it := range e.saved {
+		it.write = 0
+	}
+	clear(e.saved)
+	e.saved, e.writes = e.saved[:0], nil
 }
 
 // saveRecord notes that the conversation itself is to be stored.
@@ -257,7 +282,7 @@ func (e *Engine) renumber(c *conversation) {
 	}
 	for i, it := range c.items {
 		it.Pos = low + int64(i)*step
-		e.writes = append(e.writes, Write{Entry: &EntryWrite{c.rec.JID, it.Entry}})
+		e.put(c, it)
 	}
 	e.saveRecord(c)
 	c.changedAll = true
@@ -310,8 +335,11 @@ func (e *Engine) name(c *conversation, k refKey, it *item) {
 	if k.id == "" {
 		return
 	}
-	if c.byRef[k] == nil {
+	switch have := c.byRef[k]; {
+	case have == nil:
 		c.byRef[k] = it
+	case have != it:
+		e.pair(c, have, it)
 	}
 	if c.orphan == 0 {
 		return
@@ -342,8 +370,12 @@ func (e *Engine) unindex(c *conversation, it *item) {
 	for _, k := range [...]refKey{{from, it.MessageID}, {from, it.OriginID}, {c.rec.JID, it.Archive.ID}} {
 		if c.byRef[k] == it {
 			delete(c.byRef, k)
+			if heir := it.twins.heir(); heir != nil && (k.id == heir.MessageID || k.id == heir.OriginID) {
+				c.byRef[k] = heir
+			}
 		}
 	}
+	it.unpair()
 }
 
 // trim keeps the number of entries in memory within the bounds: the oldest go,

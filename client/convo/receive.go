@@ -281,14 +281,14 @@ func (e *Engine) archiveOf(st *stanza.Stanza, key jid.JID, room bool) ArchiveID 
 	return ArchiveID{}
 }
 
-// kindOf says what entry a message makes; false for none.
+// kindOf says what entry a message makes; false for none. What has a subject and nothing else is a room's topic (XEP-0045 8.1).
 func kindOf(st *stanza.Stanza) (Kind, bool) {
 	body := false
 	kind, is := Text, false
 	for el := range st.Payloads() {
 		switch el.Space() {
 		case stanza.NSClient, stanza.NSServer:
-			body = body || el.Local() == "body" || el.Local() == "subject"
+			body = body || el.Local() == "body" || el.Local() == "subject" && st.Type != stanza.TypeGroupchat
 		case xep.NSMine, xep.NSMineOCR:
 			if el.Local() == "mine" {
 				kind, is = Claim, true
@@ -313,11 +313,25 @@ func kindOf(st *stanza.Stanza) (Kind, bool) {
 	return Text, body
 }
 
+// maxTopic bounds a room's topic, in bytes.
+const maxTopic = 1023
+
+// topic notes the topic of a room, which says it to whoever enters.
+func (e *Engine) topic(m message) {
+	subject := m.st.Child(stanza.NSClient, "subject")
+	if m.way != direct || !m.c.rec.Room || subject.IsZero() {
+		return
+	}
+	m.c.topic = clip(subject.Text(), maxTopic)
+	e.touch(m.c, 0)
+}
+
 // take makes an entry of a message, or merges it with the one that it already
 // is, and puts it in its place.
 func (e *Engine) take(m message) {
 	kind, ok := kindOf(m.st)
 	if !ok {
+		e.topic(m)
 		e.passed(m)
 		return
 	}

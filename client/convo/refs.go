@@ -170,6 +170,75 @@ func (e *Engine) refer(c *conversation, it *item) {
 		t = next
 	}
 	e.touch(c, t.ID)
+	t.twins.each(func(it *item) { e.touch(c, it.ID) })
+}
+
+// twins are entries of one sender under one id: a server that was killed may have
+// taken a message of another domain twice, and somebody may use an id again. What
+// is said about the id is kept with the first of the list, the others find it by
+// that, and is shown with the one that the archive has first, as it is on every
+// device.
+type twins struct{ list []*item }
+
+// maxTwins bounds a list: what else has the id stands for itself.
+const maxTwins = 16
+
+// pair notes that an entry has the id of another.
+func (e *Engine) pair(c *conversation, have, it *item) {
+	if it.twins != nil || have.Kind != it.Kind {
+		return
+	}
+	if have.twins == nil {
+		have.twins = &twins{[]*item{have}}
+	}
+	if len(have.twins.list) >= maxTwins {
+		return
+	}
+	it.twins = have.twins
+	it.twins.list = append(it.twins.list, it)
+	it.twins.each(func(it *item) { e.touch(c, it.ID) })
+}
+
+// heir is the one that is to have what is said when the first is gone.
+func (t *twins) heir() *item {
+	if t == nil || len(t.list) < 2 {
+		return nil
+	}
+	return t.list[1]
+}
+
+// unpair takes an entry off the list.
+func (it *item) unpair() {
+	t := it.twins
+	if t == nil {
+		return
+	}
+	if heir := t.heir(); t.list[0] == it && heir != nil {
+		heir.refs, it.refs = append(heir.refs, it.refs...), nil
+	}
+	t.list = slices.DeleteFunc(t.list, func(x *item) bool { return x == it })
+	if it.twins = nil; len(t.list) == 1 {
+		t.list[0].twins = nil
+	}
+}
+
+func (t *twins) each(f func(*item)) {
+	if t != nil {
+		for _, it := range t.list {
+			f(it)
+		}
+	}
+}
+
+// about is what is said about an entry.
+func (it *item) about() []*item {
+	if it.twins == nil {
+		return it.refs
+	}
+	if it != slices.MinFunc(it.twins.list, func(a, b *item) int { return compare(a.Pos, b.Pos) }) {
+		return nil
+	}
+	return it.twins.list[0].refs
 }
 
 func compare(a, b int64) int {
@@ -202,7 +271,7 @@ func (e *Engine) orphan(c *conversation, it *item) {
 // place in the archive, not what came first.
 func (c *conversation) shown(it *item) Entry {
 	en := it.Entry
-	if len(it.refs) == 0 {
+	if len(it.about()) == 0 {
 		return en
 	}
 	about := gather(nil, it, 0)
@@ -235,7 +304,7 @@ func (c *conversation) shown(it *item) Entry {
 // gather collects what is said about an entry: also about its corrections,
 // which some clients name instead of the original.
 func gather(list []*item, it *item, depth int) []*item {
-	for _, r := range it.refs {
+	for _, r := range it.about() {
 		list = append(list, r)
 		if depth < 16 {
 			list = gather(list, r, depth+1)

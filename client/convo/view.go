@@ -30,9 +30,10 @@ type View struct {
 	// LockedTo is the full address that the next message goes to; zero: the
 	// bare one (XEP-0296).
 	LockedTo jid.JID
-	More     bool // older messages are to be had: Page
-	GapAtEnd bool // messages may be missing behind the newest: Page with Newest
-	Paging   bool // and have been asked for
+	Topic    string // of a room; "" for none, or not heard of yet
+	More     bool   // older messages are to be had: Page
+	GapAtEnd bool   // messages may be missing behind the newest: Page with Newest
+	Paging   bool   // and have been asked for
 	// Holders are the own devices that wrote or claimed something here lately,
 	// the latest first.
 	Holders []Holder

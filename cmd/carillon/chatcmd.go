@@ -19,16 +19,17 @@ import (
 
 func (p *program) chatCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "chat [JID [CONTACT]]",
+		Use:   "chat [JID [CONTACT-OR-ROOM]]",
 		Short: "talk, in the terminal",
 		Long: "Logs in as JID and shows its conversations. Everything is done with keys; F1 lists them.\n\n" +
 			"The password is asked for once, then the server's token for this device is kept. What was said is kept too: both in the data folder, for this user alone.\n" +
 			"--demo needs no account: it starts a server that is gone afterwards, and shows two devices of one person side by side.",
 		Example: "  carillon chat --demo\n  carillon chat romeo@localhost juliet@localhost\n" +
-			"  carillon chat romeo@localhost --server localhost:5222 --trust 3F:A0:…\n  carillon chat romeo@localhost --device phone",
+			"  carillon chat romeo@localhost --server localhost:5222 --trust 3F:A0:…\n  carillon chat romeo@localhost --device phone\n  carillon chat romeo@localhost hall@rooms.localhost --nick Romeo",
 		Args: cobra.MaximumNArgs(2),
 	}
 	o := addLogin(cmd, "desk")
+	nick := cmd.Flags().String("nick", "", "`NAME` in rooms; default the account's name")
 	demo := cmd.Flags().Bool("demo", false, "show two devices of one account in step, on a server of its own")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if out, ok := p.stdout.(*os.File); !ok || !term.IsTerminal(int(out.Fd())) || !term.IsTerminal(int(p.stdin.Fd())) && !o.passwordStdin {
@@ -43,12 +44,12 @@ func (p *program) chatCommand() *cobra.Command {
 			}
 			return p.demo(ctx)
 		}
-		return p.chat(ctx, cmd, o, args)
+		return p.chat(ctx, cmd, o, *nick, args)
 	}
 	return cmd
 }
 
-func (p *program) chat(ctx context.Context, cmd *cobra.Command, o *loginOptions, args []string) (err error) {
+func (p *program) chat(ctx context.Context, cmd *cobra.Command, o *loginOptions, nick string, args []string) (err error) {
 	if len(args) > 0 {
 		if cmd.Flags().Changed("account") {
 			return errors.New("name the account once: as JID or with --account")
@@ -79,7 +80,7 @@ func (p *program) chat(ctx context.Context, cmd *cobra.Command, o *loginOptions,
 	defer func() { err = errors.Join(err, a.Close(context.WithoutCancel(ctx))) }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // before the account is closed: the screen no longer waits for it
-	return p.show(ctx, chat.New(chat.Config{Context: ctx, Device: a, Account: l.account, Name: o.Device, Status: a.Status(), NoColor: noColor(), Contact: contact}))
+	return p.show(ctx, chat.New(chat.Config{Context: ctx, Device: a, Account: l.account, Name: o.Device, Status: a.Status(), NoColor: noColor(), Contact: contact, Nick: nick}))
 }
 
 // show runs a screen until the person quits, or ctx ends.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"carillon.im/client"
 	"carillon.im/client/account"
@@ -238,6 +239,12 @@ func fingerprint(sum []byte) string {
 func (l *login) certificateFailed(cert *x509.Certificate, cause error) error {
 	sum := sha256.Sum256(cert.Raw)
 	switch {
+	case l.pin == nil && !l.o.passwordStdin && term.IsTerminal(int(l.p.stdin.Fd())):
+		fmt.Fprintf(l.p.stderr, "The server's certificate can't be checked: %v\nIts SHA-256 fingerprint is\n  %s\n", rootCause(cause), fingerprint(sum[:]))
+		if err := l.p.confirm("Is that what the server shows at its start, so that it is to be trusted from now on?"); err != nil {
+			return errors.New("the server's certificate isn't trusted: not logged in")
+		}
+		l.pin = sum[:]
 	case l.pin == nil:
 		return fmt.Errorf("the server's certificate can't be checked: %w\nIts SHA-256 fingerprint is\n  %s\nIf that is what the server shows at its start, add\n  --trust %s",
 			rootCause(cause), fingerprint(sum[:]), fingerprint(sum[:]))

@@ -54,7 +54,7 @@ func (p *program) run(ctx context.Context, args []string) int {
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
 	root.AddCommand(p.serveCommand(), p.chatCommand(), p.sendCommand(), p.listenCommand(), p.userCommand(), p.roomCommand(), p.explainCommand(),
-		p.traceCommand(), p.callCommand(callOf("s2s")), p.exportCommand(), p.importCommand(), p.checkCommand(), p.configCommand(), p.versionCommand())
+		p.traceCommand(), p.callCommand(callOf("s2s")), p.callCommand(callOf("reports")), p.exportCommand(), p.importCommand(), p.checkCommand(), p.configCommand(), p.versionCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		if _, said := err.(reported); !said {
 			fmt.Fprintf(p.stderr, "carillon: %v\n", err)

@@ -167,3 +167,26 @@ func TestPasswordAgain(t *testing.T) {
 		}
 	}
 }
+
+// TestTrust: a person is asked whether to trust a certificate that nobody vouches for, once.
+func TestTrust(t *testing.T) {
+	w := newClientWorld(t, "romeo")
+	args := []string{"send", "romeo@localhost", "hello", "--account", "romeo@localhost", "--server", w.addrs["c2s"], "--data", t.TempDir()}
+	for _, tt := range []struct {
+		answers []string
+		code    int
+		want    string
+	}{
+		{[]string{"secret", "n"}, 1, "isn't trusted"},
+		{[]string{"secret", "y"}, 0, w.flags[3] + "\n"},
+		{nil, 0, ""},
+	} {
+		person, stdin := openTerminal(t)
+		var out bytes.Buffer
+		seen := &typing{person: person, answers: tt.answers}
+		p := &program{stdin: stdin, stdout: &out, stderr: seen, name: "carillon"}
+		if code := p.run(t.Context(), args); code != tt.code || !strings.Contains(seen.String(), tt.want) || len(seen.answers) > 0 {
+			t.Errorf("code %d: %s", code, seen)
+		}
+	}
+}

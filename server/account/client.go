@@ -2,7 +2,6 @@ package account
 
 import (
 	"context"
-	"slices"
 
 	"carillon.im/jid"
 	"carillon.im/server/store"
@@ -54,6 +53,6 @@ func (ev *clientForgotten) apply(s *State, fx *effects) {
 		}
 	}
 	delete(s.cursors, ev.client) // behind end, which notes it
-	s.pushes = slices.DeleteFunc(s.pushes, func(p *pushTarget) bool { return p.Client == ev.client })
+	s.dropPushes(func(p *pushTarget) bool { return p.Client == ev.client })
 	fx.call(func() { ev.done <- nil })
 }

@@ -449,3 +449,24 @@ func TestCloseOnDeadDisk(t *testing.T) {
 	cancel()
 	<-closed
 }
+
+// TestFailedThenAgain: a message whose commit failed was never sent: its client, which
+// lost its connection before it heard of that, sends it again, and it counts (R-DUP-1).
+func TestFailedThenAgain(t *testing.T) {
+	w := newWorld(t, "alice bob")
+	a := w.bind("alice/a online sm")
+	message := "<message type='chat' id='m' to='bob@h.example'><body>once</body></message>"
+	w.failCommits(store.ErrFull)
+	a.send(message)
+	w.settle()
+	a.detach()
+	w.failCommits(nil)
+	again := w.bind("alice/again online sm")
+	again.send(message)
+	w.settle()
+	for _, who := range []string{"alice", "bob"} {
+		if got := w.archive(who); !slices.Equal(got, []string{"once"}) {
+			t.Errorf("%s's archive has %v", who, got)
+		}
+	}
+}

@@ -63,6 +63,7 @@ func (s *State) sendMessage(ev *inbound, fx *effects) {
 	})
 	out.ops = s.outlive(out.ops, out.origin)
 	out.origin.failed = func(fx *effects, err error) {
+		s.notSent(ev.stanza, ev.session)
 		if out.origin.answered {
 			fx.handled(ev.session, ev.number)
 			return
@@ -92,6 +93,7 @@ func (s *State) ownMessage(ev *inbound, msg route.Message, fx *effects) {
 	})
 	e.failed = func(fx *effects, err error) {
 		undo()
+		s.notSent(ev.stanza, ev.session)
 		s.tellFailure(ev, err, fx)
 	}
 	s.commit(fx, ops, e, nil)

@@ -38,7 +38,7 @@ func (s *State) deliverEvent(ev *eventArrives, fx *effects) {
 		if x.wantsEvent(ev.node) {
 			st := *ev.stanza
 			st.To = x.jid
-			fx.deliver(x, st.AppendTo(nil), tag{})
+			fx.deliver(x, st.AppendTo(make([]byte, 0, len(st.Inner())+256)), tag{})
 		}
 	}
 }

@@ -405,8 +405,12 @@ func (s *State) deviceHere(x *session, fx *effects) {
 }
 
 // deviceGone: a device's stream has ended, maybe long after the device itself was
-// gone. Of what it never acknowledged it is notified as of what comes from now on.
+// gone. Of what it never acknowledged it is notified as of what comes from now on. At
+// the server's stop all streams end, and who is there comes back.
 func (s *State) deviceGone(x *session, fx *effects) {
+	if s.cfg.hub.closing.Load() {
+		return
+	}
 	var mine []*pushTarget
 	for _, p := range s.pushes {
 		if p.uses(x) {

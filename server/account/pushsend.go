@@ -262,6 +262,19 @@ func (s *State) fillPush(ev *accountLoaded, now time.Time) {
 	}
 }
 
+// dropPushes forgets push services with all that waits for them.
+func (s *State) dropPushes(which func(*pushTarget) bool) {
+	s.pushes = slices.DeleteFunc(s.pushes, func(p *pushTarget) bool {
+		if !which(p) {
+			return false
+		}
+		if p.asked != nil {
+			s.cfg.hub.services.forget(p.asked.id)
+		}
+		return true
+	})
+}
+
 // readPush reads what an account with push services needs besides: the messages that
 // wait, and of which conversations the person wants no notifications.
 func (h *Hub) readPush(ctx context.Context, ev *accountLoaded) error {

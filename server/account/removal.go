@@ -29,6 +29,7 @@ func (s *State) remove(fx *effects) {
 	s.endAll(errRemoved(), fx)
 	s.roster, s.blocked, s.unsure = nil, nil, nil
 	s.offline, s.unkept, s.uncleared = 0, nil, 0
+	s.dropPushes(func(*pushTarget) bool { return true })
 }
 
 // contactRemoved: a contact's account is no more. Its subscriptions, in both

@@ -103,6 +103,17 @@ func (s *State) noteSent(st *stanza.Stanza, x *session, d *route.Decision, now t
 	s.sent.add(m)
 }
 
+// notSent forgets that a message was kept, which wasn't: it may come again.
+func (s *State) notSent(st *stanza.Stanza, x *session) {
+	if st.ID == "" || len(s.sent.list) == 0 {
+		return
+	}
+	content := s.contentOf(st)
+	if m := s.sent.find(s.messageKey(st.ID, st.To.Bare().String()), func(m *sentMessage) bool { return m.session == x.serial && m.content == content }); m != nil {
+		m.content = 0
+	}
+}
+
 // sentBefore reports whether a message is one that the account sent already:
 // the same id, the same content, by a session that lost its connection or that
 // was there before the server's start, while this one is of a client that

@@ -219,6 +219,7 @@ func (ev *accountLoaded) apply(s *State, fx *effects) {
 	case errors.Is(ev.err, store.ErrNotFound):
 		s.load, s.stale = missing, nil
 		s.endAll(errRemoved(), fx)
+		s.dropPushes(func(*pushTarget) bool { return true })
 	case ev.err != nil:
 		// Whoever waits is answered as a failing store answers. What can't be
 		// answered, such as that a connection is lost, waits on; the next event

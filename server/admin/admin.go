@@ -98,7 +98,7 @@ func (r Result) Decode(out any) error {
 
 // Calls returns all calls.
 func Calls() []Call {
-	return slices.Concat(userCalls(), inviteCalls(), roomCalls(), messageCalls(), streamCalls())
+	return slices.Concat(userCalls(), inviteCalls(), roomCalls(), messageCalls(), streamCalls(), reportCalls())
 }
 
 // Call carries out the call of the given name. Errors are for the operator and say what to do where that is known.

@@ -29,7 +29,7 @@ const (
 	boshRequests   = boshHold + 1     // at once, and the window of rids
 	boshWait       = 60 * time.Second // at most
 	boshInactivity = 60 * time.Second // without a request
-	boshPolling    = 2                // seconds
+	boshPolling    = 2 * time.Second  // between two empty requests of who polls
 	boshLate       = 10 * time.Second // for which what was said last may be fetched
 	boshQueue      = 64 << 10         // bytes that wait for a request before writers do
 	boshAnswer     = 256 << 10        // bytes of one answer that is kept to be sent again
@@ -58,6 +58,7 @@ type body struct {
 	waiting uint64            // the rid of the request that is held, 0 for none
 	answers map[uint64]string // that may be asked for again, by rid
 	changed chan struct{}     // closed and made anew when out or waiting change
+	idle    time.Time         // of the last request, if it was empty and so was its answer
 	dead    *time.Timer       // of boshInactivity
 	readBy  time.Time
 	ended   bool // the stream is over: out is the last there is
@@ -165,6 +166,11 @@ func (x *body) request(r *http.Request, el xmltree.Element, rid uint64) string {
 		return terminate("item-not-found") // XEP-0124 15.7
 	}
 	first := el.Attr("sid") == ""
+	empty := x.isEmpty(el)
+	if now := time.Now(); empty && x.wait == 0 && now.Sub(x.idle) < boshPolling {
+		x.end()
+		return terminate("policy-violation") // XEP-0124 12
+	}
 	x.rid = rid
 	x.take(el, first)
 	x.waiting = rid
@@ -173,6 +179,9 @@ func (x *body) request(r *http.Request, el xmltree.Element, rid uint64) string {
 		x.dead.Stop()
 	}
 	x.await(r, rid, el.Attr("type") == "terminate")
+	if x.idle = (time.Time{}); empty && len(x.out) == 0 {
+		x.idle = time.Now()
+	}
 	a := x.answer(first)
 	x.answers[rid] = a
 	delete(x.answers, rid-boshRequests)
@@ -184,6 +193,15 @@ func (x *body) request(r *http.Request, el xmltree.Element, rid uint64) string {
 		x.forget()
 	}
 	return a
+}
+
+// isEmpty reports whether a request only asks for what there is.
+func (x *body) isEmpty(el xmltree.Element) bool {
+	for range el.Children() {
+		return false
+	}
+	_, restarts := el.LookupAttr(xep.NSXBOSH, "restart")
+	return el.Attr("sid") != "" && el.Attr("type") == "" && !restarts
 }
 
 // unlock checks the key of a request, if the session has keys (XEP-0124 15.4).
@@ -252,7 +270,7 @@ func (x *body) answer(first bool) string {
 	if first {
 		a = append(a, " xmlns:xmpp='"+xep.NSXBOSH+"' xmpp:version='1.0' xmpp:restartlogic='true' ver='1.6' sid='"+x.sid+
 			"' wait='"+strconv.Itoa(int(x.wait/time.Second))+"' hold='"+strconv.Itoa(boshHold)+"' requests='"+strconv.Itoa(boshRequests)+
-			"' inactivity='"+strconv.Itoa(int(boshInactivity/time.Second))+"' polling='"+strconv.Itoa(boshPolling)+"' from='"...)
+			"' inactivity='"+strconv.Itoa(int(boshInactivity/time.Second))+"' polling='"+strconv.Itoa(int(boshPolling/time.Second))+"' from='"...)
 		a = append(xmltree.AppendAttrValue(a, x.to), '\'')
 	}
 	var inner []byte

@@ -200,6 +200,38 @@ func TestBOSHKeys(t *testing.T) {
 	w.end(t)
 }
 
+// TestBOSHPolling: who polls gets what there is at once, and may ask for nothing again
+// only after a while (XEP-0124 12).
+func TestBOSHPolling(t *testing.T) {
+	w := newWorld(t, plainWorld)
+	u := w.bosh0(t)
+	begin := time.Now()
+	el := u.ask("to='"+domain+"' wait='60' hold='0'", "")
+	if u.sid = el.Attr("sid"); el.Attr("wait") != "0" || el.Attr("polling") != "2" || time.Since(begin) > 10*time.Second {
+		t.Fatal(el.Raw())
+	}
+	// Requests with something in them, and what follows an answer with something in it, may come at any time.
+	auth := "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>AGFsaWNlAHdyb25n</auth>"
+	for range 2 {
+		if el := u.ask("", auth); el.Attr("type") == "terminate" {
+			t.Fatal(el.Raw())
+		}
+	}
+	for {
+		el := u.ask("", "")
+		if el.Attr("type") == "terminate" {
+			if el.Attr("condition") != "policy-violation" {
+				t.Error(el.Raw())
+			}
+			break
+		}
+		if time.Since(begin) > 20*time.Second {
+			t.Fatal("it may poll as fast as it likes")
+		}
+	}
+	w.end(t)
+}
+
 // TestBOSHAbandoned: a session without requests is over after a while, and writers
 // don't wait for ever.
 func TestBOSHAbandoned(t *testing.T) {

@@ -279,6 +279,7 @@ func (s *Server) patrol() {
 			for _, c := range conns {
 				c.inspect(now)
 			}
+			s.restWorkers()
 		}
 	})
 }

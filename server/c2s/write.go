@@ -18,9 +18,11 @@ const (
 )
 
 const (
-	// maxIdleWorkers is how many workers wait for the next connection; their
-	// stacks are grown already.
-	maxIdleWorkers = 32
+	// maxIdleWorkers is how many workers wait for the next connection at most; their
+	// stacks are grown already. Behind a burst, such as a message to a big room, those
+	// beyond keptWorkers go one after the other (patrol).
+	maxIdleWorkers = 1024
+	keptWorkers    = 32
 	// restAfter is after how much silence a reader lets go of its stack.
 	restAfter = 8 * time.Second
 	// maxDrain bounds what is written of a session whose stream ends.
@@ -143,6 +145,17 @@ func (s *Server) dispatch(c *conn) {
 	}
 }
 
+// restWorkers lets half of the workers go that wait and aren't kept.
+func (s *Server) restWorkers() {
+	for n := (s.idle.Load() - keptWorkers + 1) / 2; n > 0; n-- {
+		select {
+		case s.work <- nil:
+		default:
+			return
+		}
+	}
+}
+
 // worker writes for one connection after the other. Nobody waits for its end: a
 // connection that is gone gives it nothing to do.
 func (s *Server) worker(c *conn) {
@@ -155,6 +168,9 @@ func (s *Server) worker(c *conn) {
 		select {
 		case c = <-s.work:
 			s.idle.Add(-1)
+			if c == nil {
+				return
+			}
 		case <-s.done:
 			s.idle.Add(-1)
 			return

@@ -160,6 +160,11 @@ type Web struct {
 	// says to who asks it at another name. Give it if a web server in front passes on the paths that "https" lists.
 	URL string `toml:"url"`
 
+	// The public addresses of this machine, as in ["192.0.2.1", "2001:db8::1"]. With them /.well-known/host-meta.json also says on which ports clients and other
+	// servers connect with TLS from the first byte (XEP-0487), which are those of "c2s_tls" and "s2s_tls"; who knows of that asks DNS no more. Where the ports
+	// are others outside, leave it empty.
+	Addresses []string `toml:"addresses"`
+
 	// The addresses and networks of web servers that may use "http" for more than health and metrics, and whose word about where a request comes from
 	// (X-Forwarded-For, X-Forwarded-Proto) is believed. They have to do the encryption.
 	Proxies []string `toml:"proxies"`
@@ -486,7 +491,7 @@ func Default() Config {
 		Archive: Archive{Default: "always"},
 		Rooms: Rooms{Enabled: true, Subdomain: "rooms", Create: "local", Max: 100_000, PerUser: 200, Occupants: 1000, Affiliations: 10_000, History: 20,
 			UserPerSecond: 20, RoomPerSecond: 200},
-		Web:     Web{Proxies: []string{"127.0.0.0/8", "::1"}},
+		Web:     Web{Addresses: []string{}, Proxies: []string{"127.0.0.0/8", "::1"}},
 		Upload:  Upload{FileBytes: 100 << 20, DayBytes: 500 << 20, AccountBytes: 2 << 30, KeepDays: 30, Types: []string{}},
 		Push:    Push{HoldSeconds: 10, Details: "count"},
 		Contact: Contact{Abuse: []string{}, Admin: []string{}, Feedback: []string{}, Sales: []string{}, Security: []string{}, Status: []string{}, Support: []string{}},

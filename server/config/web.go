@@ -21,6 +21,11 @@ func (c *Config) checkWeb(p *problems) {
 	if _, err := c.Web.Networks(); err != nil {
 		p.add("web.proxies", "%v", err)
 	}
+	for _, a := range c.Web.Addresses {
+		if ip, err := netip.ParseAddr(a); err != nil || ip.Zone() != "" || ip.IsUnspecified() {
+			p.add("web.addresses", "%q is no address such as \"192.0.2.1\"", a)
+		}
+	}
 	u := &c.Upload
 	p.between("upload.file_bytes", u.FileBytes, 0, math.MaxInt32)
 	p.between("upload.day_bytes", u.DayBytes, 0, math.MaxInt)

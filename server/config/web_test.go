@@ -49,6 +49,8 @@ func TestWebErrors(t *testing.T) {
 		"[web]\nurl = 'chat.example.org'":                                   "web.url",
 		"[web]\nurl = 'https://example.org/path'":                           "web.url",
 		"[web]\nproxies = ['localhost']":                                    "web.proxies",
+		"[web]\naddresses = ['example.org']":                                "web.addresses",
+		"[web]\naddresses = ['::']":                                         "web.addresses",
 		"[upload]\ntypes = ['image']":                                       "upload.types",
 		"[upload]\nfile_bytes = -1":                                         "upload.file_bytes",
 		"[upload]\nkeep_days = 0":                                           "upload.keep_days",

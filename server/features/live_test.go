@@ -97,7 +97,7 @@ func start(t testing.TB, lim account.Limits) *live {
 	l.caps = caps.New(caps.Options{Notify: l.events.Notify})
 	fs := []feature.Feature{
 		ping.New(), version.New("carillon", "1.0", ""), entitytime.New(l.time), lastactivity.New(l.time, l.now.Add(-123456*time.Second)),
-		carbons.New(), csi.New(), blocking.New(limits.BlockItems), private.New(l.store, private.Limits{Items: privateItems, Bytes: privateBytes}, l.events),
+		carbons.New(), csi.New(), blocking.New(limits.BlockItems, l.store, log, l.time), private.New(l.store, private.Limits{Items: privateItems, Bytes: privateBytes}, l.events),
 		vcard.New(l.store, vcardBytes, l.events), l.events.Feature(), mam.New(l.store, mam.Options{Page: 50, MaxPage: 250}), register.New(l), l.caps.Feature(),
 	}
 	fs = append(fs, disco.New("carillon", "https://carillon.im", nil, fs...))

@@ -10,7 +10,9 @@ import (
 
 	"carillon.im/jid"
 	"carillon.im/sasl"
+	"carillon.im/server/feature"
 	"carillon.im/server/features/register"
+	"carillon.im/server/store"
 	"carillon.im/stanza"
 	"carillon.im/xmltree"
 )
@@ -278,5 +280,48 @@ func TestRegistrar(t *testing.T) {
 	}
 	if got := l.password("bill"); got != "Calliope" {
 		t.Errorf("the password is %q", got)
+	}
+}
+
+// TestReports is XEP-0377: who is blocked is reported as long as he is blocked.
+func TestReports(t *testing.T) {
+	l := start(t, limits)
+	juliet := l.online("juliet", "chamber")
+	report := func(who, rest string) string {
+		return "<block xmlns='urn:xmpp:blocking'><item jid='" + who + "'><report xmlns='urn:xmpp:reporting:1'" + rest + "</report></item></block>"
+	}
+	id, err := l.hub.Account(bare("juliet")).StoreID(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := func() string {
+		t.Helper()
+		list, err := l.store.KVList(t.Context(), store.AccountID(id), feature.ReportSpace)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all []string
+		for _, kv := range list {
+			all = append(all, kv.Key+" "+string(kv.Value))
+		}
+		return strings.Join(all, "\n")
+	}
+	juliet.expect("set", "", report("romeo@example.net", " reason='urn:xmpp:reporting:spam'><stanza-id xmlns='urn:xmpp:sid:0' by='romeo@example.net' id='28482'/>"+
+		"<text xml:lang='en'>\n  Never came trouble to my house like this.\n</text><report-origin/><third-party/>"), "")
+	juliet.expect("set", "", report("long.example", " reason='r'><text>"+strings.Repeat("ä", 2000)+"</text>"), "")
+	juliet.expect("set", "", report("unreasonable.example", "><text>why</text>"), "") // a block and no report
+	long := `long.example {"at":"2026-11-20T12:00:00Z","reason":"r","text":"` + strings.Repeat("ä", 1000) + `"}`
+	if got, want := kept(), long+"\n"+`romeo@example.net {"at":"2026-11-20T12:00:00Z","reason":"urn:xmpp:reporting:spam","text":"Never came trouble to my house like this.",`+
+		`"messages":["28482"],"report_origin":true,"third_party":true}`; got != want {
+		t.Errorf("got %s\nwant %s", got, want)
+	}
+	juliet.expect("get", "", blockXML("blocklist"), blockXML("blocklist", "long.example", "romeo@example.net", "unreasonable.example"))
+	juliet.expect("set", "", blockXML("unblock", "romeo@example.net"), "")
+	if got := kept(); got != long {
+		t.Errorf("after the block: %s", got)
+	}
+	juliet.expect("set", "", blockXML("unblock"), "")
+	if got := kept(); got != "" {
+		t.Errorf("after all blocks: %s", got)
 	}
 }

@@ -399,6 +399,12 @@ func FuzzStanza(f *testing.F) {
 		"<iq type='set' id='i' to='hall@rooms.example'><moderate xmlns='urn:xmpp:message-moderate:1' id='0'><retract xmlns='urn:xmpp:message-retract:1'/></moderate></iq>",
 		"<iq type='set' id='i' to='hall@rooms.example'><query xmlns='jabber:iq:register'><x xmlns='jabber:x:data' type='submit'/></query></iq>",
 		"<iq type='get' id='i' to='rooms.example'><query xmlns='http://jabber.org/protocol/disco#items'><set xmlns='http://jabber.org/protocol/rsm'/></query></iq>",
+		"<presence to='hall@rooms.example/N'><x xmlns='http://jabber.org/protocol/muc'/><join xmlns='urn:xmpp:tmp:xmpp-2:0'><sync last='P1D' max='2'/></join></presence>",
+		"<iq type='set' id='i' to='hall@rooms.example'><command xmlns='http://jabber.org/protocol/commands' node='urn:xmpp:hats:commands:create'><x xmlns='jabber:x:data' type='submit'>" +
+			"<field var='hats#title'><value>T</value></field><field var='hats#uri'><value>u</value></field></x></command></iq>",
+		"<iq type='set' id='i' to='hall@rooms.example'><command xmlns='http://jabber.org/protocol/commands' node='urn:xmpp:hats:commands:list-assigned'/></iq>",
+		"<message to='hall@rooms.example'><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>http://jabber.org/protocol/muc#register</value></field>" +
+			"<field var='muc#register_jid'><value>a@b</value></field><field var='muc#register_roomnick'><value>n</value></field><field var='muc#register_allow'><value>1</value></field></x></message>",
 	} {
 		f.Add(s)
 	}

@@ -102,6 +102,20 @@ func (r *raw) login(from, to string, cert *tls.Certificate) {
 	r.until("</stream:features>")
 }
 
+// loggedOnce looks for the one line that says why a peer was refused.
+func (h *host) loggedOnce(t *testing.T, p *raw) {
+	t.Helper()
+	var lines []string
+	for line := range strings.Lines(h.log.String()) {
+		if strings.Contains(line, " addr="+p.LocalAddr().String()) && !strings.Contains(line, "stream from another server") && !strings.Contains(line, "stream with another server ended") {
+			lines = append(lines, line)
+		}
+	}
+	if len(lines) != 1 {
+		t.Errorf("logged %d times: %s", len(lines), lines)
+	}
+}
+
 // TestHeaders: what is refused before anything is proved.
 func TestHeaders(t *testing.T) {
 	w := newWorld(t)
@@ -130,6 +144,7 @@ func TestHeaders(t *testing.T) {
 			if !strings.Contains(got, "<stream:error><"+tc.want+" xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>") || !strings.HasPrefix(got, "<?xml") || !strings.HasSuffix(got, "</stream:stream>") {
 				t.Errorf("got %q", got)
 			}
+			b.loggedOnce(t, p)
 		})
 	}
 	if len(b.taken()) != 0 {
@@ -196,6 +211,9 @@ func TestProofs(t *testing.T) {
 			if !strings.HasSuffix(got, "</stream:stream>") {
 				t.Errorf("the end is %q", got)
 			}
+			if !strings.HasSuffix(tc.send, "<x/>") { // which is another fault
+				b.loggedOnce(t, p)
+			}
 		})
 	}
 	if len(b.taken()) != 0 {
@@ -240,6 +258,7 @@ func TestForeign(t *testing.T) {
 			if got := p.rest(); !strings.Contains(got, "<stream:error><"+tc.want+" ") {
 				t.Errorf("got %q", got)
 			}
+			b.loggedOnce(t, p)
 		})
 	}
 	if len(b.taken()) != 0 {

@@ -325,6 +325,11 @@ func (c *conn) shutDown() {
 // fail ends the stream for something that the peer did, and says so in the log.
 func (c *conn) fail(e *stanza.StreamError) {
 	c.log(slog.LevelInfo, "stream ended by an error", slog.String("condition", e.Condition), slog.String("text", e.Text))
+	c.failed(e)
+}
+
+// failed is fail where the log has it already.
+func (c *conn) failed(e *stanza.StreamError) {
 	c.end(e)
 	c.mu.Lock()
 	alone := c.wake == nil

@@ -111,7 +111,7 @@ func (c *conn) takeResult(el xmltree.Element, p pair) {
 		c.srv.Metrics.AuthFailures.Add(1)
 		c.log(slog.LevelWarn, "another server claims to be us", slog.String("claimed", p.remote))
 		answer(dialbackError(stanza.NotAllowed, "result"))
-		c.fail(stanza.NewStreamError(stanza.StreamInvalidFrom, "that domain is this server's own"))
+		c.failed(stanza.NewStreamError(stanza.StreamInvalidFrom, "that domain is this server's own"))
 		return
 	case policy == Deny:
 		answer(dialbackError(stanza.PolicyViolation, "result"))
@@ -152,7 +152,7 @@ func (c *conn) verify(p pair, id, key string, answer func(string)) {
 		c.log(slog.LevelWarn, "a dialback key is forged", slog.String("claimed", p.remote))
 		answer(" type='invalid'/>")
 		if !c.authed {
-			c.fail(stanza.NewStreamError(stanza.StreamNotAuthorized, "the dialback key is wrong")) // XEP-0220 2.1.1
+			c.failed(stanza.NewStreamError(stanza.StreamNotAuthorized, "the dialback key is wrong")) // XEP-0220 2.1.1
 		}
 		return
 	}

@@ -326,9 +326,13 @@ func (c *conn) sasl(el xmltree.Element) {
 	}
 	if failure != "" {
 		c.srv.Metrics.AuthFailures.Add(1)
-		c.log(slog.LevelInfo, "a certificate is refused", slog.String("condition", failure), slog.Any("error", c.doubt))
+		attrs := []slog.Attr{slog.String("condition", failure)}
+		if c.doubt != nil {
+			attrs = append(attrs, slog.Any("error", c.doubt))
+		}
+		c.log(slog.LevelInfo, "EXTERNAL is refused", attrs...)
 		c.say("<failure xmlns='" + stream.NSSASL + "'><" + failure + "/></failure>")
-		c.fail(stanza.NewStreamError(stanza.StreamNotAuthorized, "")) // XEP-0178 3: once is enough
+		c.failed(stanza.NewStreamError(stanza.StreamNotAuthorized, "")) // XEP-0178 3: once is enough
 		return
 	}
 	c.say("<success xmlns='" + stream.NSSASL + "'/>")

@@ -1,5 +1,6 @@
 // Package web is what the server is on the web: which path is whose, from where a
-// request comes, and where browsers find the server (XEP-0156).
+// request comes, and where browsers find the server (XEP-0156)
+// and, if its addresses are known, everybody else (XEP-0487).
 //
 // There are two doors with one house behind. Public is for the listener with TLS.
 // Local is for the one without, which also has what is the operator's alone, health
@@ -32,11 +33,13 @@ const (
 	InvitePath    = "/invite/"
 )
 
-// The vocabulary of host-meta (RFC 6415, XEP-0156).
+// The vocabulary of host-meta (RFC 6415, XEP-0156, XEP-0487).
 const (
 	nsXRD        = "http://docs.oasis-open.org/ns/xri/xrd-1.0"
 	relWebSocket = "urn:xmpp:alt-connections:websocket"
 	relBOSH      = "urn:xmpp:alt-connections:xbosh"
+	relClientTLS = "urn:xmpp:alt-connections:tls"
+	relServerTLS = "urn:xmpp:alt-connections:s2s-tls"
 )
 
 // Stream serves a stream for a client at an address.
@@ -48,6 +51,10 @@ type Options struct {
 	Domains []string
 	// URL is where browsers find the server, "" for where they have found it.
 	URL string
+	// Addresses are where the server is on the internet. With them host-meta.json says
+	// all that DNS would (XEP-0487): the ports for TLS from the first byte, 0 for none.
+	Addresses            []string
+	ClientTLS, ServerTLS int
 	// Proxies may use Local for what is public.
 	Proxies []netip.Prefix
 
@@ -177,14 +184,7 @@ func (s *Site) base(r *http.Request) string {
 	if s.opt.URL != "" {
 		return s.opt.URL
 	}
-	host := s.opt.Domains[0]
-	name, port := r.Host, ""
-	if h, p, err := net.SplitHostPort(r.Host); err == nil {
-		name, port = h, p
-	}
-	if slices.Contains(s.opt.Domains, strings.ToLower(name)) {
-		host = strings.ToLower(name)
-	}
+	host, port := s.domain(r)
 	if n, err := strconv.ParseUint(port, 10, 16); err == nil {
 		host += ":" + strconv.FormatUint(n, 10)
 	}
@@ -194,17 +194,64 @@ func (s *Site) base(r *http.Request) string {
 	return "http://" + host
 }
 
-// link is one way to connect.
-type link struct {
-	Rel  string `json:"rel"`
-	Href string `json:"href"`
+// domain is which of the server's domains a request is about, and the port that it
+// names.
+func (s *Site) domain(r *http.Request) (domain, port string) {
+	name := r.Host
+	if h, p, err := net.SplitHostPort(r.Host); err == nil {
+		name, port = h, p
+	}
+	if name = strings.ToLower(name); slices.Contains(s.opt.Domains, name) {
+		return name, port
+	}
+	return s.opt.Domains[0], port
 }
+
+// link is one way to connect. What stands below Href is XEP-0487's.
+type link struct {
+	Rel      string   `json:"rel"`
+	Href     string   `json:"href,omitempty"`
+	Port     int      `json:"port,omitempty"`
+	IPs      []string `json:"ips,omitempty"`
+	Priority int      `json:"priority,omitempty"`
+	Weight   int      `json:"weight,omitempty"`
+	SNI      string   `json:"sni,omitempty"`
+}
+
+// The ways' order for who has no other wish (RFC 2782): a stream of its own first.
+const (
+	tlsFirst  = 10
+	thenWeb   = 20
+	oneWeight = 50
+	metaTTL   = 3600 // seconds for which host-meta may be kept
+)
 
 func (s *Site) links(r *http.Request) []link {
 	base := s.base(r)
-	list := []link{{relWebSocket, "ws" + strings.TrimPrefix(base, "http") + WebSocketPath}}
+	list := []link{{Rel: relWebSocket, Href: "ws" + strings.TrimPrefix(base, "http") + WebSocketPath}}
 	if s.opt.BOSH != nil {
-		list = append(list, link{relBOSH, base + BOSHPath})
+		list = append(list, link{Rel: relBOSH, Href: base + BOSHPath})
+	}
+	return list
+}
+
+// allLinks adds what clients and servers else ask DNS for (XEP-0487 2.1). Where a web
+// server is in front, what its addresses are isn't known here: that way is only for
+// who follows XEP-0156.
+func (s *Site) allLinks(r *http.Request) []link {
+	list := s.links(r)
+	domain, _ := s.domain(r)
+	full := func(l link, priority int) link {
+		l.IPs, l.Priority, l.Weight, l.SNI = s.opt.Addresses, priority, oneWeight, domain
+		return l
+	}
+	if s.opt.URL == "" && r.TLS != nil {
+		list[0] = full(list[0], thenWeb)
+	}
+	for _, l := range []link{{Rel: relClientTLS, Port: s.opt.ClientTLS}, {Rel: relServerTLS, Port: s.opt.ServerTLS}} {
+		if l.Port != 0 {
+			list = append(list, full(l, tlsFirst))
+		}
 	}
 	return list
 }
@@ -219,10 +266,14 @@ func (s *Site) hostMetaXML(w http.ResponseWriter, r *http.Request) {
 	s.document(w, "application/xrd+xml; charset=utf-8", append(doc, "</XRD>\n"...))
 }
 
-// hostMetaJSON is the same in JSON. It has no member "xmpp": with it clients would
-// look for addresses nowhere else (XEP-0487 2.2), and which those are only DNS knows.
+// hostMetaJSON is the same in JSON. With a member "xmpp" clients look for addresses
+// nowhere else (XEP-0487 2.2), so it is there only if the operator has told them.
 func (s *Site) hostMetaJSON(w http.ResponseWriter, r *http.Request) {
-	doc, err := json.Marshal(map[string][]link{"links": s.links(r)})
+	content := map[string]any{"links": s.links(r)}
+	if len(s.opt.Addresses) > 0 {
+		content = map[string]any{"links": s.allLinks(r), "xmpp": map[string]int{"ttl": metaTTL}}
+	}
+	doc, err := json.Marshal(content)
 	if err != nil {
 		http.Error(w, "", http.StatusInternalServerError)
 		return

@@ -52,6 +52,12 @@ func newAuthority(dir string) (*authority, error) {
 	return &authority{file, cert, key}, writePEM(file, "CERTIFICATE", der)
 }
 
+func (a *authority) pool() *x509.CertPool {
+	p := x509.NewCertPool()
+	p.AddCert(a.cert)
+	return p
+}
+
 // issue makes a certificate for a DNS name and writes it with its key below dir.
 func (a *authority) issue(dir, name string) (identity, error) {
 	id := identity{filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key")}

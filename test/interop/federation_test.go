@@ -31,6 +31,7 @@ type other struct {
 	resolver string // host:port of the test's DNS
 	c2s, s2s string // ports on 127.0.0.1
 	http     string
+	log      string // its level
 
 	command  func(*other) *exec.Cmd
 	register func(o *other, user string)
@@ -57,6 +58,13 @@ func newNames(t *testing.T) *names {
 	go s.ActivateAndServe()
 	t.Cleanup(func() { s.Shutdown() })
 	return n
+}
+
+// locate says on which port of this machine a domain's server listens.
+func (n *names) locate(domain, port string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.port[domain] = port
 }
 
 func (n *names) answer(w dns.ResponseWriter, q *dns.Msg) {
@@ -232,54 +240,73 @@ func (p *person) archived(id string, pieces ...string) (found int) {
 	return found
 }
 
+// internet is servers that find each other and trust one authority.
+type internet struct {
+	t     *testing.T
+	names *names
+	ca    *authority
+	dir   string
+	quiet bool // nothing but warnings in the logs
+}
+
+func newInternet(t *testing.T) *internet {
+	t.Helper()
+	dir := t.TempDir()
+	ca, err := newAuthority(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &internet{t: t, names: newNames(t), ca: ca, dir: dir}
+}
+
+// server makes one, which isn't started; external says that it trusts certificates,
+// and otherwise it asks for dialback.
+func (n *internet) server(kind, domain string, external bool) *other {
+	t := n.t
+	t.Helper()
+	ports, err := freePorts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := func(i int) string { _, p, _ := net.SplitHostPort(ports[i]); return p }
+	o := &other{t: t, domain: domain, dir: filepath.Join(n.dir, domain), ca: n.ca, resolver: n.names.addr, c2s: port(0), s2s: port(1), http: port(2), log: "debug"}
+	if n.quiet {
+		o.log = "warn"
+	}
+	switch kind {
+	case "prosody":
+		need(t, "prosody", "prosody: apt-get install prosody lua-unbound")
+		o.command, o.register = prosodyCommand(external), prosodyRegister
+	case "ejabberd":
+		need(t, "ejabberdctl", "ejabberd: apt-get install ejabberd")
+		o.command, o.register = ejabberdCommand(external), ejabberdRegister
+	default:
+		o.command, o.register = carillonCommand(external), carillonRegister
+	}
+	if err := os.MkdirAll(o.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if o.id, err = n.ca.issue(o.dir, domain); err != nil {
+		t.Fatal(err)
+	}
+	n.names.locate(domain, o.s2s)
+	t.Cleanup(func() {
+		o.stop()
+		if t.Failed() {
+			t.Logf("end of the log of %s:\n%s", o.domain, tail(o.logFile(), 12<<10))
+		}
+	})
+	return o
+}
+
 // federation prepares carillon and one other server.
 func federation(t *testing.T, kind string, external bool) (own, theirs *other) {
 	t.Helper()
 	if os.Getenv("CARILLON_INTEROP") != "1" {
 		t.Skip("needs CARILLON_INTEROP=1 and Prosody and ejabberd; `make interop` says what is missing")
 	}
-	n := newNames(t)
-	dir := t.TempDir()
-	ca, err := newAuthority(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	make := func(domain string, command func(*other) *exec.Cmd, register func(*other, string)) *other {
-		ports, err := freePorts()
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := func(i int) string { _, p, _ := net.SplitHostPort(ports[i]); return p }
-		o := &other{t: t, domain: domain, dir: filepath.Join(dir, domain), ca: ca, resolver: n.addr, c2s: port(0), s2s: port(1), http: port(2),
-			command: command, register: register}
-		if err := os.MkdirAll(o.dir, 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if o.id, err = ca.issue(o.dir, domain); err != nil {
-			t.Fatal(err)
-		}
-		n.mu.Lock()
-		n.port[domain] = o.s2s
-		n.mu.Unlock()
-		t.Cleanup(func() {
-			o.stop()
-			if t.Failed() {
-				t.Logf("end of the log of %s:\n%s", o.domain, tail(o.logFile(), 12<<10))
-			}
-		})
-		return o
-	}
-	own = make("carillon.fed", carillonCommand(external), carillonRegister)
-	switch kind {
-	case "prosody":
-		need(t, "prosody", "prosody: apt-get install prosody lua-unbound")
-		theirs = make("prosody.fed", prosodyCommand(external), prosodyRegister)
-	case "ejabberd":
-		need(t, "ejabberdctl", "ejabberd: apt-get install ejabberd")
-		theirs = make("ejabberd.fed", ejabberdCommand(external), ejabberdRegister)
-	default:
-		theirs = make("other.fed", carillonCommand(external), carillonRegister)
-	}
+	n := newInternet(t)
+	own, theirs = n.server("carillon", "carillon.fed", external), n.server(kind, map[string]string{"carillon": "other.fed", "prosody": "prosody.fed", "ejabberd": "ejabberd.fed"}[kind], external)
 	own.start()
 	theirs.start()
 	own.register(own, "alice")
@@ -298,12 +325,12 @@ func carillonCommand(external bool) func(*other) *exec.Cmd {
 			policy, authorities = "dialback", ""
 		}
 		config := filepath.Join(o.dir, "carillon.toml")
-		text := fmt.Sprintf("s2s = '127.0.0.1:%s'\ns2s_tls = 'off'\nhttp = 'off'\n[federation]\npolicy = %q\nresolver = %q\nauthorities = %q\n", o.s2s, policy, o.resolver, authorities)
+		text := fmt.Sprintf("s2s = '127.0.0.1:%s'\ns2s_tls = 'off'\nhttp = 'off'\n[limits]\nconnections_per_address = 0\n[federation]\npolicy = %q\nresolver = %q\nauthorities = %q\n", o.s2s, policy, o.resolver, authorities)
 		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 			o.t.Fatal(err)
 		}
 		return exec.Command(bin, "serve", "--config", config, "--data", filepath.Join(o.dir, "data"), "--domain", o.domain,
-			"--c2s", "127.0.0.1:"+o.c2s, "--c2s-tls", "off", "--cert", o.id.cert, "--key", o.id.key, "--log-level", "debug")
+			"--c2s", "127.0.0.1:"+o.c2s, "--c2s-tls", "off", "--cert", o.id.cert, "--key", o.id.key, "--log-level", o.log)
 	}
 }
 
@@ -318,13 +345,13 @@ var federationBinary = sync.OnceValues(func() (string, error) {
 	return binary()
 })
 
-// stream is what `carillon s2s` says of one.
-type stream struct {
+// streamInfo is what `carillon s2s` says of a stream.
+type streamInfo struct {
 	Domain, Direction, State, Security string
 	Waiting, Unacked                   int
 }
 
-func (o *other) streams() (list []stream) {
+func (o *other) streams() (list []streamInfo) {
 	o.t.Helper()
 	bin, err := federationBinary()
 	if err != nil {
@@ -377,7 +404,7 @@ func prosodyCommand(external bool) func(*other) *exec.Cmd {
 			disabled = `"s2s_auth_certs";`
 		}
 		config := strings.NewReplacer("@DIR@", o.dir, "@C2S@", o.c2s, "@S2S@", o.s2s, "@CERT@", o.id.cert, "@KEY@", o.id.key, "@CA@", o.ca.file,
-			"@DOMAIN@", o.domain, "@DNS@", host+"@"+port, "@DISABLED@", disabled, "@SECURE@", fmt.Sprint(external)).Replace(prosodyFederation)
+			"@DOMAIN@", o.domain, "@DNS@", host+"@"+port, "@DISABLED@", disabled, "@SECURE@", fmt.Sprint(external), "@LOG@", o.log).Replace(prosodyFederation)
 		file := filepath.Join(o.dir, "prosody.cfg.lua")
 		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 			o.t.Fatal(err)
@@ -421,7 +448,7 @@ modules_enabled = {
 modules_disabled = { @DISABLED@ }
 default_archive_policy = true
 mam_smart_enable = false
-log = { { levels = { min = "debug" }; to = "file"; filename = "@DIR@/output.log" } }
+log = { { levels = { min = "@LOG@" }; to = "file"; filename = "@DIR@/output.log" } }
 VirtualHost "@DOMAIN@"
 `
 

@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -209,6 +211,65 @@ func TestHostMeta(t *testing.T) {
 	}
 	if resp, _ := s.do("POST", "https://localhost/.well-known/host-meta", nil); resp.StatusCode != http.StatusMethodNotAllowed {
 		t.Error(resp.Status)
+	}
+}
+
+// TestHostMetaAddresses: with the server's addresses, host-meta.json is all that a
+// client or another server needs (XEP-0487), and what XEP-0156 needs is as it was.
+func TestHostMetaAddresses(t *testing.T) {
+	s := start(t, func(c *config.Config) {
+		c.Web.Addresses = []string{"192.0.2.1", "2001:db8::1"}
+		c.C2STLS, c.S2S, c.S2STLS = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
+	})
+	type link struct {
+		Rel, Href, SNI         string
+		Port, Priority, Weight int
+		IPs                    []string
+	}
+	read := func(url string, head ...string) (links map[string]link, ttl int) {
+		t.Helper()
+		_, body := s.get(url+".well-known/host-meta.json", head...)
+		var doc struct {
+			XMPP  struct{ TTL int }
+			Links []link
+		}
+		if err := json.Unmarshal([]byte(body), &doc); err != nil {
+			t.Fatalf("%s: %v", body, err)
+		}
+		links = map[string]link{}
+		for _, l := range doc.Links {
+			links[strings.TrimPrefix(l.Rel, "urn:xmpp:alt-connections:")] = l
+		}
+		return links, doc.XMPP.TTL
+	}
+	port := func(key string) int {
+		a, err := netip.ParseAddrPort(s.Addrs()[key])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return int(a.Port())
+	}
+	links, ttl := read("https://localhost/", "Host", "localhost")
+	if ttl != 3600 || len(links) != 4 {
+		t.Fatalf("%+v, %d", links, ttl)
+	}
+	for rel, want := range map[string]link{
+		"tls":       {Port: port("c2s_tls"), Priority: 10},
+		"s2s-tls":   {Port: port("s2s_tls"), Priority: 10},
+		"websocket": {Href: "wss://localhost/xmpp-websocket", Priority: 20},
+	} {
+		want.Rel, want.SNI, want.Weight, want.IPs = "urn:xmpp:alt-connections:"+rel, "localhost", 50, []string{"192.0.2.1", "2001:db8::1"}
+		if got := links[rel]; !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v, want %+v", rel, got, want)
+		}
+	}
+	if got := links["xbosh"]; !reflect.DeepEqual(got, link{Rel: got.Rel, Href: "https://localhost/http-bind"}) {
+		t.Errorf("BOSH: %+v", got)
+	}
+	// Of a web server in front nobody knows the address.
+	links, _ = read("http://"+s.http+"/", "Host", "localhost", "X-Forwarded-Proto", "https")
+	if got := links["websocket"]; got.Href != "wss://localhost/xmpp-websocket" || got.IPs != nil || got.SNI != "" {
+		t.Errorf("by a proxy: %+v", got)
 	}
 }
 

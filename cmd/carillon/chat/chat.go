@@ -17,6 +17,7 @@ import (
 	"carillon.im/client/account"
 	"carillon.im/client/convo"
 	"carillon.im/jid"
+	"carillon.im/stanza"
 	"carillon.im/xep"
 )
 
@@ -29,6 +30,8 @@ type Device interface {
 	EndDevice(ctx context.Context, id string) error
 	ChangePassword(ctx context.Context, password string) error
 	NetworkChanged()
+	Enter(ctx context.Context, room jid.JID, nick string) error
+	Leave(ctx context.Context, room jid.JID) error
 }
 
 // Config says what is shown.
@@ -38,7 +41,8 @@ type Config struct {
 	Account jid.JID
 	Name    string         // of the device, as the person calls it; may be ""
 	Status  account.Status // how the connection is at the start
-	Contact jid.JID        // whose conversation is opened first; zero: none
+	Contact jid.JID        // whose conversation is opened first, or a room; zero: none
+	Nick    string         // in rooms; "" for the account's local part
 	NoColor bool           // use none (NO_COLOR)
 	Now     time.Time      // for tests, whose clock stands still; zero: the system's, in the local zone
 }
@@ -64,6 +68,10 @@ type (
 		err error
 	}
 	actedMsg   struct{ err error }
+	enteredMsg struct {
+		room jid.JID
+		err  error
+	}
 	devicesMsg struct {
 		list []xep.Client
 		done string // what was done
@@ -118,6 +126,43 @@ func (m *Model) act(events ...convo.Event) tea.Cmd {
 	}
 }
 
+// enter enters the open conversation's room, if it may be one; those in which the account has been are entered again without this.
+func (m *Model) enter() tea.Cmd {
+	if m.toEnter.IsZero() || !m.status.Online {
+		return nil
+	}
+	j := m.toEnter
+	m.toEnter = jid.JID{}
+	if i := slices.IndexFunc(m.snap.list, func(s convo.Summary) bool { return s.JID == j }); i >= 0 && !m.snap.list[i].Room {
+		return nil
+	}
+	ctx, device, nick := m.cfg.Context, m.cfg.Device, m.cfg.Nick
+	if nick == "" {
+		nick = m.cfg.Account.Local()
+	}
+	return func() tea.Msg { return enteredMsg{j, device.Enter(ctx, j, nick)} }
+}
+
+// entered says what a room answered.
+func (m *Model) enteredRoom(msg enteredMsg) {
+	refused, _ := errors.AsType[*stanza.Error](msg.err)
+	switch {
+	case msg.err == nil || errors.Is(msg.err, account.ErrNoRoom):
+	case refused != nil && refused.Condition == stanza.Conflict:
+		m.notice = "somebody in the room has your name: start with --nick"
+	case refused != nil && refused.Condition == stanza.RegistrationRequired:
+		m.notice = "the room is for its members alone"
+	case refused != nil && refused.Condition == stanza.NotAuthorized:
+		m.notice = "the room has a password, which can't be given here"
+	case refused != nil && refused.Condition == stanza.Forbidden:
+		m.notice = "the room doesn't let you in"
+	case refused != nil:
+		m.notice = "not in the room: " + Refused(string(refused.Condition))
+	default:
+		m.notice = "not in the room: " + Reason(msg.err)
+	}
+}
+
 // devicesWait bounds asking the server about devices.
 const devicesWait = 15 * time.Second
 
@@ -128,7 +173,7 @@ func (m *Model) askDevices() tea.Cmd { return m.manage("", func(context.Context)
 func (m *Model) endDevice(d xep.Client, password string) tea.Cmd {
 	done := m.deviceCalled(d) + " has no access any more"
 	if password != "" {
-		done += ". Other devices ask for the new password when they next log in"
+		done += ". The others ask for the new password when they next log in"
 	}
 	return m.manage(done, func(ctx context.Context) error {
 		if password != "" {
@@ -188,7 +233,7 @@ func (m *Model) looked(msg lookedMsg) tea.Cmd {
 		m.anchor, m.skip = 0, 0
 	}
 	m.cursor = min(m.cursor, max(0, len(m.snap.list)-1))
-	return m.attend()
+	return tea.Batch(m.enter(), m.attend())
 }
 
 // attend says that what is on the screen was seen, and asks for what is missing there.

@@ -3,8 +3,11 @@ package chat
 import (
 	"errors"
 	"fmt"
+	"net"
+	"os"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 	"unicode"
@@ -110,6 +113,54 @@ func TestNoColor(t *testing.T) {
 		if colour.MatchString(content) == without {
 			t.Errorf("without colour: %v, and the screen is %q", without, content)
 		}
+	}
+}
+
+// TestNamesakes: who is called the same is told apart by the address.
+func TestNamesakes(t *testing.T) {
+	s := newScreen(t, 80, 24)
+	s.online()
+	s.gets("bob@wonder.example/pc", "b1", "t1", body("hello"))
+	s.gets("carol@wonder.example/pc", "c1", "t1", body("hello"))
+	s.has("▸ carol  ")
+	s.gets("bob@looking.example/pc", "b2", "t1", body("hello"))
+	s.has("bob@wonder", "bob@lookin", " carol  ")
+}
+
+// TestRoom: a room is entered, says who writes and what it is about, and is left.
+func TestRoom(t *testing.T) {
+	s := newScreen(t, 80, 24)
+	s.online()
+	s.gets("bob@wonder.example/pc", "b1", "t1", body("hello"))
+	s.keys("n", "'bob@wonder.example", "enter")
+	s.hasNot("room")
+	s.m.cfg.Nick = "taken"
+	s.keys("ctrl+o", "'hall@rooms.example", "enter")
+	s.has("somebody in the room has your name: start with --nick")
+	s.m.cfg.Nick = ""
+	s.keys("ctrl+o", "'hall@rooms.example", "enter")
+	said := 0
+	says := func(who, text string) {
+		s.now = s.now.Add(time.Minute)
+		said++
+		text += fmt.Sprintf("<stanza-id xmlns='urn:xmpp:sid:0' by='hall@rooms.example' id='r%d'/>", said)
+		st := stanza.Build(stanza.Message, stanza.TypeGroupchat, "", jid.MustParse("hall@rooms.example"+who), alice, text)
+		s.apply(convo.Received{Stanza: st})
+		s.refresh()
+	}
+	says("", "<subject>Tea, at \u009b2J four</subject>")
+	says("/The White Rabbit", body("I'm late."))
+	s.keys("'Good afternoon.", "enter")
+	mine := s.m.snap.view.Entries[1].MessageID
+	says("/alice", body("Good afternoon.")+"<origin-id xmlns='urn:xmpp:sid:0' id='"+mine+"'/>")
+	says("/Dormouse", body("Twinkle, twinkle."))
+	s.shows("27-room")
+	s.keys("tab")
+	s.has("l leave the room")
+	s.keys("l", "n", "l", "y")
+	s.keys("tab", "'anybody?", "enter")
+	if len(s.e.Conversations()) != 2 {
+		t.Errorf("%d conversations", len(s.e.Conversations()))
 	}
 }
 
@@ -380,7 +431,7 @@ func TestEndDevice(t *testing.T) {
 	if s.word != "new" || len(s.clients) != 1 {
 		t.Errorf("the password is %q, devices %+v", s.word, s.clients)
 	}
-	s.has("phone has no access any more. Other devices ask for the new password")
+	s.has("phone has no access any more. The others ask for the new password")
 }
 
 // TestConnection: the state of the connection is in the first line, in words.
@@ -402,9 +453,12 @@ func TestConnection(t *testing.T) {
 		s.has(tt.want)
 	}
 	s.has("the password is wrong, or the access of this device was ended. ^C quits")
-	s.status = account.Status{Err: errors.New("client: connect: dial tcp 127.0.0.1:5222: connection refused"), Retry: s.now.Add(time.Minute)}
+	s.status = account.Status{Err: fmt.Errorf("client: connect: %w", &net.OpError{Op: "dial", Net: "tcp", Addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 5222}, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}), Retry: s.now.Add(time.Minute)}
 	s.refresh()
 	s.shows("26-offline")
+	s.status.Err = fmt.Errorf("client: connect: %w", &net.DNSError{Name: "wonder.example", IsNotFound: true})
+	s.refresh()
+	s.has("there is no server named wonder.example. What")
 	if s.keys("ctrl+r"); s.retried != 1 {
 		t.Error("^R did nothing")
 	}

@@ -36,6 +36,8 @@ func (m *Model) keysNow() (long, short string) {
 		return "↑↓ choose  d end this device  esc back", "↑↓  d end it  esc back"
 	case m.focus == onList && len(m.snap.list) == 0:
 		return "n write to somebody new  F1 keys  q quit", "n new  F1 keys  q quit"
+	case m.focus == onList && m.cursor < len(m.snap.list) && m.snap.list[m.cursor].Room:
+		return "↑↓ choose  enter open  n somebody new  l leave the room  F1 keys  q quit", "enter open  n new  l leave  F1 keys"
 	case m.focus == onList:
 		return "↑↓ choose  enter open  n somebody new  F1 keys  q quit", "enter open  n new  F1 keys  q quit"
 	case m.focus == onThreads:
@@ -59,6 +61,8 @@ func (m *Model) asks() (long, short string) {
 		return "take this message back?  y yes  any other key: no", "take it back?  y yes  n no"
 	case askEndDevice:
 		return "end its access?  y yes  any other key: no", "end its access?  y yes  n no"
+	case askLeave:
+		return "leave this room?  y yes  any other key: no", "leave it?  y yes  n no"
 	case askPassword, askPasswordAgain:
 		what, then := "new password: ", "go on"
 		if m.question == askPasswordAgain {

@@ -24,7 +24,7 @@ func (m *Model) pressed(msg tea.KeyPressMsg) tea.Cmd {
 	switch m.question {
 	case askPassword, askPasswordAgain:
 		return m.onSecret(k, msg)
-	case askRetract, askReaction, askEndDevice:
+	case askRetract, askReaction, askEndDevice, askLeave:
 		return m.answered(k)
 	}
 	switch k {
@@ -147,6 +147,10 @@ func (m *Model) onListKey(k string) tea.Cmd {
 		}
 	case "n":
 		m.begin(address, 0, "")
+	case "l":
+		if m.cursor >= 0 && m.cursor < len(m.snap.list) && m.snap.list[m.cursor].Room {
+			m.question = askLeave
+		}
 	case "esc":
 		if !m.open.IsZero() {
 			m.focusOn(onText)
@@ -266,6 +270,11 @@ func (m *Model) answered(k string) tea.Cmd {
 	m.question = noQuestion
 	e, ok := m.chosen()
 	switch {
+	case asked == askLeave:
+		if k == "y" && m.cursor < len(m.snap.list) {
+			ctx, device, room := m.cfg.Context, m.cfg.Device, m.snap.list[m.cursor].JID
+			return func() tea.Msg { return actedMsg{device.Leave(ctx, room)} }
+		}
 	case asked == askEndDevice:
 		if k == "y" && m.deviceLine < len(m.devices) {
 			return m.endDevice(m.devices[m.deviceLine], "")

@@ -15,7 +15,8 @@ import (
 const (
 	labelWidth = 3
 	timeWidth  = 5
-	nameWidth  = 7
+	minName    = 7
+	maxName    = 12
 	foldAt     = 8 // lines of a message that are shown unless it is unfolded
 	maxLines   = 400
 )
@@ -50,7 +51,7 @@ func (m *Model) lines(i int) []line {
 		mark = m.style.strong("▸")
 	}
 	head, notes := at.Format("15:04")+" "+m.name(e)+" ", m.notes(e)
-	indent := strings.Repeat(" ", timeWidth+1+nameWidth+1)
+	indent := strings.Repeat(" ", timeWidth+1+m.nameWidth()+1)
 	if m.listWidth() == 0 { // a line for who and when is worth the width that it saves
 		indent = ""
 	}
@@ -137,7 +138,8 @@ func (m *Model) quote(e convo.Entry, room int) string {
 	return m.cut("↳ "+strings.TrimSpace(m.name(to))+": "+text, room)
 }
 
-// gutter is the thread of an entry: its number where a run of its messages begins, and its colour.
+// gutter is the thread of an entry: its number where a run of its messages begins, and its colour. Whether the entry is a room's, a single message or
+// history makes no difference (THR-20, THR-22, THR-24).
 func (m *Model) gutter(i int) (string, func(string) string) {
 	e := m.snap.view.Entries[i]
 	n := m.threadOf(e.Thread)
@@ -153,6 +155,15 @@ func (m *Model) gutter(i int) (string, func(string) string) {
 	return strings.Repeat(" ", labelWidth-m.wide(label)) + label, func(s string) string { return m.style.thread(t.root, s) }
 }
 
+// nameWidth is how wide the column of names is: in a room there may be anybody.
+func (m *Model) nameWidth() int {
+	w := m.wide(m.oneLine(m.open.Local()))
+	if m.snap.view.Room {
+		w = maxName
+	}
+	return min(max(w, minName), maxName)
+}
+
 // name is who wrote an entry, in its width.
 func (m *Model) name(e convo.Entry) string {
 	name := e.From.Local()
@@ -164,7 +175,7 @@ func (m *Model) name(e convo.Entry) string {
 	case name == "":
 		name = e.From.Domain()
 	}
-	return m.fit(m.oneLine(name), nameWidth)
+	return m.fit(m.oneLine(name), m.nameWidth())
 }
 
 // deviceName is a resource as a person calls the device: what Bind 2 puts behind the name is left out (XEP-0386 3).
@@ -178,7 +189,7 @@ func (m *Model) deviceName(resource string) string {
 	return m.oneLine(resource)
 }
 
-// notes are what is to be known of a message beside its text.
+// notes are what is to be known of a message beside its text, that another device has taken it above all (MINE-28).
 func (m *Model) notes(e convo.Entry) string {
 	var notes []string
 	if e.Edited && !e.Retracted {
@@ -193,7 +204,7 @@ func (m *Model) notes(e convo.Entry) string {
 		notes = append(notes, "taken on "+m.deviceName(e.OwnerRes))
 	}
 	if e.Own && !e.Retracted {
-		if r := e.From.Resource(); r != "" && !m.status.JID.IsZero() && e.From != m.status.JID && m.deviceName(r) != m.deviceName(m.status.JID.Resource()) {
+		if r := e.From.Resource(); r != "" && !m.snap.view.Room && !m.status.JID.IsZero() && e.From != m.status.JID && m.deviceName(r) != m.deviceName(m.status.JID.Resource()) {
 			notes = append(notes, "from "+m.deviceName(r))
 		}
 		switch {

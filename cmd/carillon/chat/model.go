@@ -44,6 +44,7 @@ const (
 	askRetract
 	askReaction
 	askEndDevice
+	askLeave
 	askPassword // a new one, without which a device that knows the old one can't be ended
 	askPasswordAgain
 )
@@ -86,15 +87,16 @@ type Model struct {
 	notice   string // in the last line until the next key
 	away     bool   // the terminal is not the one that has the keys
 
-	open   jid.JID // the conversation; zero: none
-	limit  int     // entries that are looked at
-	cursor int     // in the list
-	page   int     // the first line of the help that is shown
-	line   int     // in the index of threads
-	sel    convo.EntryID
-	anchor convo.EntryID // the last entry on the screen; zero: the newest, whatever comes
-	skip   int           // lines of it that are below the screen
-	full   map[convo.EntryID]bool
+	open    jid.JID // the conversation; zero: none
+	toEnter jid.JID // it may be a room, and is to be entered; zero: nothing is
+	limit   int     // entries that are looked at
+	cursor  int     // in the list
+	page    int     // the first line of the help that is shown
+	line    int     // in the index of threads
+	sel     convo.EntryID
+	anchor  convo.EntryID // the last entry on the screen; zero: the newest, whatever comes
+	skip    int           // lines of it that are below the screen
+	full    map[convo.EntryID]bool
 
 	text   textarea.Model
 	mode   mode
@@ -121,7 +123,7 @@ func New(cfg Config) *Model {
 	m.text.SetVirtualCursor(false)
 	m.text.SetStyles(textarea.Styles{})
 	if !cfg.Contact.IsZero() {
-		m.open = cfg.Contact.Bare()
+		m.open, m.toEnter = cfg.Contact.Bare(), cfg.Contact.Bare()
 		m.focusOn(onText)
 	}
 	return m
@@ -154,6 +156,9 @@ func (m *Model) update(msg tea.Msg) tea.Cmd {
 		if msg.err != nil {
 			m.notice = "not done: " + m.oneLine(msg.err.Error())
 		}
+		return nil
+	case enteredMsg:
+		m.enteredRoom(msg)
 		return nil
 	case devicesMsg:
 		m.asking, m.devicesErr, m.devicesDone = false, msg.err, msg.done
@@ -216,7 +221,7 @@ func (m *Model) openConversation(j jid.JID) tea.Cmd {
 	if !m.open.IsZero() && m.open != j {
 		events = append(events, convo.Attention{Conversation: m.open, Act: convo.Closed})
 	}
-	m.open, m.limit, m.sel, m.anchor, m.skip = j, pageEntries, 0, 0, 0
+	m.open, m.toEnter, m.limit, m.sel, m.anchor, m.skip = j, j, pageEntries, 0, 0, 0
 	m.snap.view, m.snap.ok, m.index = convo.View{}, false, nil
 	m.mode = say
 	m.text.SetValue(m.drafts[j])

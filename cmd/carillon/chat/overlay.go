@@ -2,6 +2,8 @@ package chat
 
 import (
 	"errors"
+	"net"
+	"os"
 	"strconv"
 	"strings"
 
@@ -16,7 +18,7 @@ func (m *Model) help() []string {
 		{"", "Everywhere"},
 		{"tab", "conversations and back"},
 		{"ctrl+↑ ctrl+↓", "the conversation above, below"},
-		{"ctrl+O", "write to somebody new"},
+		{"ctrl+O", "write to somebody new, or enter a room"},
 		{"ctrl+N", "begin a new thread"},
 		{"ctrl+T", "threads: go on with another one"},
 		{"page up, down", "older and newer messages"},
@@ -107,7 +109,7 @@ func (m *Model) aboutDevices() string {
 		return m.style.warn(Reason(m.devicesErr))
 	case m.question == askPassword || m.question == askPasswordAgain:
 		return m.deviceCalled(m.devices[m.deviceLine]) + " knows the account's password: it is kept out by a new one alone. " +
-			"This device goes on; all others ask for the new password when they next log in."
+			"All other devices go on, and ask for the new password when they next log in."
 	case m.asking:
 		return m.style.faint("asking the server…")
 	case m.devicesDone != "":
@@ -125,6 +127,16 @@ func Reason(err error) string {
 		return "the password is wrong, or the access of this device was ended"
 	case errors.Is(err, client.ErrNoCredentials):
 		return "a password is needed: start again"
+	}
+	if dns, ok := errors.AsType[*net.DNSError](err); ok && dns.IsNotFound {
+		return oneLine("there is no server named " + dns.Name)
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" && op.Addr != nil {
+		why := op.Err
+		if call, ok := errors.AsType[*os.SyscallError](why); ok {
+			why = call.Err
+		}
+		return oneLine(op.Addr.String() + ": " + why.Error())
 	}
 	return oneLine(strings.TrimPrefix(err.Error(), "client: "))
 }

@@ -92,6 +92,22 @@ func (d *fake) ChangePassword(_ context.Context, password string) error {
 	return d.err
 }
 
+func (d *fake) Enter(_ context.Context, room jid.JID, nick string) error {
+	if room.Domain() != "rooms.example" {
+		return account.ErrNoRoom
+	}
+	if nick == "taken" {
+		return stanza.NewError(stanza.Conflict, "")
+	}
+	d.apply(convo.Room{JID: room, Nick: nick, Joined: true})
+	return nil
+}
+
+func (d *fake) Leave(_ context.Context, room jid.JID) error {
+	d.apply(convo.Room{JID: room})
+	return nil
+}
+
 func (d *fake) NetworkChanged() { d.retried++ }
 
 func (d *fake) EndDevice(_ context.Context, id string) error {

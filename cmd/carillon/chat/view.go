@@ -225,7 +225,11 @@ func (m *Model) summary(i, w int) string {
 	case len(s.Typing) > 0:
 		unread = "… "
 	}
-	text := m.sides(mark+" "+m.conversationName(s.JID, s.Name), unread, w)
+	name := m.conversationName(s.JID, s.Name)
+	if slices.ContainsFunc(m.snap.list, func(o convo.Summary) bool { return o.JID != s.JID && m.conversationName(o.JID, o.Name) == name }) {
+		name = m.oneLine(s.JID.String())
+	}
+	text := m.sides(mark+" "+name, unread, w)
 	switch {
 	case m.focus == onList && i == m.cursor:
 		return m.style.reverse(text)
@@ -340,14 +344,17 @@ func (m *Model) title(w int) string {
 	if address := m.open.String(); address != name {
 		left += " · " + m.oneLine(address)
 	}
-	right := ""
-	if others := m.others(); len(others) > 0 {
-		right = "also on " + strings.Join(others, ", ") + " "
+	if v.Topic != "" {
+		left = " " + name + " · " + m.oneLine(v.Topic)
+	}
+	right := m.alsoOn(true)
+	if m.wide(left)+m.wide(right)+1 > w {
+		right = m.alsoOn(false)
 	}
 	if m.anchor != 0 {
 		right = "older messages, esc: newest "
 	}
-	if m.wide(left)+m.wide(right)+1 > w {
+	if m.wide(left)+m.wide(right)+1 > w && v.Topic == "" {
 		left = " " + name
 	}
 	return m.style.strong(m.fit(left, w-m.wide(right))) + m.style.faint(m.cut(right, w)) + strings.Repeat(" ", len(right)-len(strings.TrimRight(right, " ")))
@@ -356,10 +363,13 @@ func (m *Model) title(w int) string {
 // lately is how long a device that isn't there is named for what it did.
 const lately = 24 * time.Hour
 
-// others are the own devices, besides this one, that have the open conversation.
-func (m *Model) others() []string {
+// alsoOn says which own devices, besides this one, have the open conversation; also those that aren't connected, if all is set.
+func (m *Model) alsoOn(all bool) string {
 	var others []string
 	for _, there := range []bool{true, false} {
+		if !there && !all {
+			break
+		}
 		for _, h := range m.snap.view.Holders {
 			name := m.deviceName(h.Resource)
 			if h.This || name == "" || h.Online != there || !there && m.now().Sub(h.At) > lately || len(others) >= 3 ||
@@ -372,7 +382,10 @@ func (m *Model) others() []string {
 			others = append(others, name)
 		}
 	}
-	return others
+	if len(others) == 0 {
+		return ""
+	}
+	return "also on " + strings.Join(others, ", ") + " "
 }
 
 // away is behind the name of a device that isn't connected.
@@ -403,7 +416,7 @@ func (m *Model) rule(w int) string {
 	what := ""
 	switch m.mode {
 	case address:
-		what = "write to whom? an address, such as bob@example.org"
+		what = "write to whom? bob@example.org, or a room"
 	case reply, correct, branch:
 		what = map[mode]string{reply: "reply to", correct: "correct", branch: "branch off from"}[m.mode]
 		if i := m.entryAt(m.about); i >= 0 {
