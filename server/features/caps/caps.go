@@ -3,8 +3,9 @@
 // and what it says is believed if it has the hash that was named.
 //
 // The model: verified information is kept by its hash, for all sessions alike,
-// in a bounded cache. One question at a time is open to a session and so many
-// to all; presence that comes while there is no room for another goes
+// in a bounded cache. One question at a time is open to a session, and what its
+// presence names meanwhile is asked for behind it, the last alone. So many are
+// open to all; presence that comes while there is no room for another goes
 // unnoticed until the session's next. A session that named a hash and told
 // something else, or nothing, isn't asked for that hash again, while another
 // session that names it is.
@@ -53,7 +54,7 @@ type Cache struct {
 	mu      sync.Mutex
 	known   *lru[string, verified] // by ver
 	refused *lru[attempt, struct{}]
-	open    map[jid.JID]string // sessions with an open question, and the hash that they named last
+	open    map[jid.JID]last // sessions with an open question, and the hash that they named last
 	closed  bool
 }
 
@@ -61,6 +62,13 @@ type Cache struct {
 type verified struct {
 	info   xep.DiscoInfo
 	notify []string
+}
+
+// last is what a session named last while a question to it is open, and whether
+// Notify has been called for it.
+type last struct {
+	named xep.Caps
+	told  bool
 }
 
 // attempt is a hash that a session named.
@@ -81,7 +89,7 @@ func New(o Options) *Cache {
 		o.Timeout = 30 * time.Second
 	}
 	c := &Cache{opt: o, known: newLRU[string, verified](o.Entries),
-		refused: newLRU[attempt, struct{}](o.Entries), open: map[jid.JID]string{}}
+		refused: newLRU[attempt, struct{}](o.Entries), open: map[jid.JID]last{}}
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	return c
 }
@@ -135,10 +143,12 @@ func (c *Cache) learn(s feature.SessionRef, st *stanza.Stanza) (notify []string,
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	_, busy := c.open[a.session]
+	v, known := c.known.get(named.Ver)
+	known = known || named.Ver == ""
 	if busy {
-		c.open[a.session] = named.Ver
+		c.open[a.session] = last{named, known}
 	}
-	if v, known := c.known.get(named.Ver); known || named.Ver == "" {
+	if known {
 		return v.notify, true
 	}
 	if c.closed || busy || len(c.open) >= c.opt.Open {
@@ -147,35 +157,49 @@ func (c *Cache) learn(s feature.SessionRef, st *stanza.Stanza) (notify []string,
 	if _, refused := c.refused.get(a); refused {
 		return nil, true
 	}
-	c.open[a.session] = named.Ver
+	c.open[a.session] = last{named: named}
 	c.wg.Go(func() { c.ask(s, named) })
 	return nil, false
 }
 
 // ask asks a session for its capabilities and keeps them if they are what it
-// named.
+// named, until there is nothing that it has named since.
 func (c *Cache) ask(s feature.SessionRef, named xep.Caps) {
-	ctx, cancel := context.WithTimeout(c.ctx, c.opt.Timeout)
-	defer cancel()
-	v, ok := query(ctx, s, named)
-	if c.answered(s.JID(), named.Ver, v, ok) && c.opt.Notify != nil {
-		c.opt.Notify(s, v.notify)
+	for more := true; more; {
+		ctx, cancel := context.WithTimeout(c.ctx, c.opt.Timeout)
+		v, ok := query(ctx, s, named)
+		cancel()
+		var sure bool
+		if v, named, sure, more = c.answered(s.JID(), named, v, ok); sure && c.opt.Notify != nil {
+			c.opt.Notify(s, v.notify)
+		}
 	}
 }
 
-// answered ends a question. It reports whether the answer is about what the
-// session named last.
-func (c *Cache) answered(session jid.JID, ver string, v verified, ok bool) bool {
+// answered ends a question, or replaces it by the next: more reports whether there
+// is one. sure reports whether about is what the session named last, and not told
+// yet.
+func (c *Cache) answered(session jid.JID, asked xep.Caps, v verified, ok bool) (about verified, next xep.Caps, sure, more bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	last := c.open[session]
-	delete(c.open, session)
 	if ok {
-		c.known.put(ver, v)
+		c.known.put(asked.Ver, v)
 	} else {
-		c.refused.put(attempt{session, ver}, struct{}{})
+		c.refused.put(attempt{session, asked.Ver}, struct{}{})
 	}
-	return last == ver
+	now := c.open[session]
+	known := now.named.Ver == asked.Ver || now.told
+	if !known {
+		if v, known = c.known.get(now.named.Ver); !known { // another session may have told it
+			_, known = c.refused.get(attempt{session, now.named.Ver})
+		}
+	}
+	if !known && !c.closed {
+		c.open[session] = last{named: now.named}
+		return verified{}, now.named, false, true
+	}
+	delete(c.open, session)
+	return v, xep.Caps{}, known && !now.told, false
 }
 
 // query is XEP-0115 5.4.

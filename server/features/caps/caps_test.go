@@ -203,6 +203,34 @@ func TestNotify(t *testing.T) {
 	}
 }
 
+// TestNamedWhileAsked: a client changes what it can while it is asked, as profanity does that looks for an avatar: the
+// newest is asked for next, those between are not, and only the newest is told.
+func TestNamedWhileAsked(t *testing.T) {
+	var told [][]string
+	c := New(Options{Notify: func(_ feature.SessionRef, nodes []string) { told = append(told, nodes) }})
+	defer c.Close()
+	infos := []xep.DiscoInfo{infoWith("first"), infoWith("between"), infoWith("urn:node+notify")}
+	var s *session
+	s = &session{jid: jid.MustParse("a@x.lit/r"), answer: func(context.Context) (*stanza.Stanza, error) {
+		info := infos[0]
+		if len(s.asked) == 1 { // before the first answer
+			c.observe(s, presence("sha-1", verOf(t, "sha-1", infos[1])))
+			c.observe(s, presence("sha-1", verOf(t, "sha-1", infos[2])))
+		} else {
+			info = infos[2]
+		}
+		return stanza.Build(stanza.IQ, stanza.TypeResult, "1", jid.JID{}, jid.JID{}, string(xep.AppendDiscoInfo(nil, "", info))), nil
+	}}
+	c.observe(s, presence("sha-1", verOf(t, "sha-1", infos[0])))
+	c.wg.Wait()
+	if len(s.asked) != 2 || len(told) != 1 || !slices.Equal(told[0], []string{"urn:node"}) {
+		t.Errorf("%d questions, told %q", len(s.asked), told)
+	}
+	if len(c.open) != 0 {
+		t.Errorf("open: %v", c.open)
+	}
+}
+
 // TestLimitsOfNames: what can't be verified isn't asked for.
 func TestLimitsOfNames(t *testing.T) {
 	c := New(Options{})
