@@ -167,3 +167,16 @@ func TestCursorOutlives(t *testing.T) {
 		}
 	}
 }
+
+// TestResumedIsActive: a stream begins active, whatever the last one was (XEP-0352 4.1).
+func TestResumedIsActive(t *testing.T) {
+	w := newWorld(t, "alice bob")
+	w.befriend("alice", "bob")
+	b := w.bind("bob/b sm online")
+	b.take()
+	b.SetActive(false)
+	b.detach()
+	n := w.mustResume(b, b.sentCount())
+	w.bind("alice/a online")
+	n.expect("<presence from='alice@h.example/a'")
+}
