@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"carillon.im/client/convo"
 	"carillon.im/jid"
 	"carillon.im/server/account"
 	"carillon.im/server/route"
@@ -124,7 +125,7 @@ func (c *conn) login(hub *account.Hub) {
 	}
 	if h.profile == route.V2 {
 		req.Request = &xep.SessionRequest{Parts: []xep.SessionAsk{
-			{Part: xep.SessionSync, Sync: &xep.Sync{After: h.cursor}},
+			{Part: xep.SessionSync, Sync: convo.SyncFrom(h.cursor, 0)},
 			{Part: xep.SessionPresence, Presence: stanza.Build(stanza.Presence, "", "", jid.JID{}, jid.JID{}, "")},
 		}}
 	}

@@ -162,10 +162,11 @@ func newID() string {
 
 // sync says where a session catches up from. It is called by the client's goroutine.
 func (a *Account) sync() *xep.Sync {
-	if cursor := a.cursor.Load(); cursor != nil && *cursor != "" {
-		return &xep.Sync{After: *cursor}
+	cursor := ""
+	if c := a.cursor.Load(); c != nil {
+		cursor = *c
 	}
-	return &xep.Sync{Max: recent}
+	return convo.SyncFrom(cursor, recent)
 }
 
 // Devices lists the programs with access to the account (XEP-0494 3.1).

@@ -1,6 +1,8 @@
 package convo
 
 import (
+	"time"
+
 	"carillon.im/jid"
 	"carillon.im/xep"
 )
@@ -37,6 +39,18 @@ func (e *Engine) ask(q *query) {
 	}
 	e.queries[q.ID] = q
 	e.do(q.Query)
+}
+
+// SyncFrom is what a session request asks to catch up from: behind the cursor or,
+// for an engine without one, max messages of the whole archive, 0 for all. Never
+// what the server takes for this device's cursor, which has moved over what was
+// acknowledged, though a catch-up that ended in the middle kept none of it, or the
+// history was lost since.
+func SyncFrom(cursor string, max int) *xep.Sync {
+	if cursor != "" {
+		return &xep.Sync{After: cursor}
+	}
+	return &xep.Sync{Start: time.Unix(0, 0), Max: max}
 }
 
 // beginCatchup asks for what was missed: behind the cursor, or the newest page
