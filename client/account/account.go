@@ -23,6 +23,10 @@ import (
 	"carillon.im/xep"
 )
 
+// ErrWaiting is the answer to a message in a conversation in which as many of them as
+// may be wait to be sent already. It isn't kept.
+var ErrWaiting = errors.New("too many messages wait here to be sent; try again when some of them are")
+
 // ErrClosed is the answer of an Account that was closed.
 var ErrClosed = errors.New("account: closed")
 
@@ -79,9 +83,10 @@ type Account struct {
 	store  convo.Store
 
 	// Only for the owner.
-	engine *convo.Engine
-	facts  *convo.Facts // nil: not known yet
-	rooms  map[jid.JID]*room
+	engine  *convo.Engine
+	facts   *convo.Facts // nil: not known yet
+	rooms   map[jid.JID]*room
+	refused bool // ErrWaiting, of the step that is applied
 
 	calls   chan func()
 	events  chan []client.Event
@@ -187,8 +192,18 @@ func (a *Account) NetworkChanged() { a.client.NetworkChanged() }
 func (a *Account) Client() *client.Client { return a.client }
 
 // Do applies an event of the person's and returns when it is done: what it says is in the store, and on its way if there is a connection.
+// ErrWaiting is what a message gets that isn't taken.
 func (a *Account) Do(ctx context.Context, ev convo.Event) error {
-	return a.call(ctx, func() { a.apply(ev) })
+	full := false
+	err := a.call(ctx, func() {
+		a.refused = false
+		a.apply(ev)
+		full = a.refused
+	})
+	if err == nil && full {
+		return ErrWaiting
+	}
+	return err
 }
 
 // Look gives the engine to f for as long as f runs; f only reads, and doesn't wait.

@@ -286,6 +286,24 @@ func TestHistoryLost(t *testing.T) {
 	}
 }
 
+// TestTooManyWait: a message that isn't taken is not taken silently.
+func TestTooManyWait(t *testing.T) {
+	w := newWorld(t, "alice")
+	nowhere := w.config("alice", "desk")
+	nowhere.Client.Dialer = unreachable{}
+	a := start(t, nowhere)
+	taken, err := 0, error(nil)
+	for ; err == nil && taken < 5000; taken++ {
+		err = a.Do(a.ctx, convo.SendText{Conversation: bob, Body: "x"})
+	}
+	if !errors.Is(err, account.ErrWaiting) || taken != 1001 {
+		t.Errorf("message %d: %v", taken, err)
+	}
+	if err := a.Do(a.ctx, convo.SendText{Conversation: jid.MustParse("carol@localhost"), Body: "x"}); err != nil {
+		t.Error("elsewhere: ", err)
+	}
+}
+
 type unreachable struct{}
 
 func (unreachable) DialContext(context.Context, string, string) (net.Conn, error) {

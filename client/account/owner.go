@@ -300,6 +300,8 @@ func (a *Account) do(effect convo.Effect) (convo.Event, error) {
 			presence = stanza.Build(stanza.Presence, stanza.TypeAvailable, "", jid.JID{}, jid.JID{}, "")
 		}
 		_ = a.client.SetPresence(presence) // one that was good for Config is good now
+	case convo.Refused:
+		a.refused = true
 	case convo.Changed:
 		a.changed(ef)
 	}

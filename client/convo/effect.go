@@ -49,6 +49,9 @@ type (
 	// RefreshPresence asks for the session's presence to be sent again: after
 	// overall inactivity contacts unlock by it (LOCK-17).
 	RefreshPresence struct{}
+	// Refused says that a message of the person's isn't taken: as many as may be
+	// wait in the conversation to be sent.
+	Refused struct{ Conversation jid.JID }
 )
 
 func (Send) effect()            {}
@@ -57,6 +60,7 @@ func (LoadHistory) effect()     {}
 func (Persist) effect()         {}
 func (Changed) effect()         {}
 func (RefreshPresence) effect() {}
+func (Refused) effect()         {}
 
 // IQ is the query as a stanza with an id of the caller's (XEP-0313 4.1).
 func (q Query) IQ(id string) *stanza.Stanza {

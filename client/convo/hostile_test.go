@@ -3,6 +3,7 @@ package convo
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -141,8 +142,11 @@ func TestBounds(t *testing.T) {
 	}
 	// What the person does is bounded too.
 	r.do(Disconnected{})
-	for range 2 * maxWaiting {
-		r.do(SendText{Conversation: bob, Body: "x"})
+	for n := range 2 * maxWaiting {
+		effects := r.do(SendText{Conversation: bob, Body: "x"})
+		if refused := slices.Contains(effects, Effect(Refused{bob})); refused != (n >= maxWaiting) {
+			t.Fatalf("message %d refused: %t", n, refused)
+		}
 	}
 	if n := len(e.convs[bob].pending); n != maxWaiting {
 		t.Errorf("%d wait", n)

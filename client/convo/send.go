@@ -177,6 +177,7 @@ func (e *Engine) write(c *conversation, en Entry) {
 		return
 	}
 	if len(c.pending) >= maxWaiting {
+		e.do(Refused{c.rec.JID})
 		return
 	}
 	switch {

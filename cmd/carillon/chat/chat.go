@@ -67,7 +67,10 @@ type (
 		snapshot
 		err error
 	}
-	actedMsg   struct{ err error }
+	actedMsg struct {
+		err  error
+		text string // that was to be sent, if it wasn't taken
+	}
 	enteredMsg struct {
 		room jid.JID
 		err  error
@@ -119,7 +122,7 @@ func (m *Model) act(events ...convo.Event) tea.Cmd {
 	return func() tea.Msg {
 		for _, ev := range events {
 			if err := device.Do(ctx, ev); err != nil {
-				return actedMsg{err}
+				return actedMsg{err: err}
 			}
 		}
 		return actedMsg{}

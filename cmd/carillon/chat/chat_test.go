@@ -506,6 +506,20 @@ func TestSendAgain(t *testing.T) {
 	s.has("sending…")
 }
 
+// TestNotTaken: a text that isn't taken stays where it was written, with the reason.
+func TestNotTaken(t *testing.T) {
+	s := newScreen(t, 80, 24)
+	s.online()
+	s.gets("bob@wonder.example/pc", "b1", "t1", body("hello"))
+	s.keys("enter", "'one too many")
+	s.err = account.ErrWaiting
+	s.keys("enter")
+	if got := s.m.text.Value(); got != "one too many" {
+		t.Errorf("the text is %q", got)
+	}
+	s.has("not done: too many messages wait here")
+}
+
 // TestKeys: keys that mean nothing here say so or do nothing, a draft is kept with its conversation, and somebody new is written to.
 func TestKeys(t *testing.T) {
 	s := newScreen(t, 80, 24)

@@ -273,7 +273,7 @@ func (m *Model) answered(k string) tea.Cmd {
 	case asked == askLeave:
 		if k == "y" && m.cursor < len(m.snap.list) {
 			ctx, device, room := m.cfg.Context, m.cfg.Device, m.snap.list[m.cursor].JID
-			return func() tea.Msg { return actedMsg{device.Leave(ctx, room)} }
+			return func() tea.Msg { return actedMsg{err: device.Leave(ctx, room)} }
 		}
 	case asked == askEndDevice:
 		if k == "y" && m.deviceLine < len(m.devices) {
@@ -443,7 +443,14 @@ func (m *Model) submit() tea.Cmd {
 	}
 	m.plain()
 	m.anchor, m.skip = 0, 0
-	return m.act(ev)
+	do := m.act(ev)
+	return func() tea.Msg {
+		done := do().(actedMsg)
+		if done.err != nil {
+			done.text = text
+		}
+		return done
+	}
 }
 
 // since is how long ago something was, in a word or two.

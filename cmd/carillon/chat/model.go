@@ -159,6 +159,9 @@ func (m *Model) update(msg tea.Msg) tea.Cmd {
 		if msg.err != nil {
 			m.notice = "not done: " + m.oneLine(msg.err.Error())
 		}
+		if msg.text != "" && m.text.Value() == "" {
+			m.text.SetValue(msg.text)
+		}
 		return nil
 	case enteredMsg:
 		return m.entered(msg)
