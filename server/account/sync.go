@@ -39,8 +39,8 @@ const (
 // others who wait for the store get their turn in between.
 const seekStep = 4096
 
-// A catch-up that sends more than newDevice messages rests as long as each batch
-// took to read, maxRest at most: reading and writing could otherwise keep two
+// A catch-up that sends more than newDevice messages rests twice as long as each
+// batch took to read, maxRest at most: reading and writing could otherwise keep two
 // processors busy for seconds, and where there are no more nobody would look
 // whether other connections have something to read.
 const maxRest = 10 * time.Millisecond
@@ -256,12 +256,12 @@ func (x *session) sendRange(ctx context.Context, q *store.ArchiveQuery, head *xe
 	return nil
 }
 
-// rest waits as long as the work took.
+// rest waits twice as long as the work took.
 func rest(ctx context.Context, took time.Duration) error {
 	if took <= 0 {
 		return nil
 	}
-	t := time.NewTimer(min(took, maxRest))
+	t := time.NewTimer(min(2*took, maxRest))
 	defer t.Stop()
 	select {
 	case <-t.C:
