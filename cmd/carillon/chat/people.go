@@ -132,12 +132,14 @@ func (m *Model) newlyAsked(asks []convo.Request) {
 
 // theAsk says in a line what is asked.
 func (m *Model) theAsk(r convo.Request) string {
-	who := m.conversationName(r.From.Bare(), "")
 	if r.Room.IsZero() {
-		return who + " asks to be a contact"
+		return m.conversationName(r.From.Bare(), "") + " asks to be a contact"
 	}
-	if r.From == r.Room {
-		who = "somebody"
+	who := m.conversationName(r.From.Bare(), "")
+	if r.From.Bare() == r.Room { // by the name there, if the room tells one
+		if who = m.oneLine(r.From.Resource()); who == "" {
+			who = "somebody"
+		}
 	}
 	return who + " invites you into " + m.conversationName(r.Room, "")
 }
@@ -196,7 +198,10 @@ func (m *Model) aboutPerson() string {
 	if r := p.ask; r != nil {
 		text := m.oneLine(r.From.Bare().String()) + " asks to see when you are there, and to be a contact"
 		if !r.Room.IsZero() {
-			text = m.oneLine(r.From.Bare().String()) + " invites you into the room " + m.oneLine(r.Room.String())
+			text = m.theAsk(*r) + ", the room " + m.oneLine(r.Room.String())
+			if r.From.Bare() != r.Room {
+				text = m.oneLine(r.From.Bare().String()) + " invites you into the room " + m.oneLine(r.Room.String())
+			}
 		}
 		if r.Reason != "" {
 			text += ": " + m.oneLine(r.Reason)

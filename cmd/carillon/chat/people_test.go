@@ -67,7 +67,9 @@ func TestPeople(t *testing.T) {
 	s.hears(stanza.Message, "", "cellar@rooms.example", invitation)
 	s.keys("up", "up", "up", "up", "up", "up", "up", "up")
 	s.shows("32-invited")
-	s.keys("enter") // the password came with it
+	s.keys("b")
+	s.has("let nothing of carol@wonder.example through?")
+	s.keys("n", "enter") // the password came with it
 	s.done("answer carol@wonder.example cellar@rooms.example true")
 	s.has("cellar@rooms.example")
 	s.hasNot("not in the room", "ask ·")
@@ -75,7 +77,12 @@ func TestPeople(t *testing.T) {
 		t.Error("a password is kept")
 	}
 
-	s.keys("f4")
+	s.hears(stanza.Message, "", "hall@rooms.example", strings.ReplaceAll(invitation, "carol@wonder.example", "hall@rooms.example/Hare"))
+	s.has("Hare invites you into hall (F4)")
+	s.keys("f4", "up", "up", "up", "up", "up", "up", "up", "up", "up", "up")
+	s.has("Hare invites you into hall, the room hall@rooms.example: Tea")
+	s.keys("d")
+	s.done("answer hall@rooms.example/Hare hall@rooms.example false")
 	for range 20 {
 		s.keys("up")
 	}

@@ -237,7 +237,7 @@ func (m *Model) summary(i, w int) string {
 		unread = "… "
 	}
 	name := m.conversationName(s.JID, s.Name)
-	if slices.ContainsFunc(m.snap.list, func(o convo.Summary) bool { return o.JID != s.JID && m.conversationName(o.JID, o.Name) == name }) {
+	if m.called[name] > 1 {
 		name = m.oneLine(s.JID.String())
 	}
 	text := m.sides(mark+" "+name, unread, w)
@@ -407,7 +407,7 @@ const away = " (offline)"
 
 // welcome is what is there before a conversation is open.
 func (m *Model) welcome(w, h int) []string {
-	text := []string{"choose a conversation with ↑ ↓ and press enter", "", "^O  write to somebody new", "F1  all keys"}
+	text := []string{"choose a conversation with ↑ ↓ and press enter", "", "^O  write to somebody new", "F4  contacts, and what is asked", "F1  all keys"}
 	switch {
 	case len(m.snap.list) > 0:
 	case m.status.Online && !m.status.CatchingUp:
