@@ -38,7 +38,7 @@ type (
 
 // openPeople shows the page of people, who asks something first.
 func (m *Model) openPeople() tea.Cmd {
-	m.overlay, m.personLine = peopleOverlay, 0
+	m.overlay, m.persons, m.personLine = peopleOverlay, nil, 0
 	m.arrange()
 	if len(m.snap.asks) == 0 {
 		m.personLine = max(0, slices.IndexFunc(m.persons, func(p person) bool { return p.jid == m.open }))
