@@ -45,6 +45,11 @@ func (e *Engine) place(m message, it *item) bool {
 		if c.rec.GapNext {
 			c.rec.GapNext, it.Gap = false, true
 		}
+		if behind := c.items[at+1]; behind.Gap && c.chain == nil {
+			// What is missing came before the catch-up: also before its first result.
+			behind.Gap, it.Gap = false, true
+			e.save(c, behind)
+		}
 	}
 	e.follows(c, it)
 	return true
