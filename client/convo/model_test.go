@@ -192,6 +192,12 @@ func (w *world) step(what string) {
 		}
 	case "answer":
 		w.answerSome()
+	case "fail":
+		if w.online && len(w.queries) > 0 { // what came of it stays
+			q := w.queries[0]
+			w.queries = w.queries[1:]
+			w.event(QueryDone{Query: q.ID, Failed: true})
+		}
 	case "page":
 		w.event(Page{Conversation: bob})
 	case "cut":
@@ -201,6 +207,14 @@ func (w *world) step(what string) {
 	case "connect":
 		if !w.online {
 			w.connect()
+		}
+	case "missed":
+		if w.online {
+			w.cut()
+			w.step(rapid.SampledFrom([]string{"bob", "carol", "desk"}).Draw(w.t, "missed"))
+			w.connect()
+			w.step(rapid.SampledFrom([]string{"bob", "carol", "desk"}).Draw(w.t, "live"))
+			w.step("deliver")
 		}
 	case "restart":
 		w.cut()
@@ -220,8 +234,8 @@ func (w *world) answerSome() {
 	p := w.pages[q.ID]
 	if p == nil {
 		// The server answers behind what it has sent already. Only of the catch-up
-		// is more asked: that it doesn't matter.
-		if q.With.IsZero() || q.Before != "" || len(w.queue) == 0 {
+		// is more asked: that it doesn't matter, as long as a newest page has all that it overtakes.
+		if q.With.IsZero() && (!q.Last || len(w.queue) <= q.Max) || q.Before != "" || len(w.queue) == 0 {
 			w.answer(q)
 		} else {
 			w.step("deliver")
@@ -239,8 +253,12 @@ func (w *world) answerSome() {
 }
 
 func (w *world) cut() {
+	asked := w.queries
 	w.online, w.queue, w.queries = false, nil, nil
 	w.event(Disconnected{})
+	for _, q := range asked { // as the library says it of what the session was still asked
+		w.event(QueryDone{Query: q.ID, Failed: true})
+	}
 }
 
 func (w *world) connect() {
@@ -332,14 +350,14 @@ func (w *world) shownAs(with jid.JID) string {
 }
 
 // TestHistoryIsTheArchive: whatever comes live, by catch-up or by paging, in
-// whatever interleaving, with lost connections and restarts, in the end the
-// history is the archive: its order, each message once, nothing missing, and no
-// own message is lost or said twice.
+// whatever interleaving, with failed queries, lost connections and restarts, in
+// the end the history is the archive: its order, each message once, nothing
+// missing, and no own message is lost or said twice.
 func TestHistoryIsTheArchive(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)
 		steps := rapid.SliceOfN(rapid.SampledFrom([]string{"bob", "bob", "carol", "desk", "about", "say", "deliver", "deliver", "deliver",
-			"answer", "answer", "answer", "page", "cut", "connect", "connect", "restart"}), 1, 80).Draw(t, "steps")
+			"answer", "answer", "answer", "fail", "page", "cut", "missed", "connect", "connect", "restart"}), 60, 120).Draw(t, "steps")
 		for _, s := range steps {
 			w.now = w.now.Add(time.Second)
 			w.step(s)
