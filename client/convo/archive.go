@@ -1,6 +1,7 @@
 package convo
 
 import (
+	"hash/fnv"
 	"time"
 
 	"carillon.im/jid"
@@ -28,6 +29,8 @@ type catchup struct {
 	live     string // archive id of the newest live message meanwhile
 	others   bool   // a live message came meanwhile
 	pages    int
+	tries    int       // pages in a row that failed
+	again    time.Time // with no query under way: when the page is asked for again
 	overlaps bool      // what is streamed may have been known already
 	buffer   []message // and waits until it is complete
 }
@@ -93,8 +96,51 @@ func (e *Engine) caughtUpTo(c *conversation) {
 func (e *Engine) nextPage() {
 	q := &query{Query: Query{By: e.cfg.Account, After: e.Cursor(), Max: e.lim.Page}}
 	q.Last = q.After == ""
-	e.ask(q)
-	e.catchup.query = q.ID
+	e.catchup.query = ""
+	if e.ask(q); e.queries[q.ID] != nil {
+		e.catchup.query = q.ID
+	}
+}
+
+// How often a page of a catch-up is asked for again in one session, and how long
+// after it has failed: twice as long each time, and a share less, so that those who
+// lost a server together don't come back together.
+const (
+	maxTries   = 8
+	firstRest  = 2 * time.Second
+	longerRest = 2 * time.Minute
+)
+
+// pageFailed lets the catch-up rest, or ends it if the archive won't answer. What
+// failed with the connection is asked for by what comes after it: the session,
+// resumed, or the catch-up of the next one, which goes on where this one is.
+func (e *Engine) pageFailed(q *query) {
+	up := e.catchup
+	up.query = ""
+	if !e.online {
+		return
+	}
+	if up.tries++; up.tries > maxTries {
+		e.endCatchup(stops)
+		return
+	}
+	up.again = e.now.Add(rest(up.tries, q.ID))
+}
+
+// rest is how long to wait after a try, the first being 1. There is no randomness
+// here; the id of the query is some.
+func rest(try int, id string) time.Duration {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(id))
+	whole := min(firstRest<<(try-1), longerRest)
+	return whole - time.Duration(h.Sum32()%1000)*whole/2000
+}
+
+// pageAgain asks for the page that failed, when it is time.
+func (e *Engine) pageAgain() {
+	if up := e.catchup; e.online && up != nil && !up.streamed && up.query == "" && !e.now.Before(up.again) {
+		e.nextPage()
+	}
 }
 
 // ending is how a catch-up ends.
@@ -206,6 +252,9 @@ func (e *Engine) queryDone(done QueryDone) {
 	if e.catchup == nil || e.catchup.query != q.ID {
 		return
 	}
+	if !done.Failed {
+		e.catchup.tries = 0
+	}
 	if !done.Failed && q.Last && !e.newest(q) {
 		return
 	}
@@ -224,8 +273,7 @@ func (e *Engine) queryDone(done QueryDone) {
 		e.nextPage()
 		e.catchup.pages = -1
 	case done.Failed:
-		e.catchup.query = "" // tried again in the next session
-		e.endCatchup(stops)
+		e.pageFailed(q)
 	case q.Last && (!done.Complete || e.catchup.pages < 0):
 		e.endCatchup(begins)
 	case q.Last || done.Complete || done.Last == "":

@@ -12,6 +12,7 @@ func (e *Engine) connected(ev Connected) {
 	e.online = true
 	if ev.Resumed && e.stream > 0 {
 		e.session.JID, e.session.Profile = ev.JID, ev.Profile
+		e.pageAgain()
 		e.sendWaiting()
 		return
 	}
@@ -290,8 +291,10 @@ func (e *Engine) room(ev Room) {
 	}
 }
 
-// tick lets time go by: idle conversations unlock, and who types stops.
+// tick lets time go by: idle conversations unlock, who types stops, and a page that
+// failed is asked for again.
 func (e *Engine) tick() {
+	e.pageAgain()
 	for _, c := range e.inOrder() {
 		if e.cfg.UnlockAfter > 0 && !c.lock.to.IsZero() && e.now.Sub(c.lock.at) >= e.cfg.UnlockAfter {
 			e.unlock(c) // LOCK-15
