@@ -120,6 +120,7 @@ func (c *conn) leave() {
 	}
 	if w != nil {
 		w.detach(c, !resumable, c.closed, c.reason)
+		c.srv.disband(c, w)
 	}
 	if c.authed {
 		c.log(slog.LevelInfo, "stream with another server ended")
@@ -361,7 +362,8 @@ func (c *conn) admit(p pair, how string) {
 	c.scan.SetLimits(c.srv.cfg.Limits.Stanza)
 	c.allow(p, how)
 	c.srv.reached(p.remote)
-	c.log(slog.LevelInfo, "stream from another server", slog.String("proved", p.remote), slog.String("security", c.security()))
+	c.openTo(p.remote)
+	c.log(slog.LevelInfo, "stream from another server", slog.String("proved", p.remote), slog.String("security", c.security(p)))
 }
 
 // lend gives the stream to the way back (XEP-0288), once the peer has begun to use
@@ -379,11 +381,11 @@ func (c *conn) lend() {
 	c.srv.mu.Lock()
 	w := c.srv.ways[p]
 	if w == nil && len(c.srv.ways) < c.srv.cfg.Limits.Ways && !c.srv.closing {
-		w = &way{srv: c.srv, pair: p, used: time.Now()}
+		w = c.srv.newWay(p)
 		c.srv.ways[p] = w
 	}
 	c.srv.mu.Unlock()
-	if w != nil {
+	if w != nil && w.pair == p { // and rides on no other one's stream
 		w.attach(c, false)
 	}
 }
