@@ -177,6 +177,7 @@ func (s *Server) askAuthority(ctx context.Context, p pair, id, key string) (bool
 		return false, err
 	}
 	defer c.raw.Close()
+	defer context.AfterFunc(ctx, func() { c.raw.Close() })() // the server stops
 	b := append([]byte("<db:verify"), fromTo(p.local, p.remote)...)
 	b = append(xmltree.AppendAttrValue(append(b, " id='"...), id), "'>"...)
 	b = append(xmltree.AppendText(b, key), "</db:verify>"...)

@@ -107,6 +107,12 @@ func (c *conn) leave() {
 	x, w, e := c.session, c.carries, c.ending
 	c.mu.Unlock()
 	resumable := x != nil && x.id != "" && !c.closed && e == nil
+	// The session is this stream's until its way is without it: who resumes it waits for
+	// that, and would be refused by a way that another stream still carries.
+	if w != nil {
+		w.detach(c, !resumable, c.closed, c.reason)
+		c.srv.disband(c, w)
+	}
 	if x != nil && !c.outgoing {
 		c.srv.mu.Lock()
 		if x.conn == c {
@@ -117,10 +123,6 @@ func (c *conn) leave() {
 			}
 		}
 		c.srv.mu.Unlock()
-	}
-	if w != nil {
-		w.detach(c, !resumable, c.closed, c.reason)
-		c.srv.disband(c, w)
 	}
 	if c.authed {
 		c.log(slog.LevelInfo, "stream with another server ended")
