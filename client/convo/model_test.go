@@ -2,6 +2,7 @@ package convo
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -216,6 +217,14 @@ func (w *world) step(what string) {
 	case "tick":
 		w.now = w.now.Add(time.Minute)
 		w.event(Tick{})
+	case "refuse": // until the engine gives the catch-up up
+		for n := 0; n <= 2*maxTries && w.online && w.e.CatchingUp() && w.e.catchup.query != ""; n++ {
+			id := w.e.catchup.query
+			w.queries = slices.DeleteFunc(w.queries, func(q Query) bool { return q.ID == id })
+			w.event(QueryDone{Query: id, Failed: true})
+			w.now = w.now.Add(longerRest)
+			w.event(Tick{})
+		}
 	case "page":
 		w.event(Page{Conversation: bob})
 	case "cut":
@@ -395,7 +404,7 @@ func TestHistoryIsTheArchive(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)
 		steps := rapid.SliceOfN(rapid.SampledFrom([]string{"bob", "bob", "carol", "desk", "about", "say", "deliver", "deliver", "deliver",
-			"answer", "answer", "answer", "fail", "page", "cut", "resume", "missed", "tick", "connect", "connect", "restart"}), 60, 120).Draw(t, "steps")
+			"answer", "answer", "answer", "fail", "refuse", "page", "cut", "resume", "missed", "tick", "connect", "connect", "restart"}), 60, 120).Draw(t, "steps")
 		for _, s := range steps {
 			w.now = w.now.Add(time.Second)
 			w.step(s)

@@ -12,6 +12,7 @@ func (e *Engine) connected(ev Connected) {
 	e.online = true
 	if ev.Resumed && e.stream > 0 {
 		e.session.JID, e.session.Profile = ev.JID, ev.Profile
+		e.goOn()
 		e.pageAgain()
 		e.sendWaiting()
 		return

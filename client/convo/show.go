@@ -147,7 +147,7 @@ func (e *Engine) entry(c *conversation, it *item) Entry {
 func (e *Engine) Devices() []Device { return slices.Clone(e.devices) }
 
 // CatchingUp reports whether something that was missed is still to come.
-func (e *Engine) CatchingUp() bool { return e.catchup != nil && e.online }
+func (e *Engine) CatchingUp() bool { return e.catchup != nil && !e.catchup.givenUp() && e.online }
 
 // restore takes a conversation from the store in.
 func (e *Engine) restore(s Stored) {
