@@ -75,6 +75,9 @@ func (e *Engine) beginCatchup(streamed bool) {
 		} else if c.rec.Caught == 0 { // nothing came since
 			c.rec.Base, c.rec.Caught = c.begun, c.begun
 		} else {
+			if c.rec.Caught < c.begun && !c.rec.Room {
+				e.markGap(c, c.begun) // between what came live in the last session and in this one
+			}
 			c.rec.Base = c.rec.Caught
 		}
 	}
@@ -176,6 +179,10 @@ func (e *Engine) endCatchup(how ending) {
 			}
 		case stops:
 			e.markGap(c, c.rec.Caught)
+		case whole:
+			if c.chain != nil && c.holds(c.chain) {
+				e.unbroken(c, c.chain)
+			}
 		}
 		if c.rec.Caught != 0 {
 			c.rec.Base, c.rec.Caught = 0, 0
@@ -195,6 +202,20 @@ func (e *Engine) pageWanted(c *conversation) {
 	if p := c.wanted; p != nil {
 		c.wanted = nil
 		e.page(*p)
+	}
+}
+
+// unbroken takes the marks of missing messages off behind an entry.
+func (e *Engine) unbroken(c *conversation, from *item) {
+	for _, it := range c.items[c.index(from.Pos)+1:] {
+		if it.Gap {
+			it.Gap = false
+			e.save(c, it)
+		}
+	}
+	if c.rec.GapNext {
+		c.rec.GapNext = false
+		e.saveRecord(c)
 	}
 }
 
