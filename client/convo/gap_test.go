@@ -121,3 +121,17 @@ func TestBehindOverStarts(t *testing.T) {
 		}
 	}
 }
+
+// TestSentOverStart: an own message that the server has acknowledged, and that no catch-up brings, gets its place also if the program was started anew meanwhile;
+// it doesn't stay behind all that comes.
+func TestSentOverStart(t *testing.T) {
+	r := newRun(t, NG)
+	r.in(fromBob("one", "a1", ""))
+	r.do(SendText{Conversation: bob, Body: "mine"})
+	r.do(Acked{r.out().ID})
+	r = start(t, Config{}, r.store)
+	r.do(Connected{JID: phone, Profile: NG, Facts: all})
+	r.do(QueryDone{Query: r.asked[len(r.asked)-1].ID, Complete: true})
+	r.in(fromBob("two", "a5", ""))
+	r.want(bob, "one mine two")
+}
