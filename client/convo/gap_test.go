@@ -93,3 +93,45 @@ func TestPageBeforeOwn(t *testing.T) {
 		}
 	}
 }
+
+// TestBehindOverStarts: that a catch-up is unfinished is known over any number of starts, also where something was written between two: it goes on where it was,
+// and nothing seems to be missing.
+func TestBehindOverStarts(t *testing.T) {
+	r := newRun(t, NG)
+	r.in(fromBob("one", "a1", ""))
+	r.do(Disconnected{})
+	r.do(Connected{JID: phone, Profile: NG, Facts: all})
+	r.in(fromBob("four", "a4", "")) // and the program ends
+	r = start(t, Config{}, r.store)
+	r.do(Attention{Conversation: bob, Act: Seen}, SendText{Conversation: bob, Body: "mine"})
+	r = start(t, Config{}, r.store)
+	r.do(Connected{JID: phone, Profile: NG, Facts: all})
+	q := r.asked[len(r.asked)-1]
+	if q.After != "a1" {
+		t.Fatalf("%+v", q)
+	}
+	r.in(result(q.ID, "a2", fromBob("two", "", "")))
+	r.want(bob, "one two four mine")
+	r.in(result(q.ID, "a4", fromBob("four", "", "")))
+	r.do(QueryDone{Query: q.ID, First: "a2", Last: "a4", Complete: true})
+	r.want(bob, "one two four mine")
+	for _, en := range r.view(bob).Entries {
+		if en.Gap {
+			t.Errorf("a gap before %s", en.Body)
+		}
+	}
+}
+
+// TestSentOverStart: an own message that the server has acknowledged, and that no catch-up brings, gets its place also if the program was started anew meanwhile;
+// it doesn't stay behind all that comes.
+func TestSentOverStart(t *testing.T) {
+	r := newRun(t, NG)
+	r.in(fromBob("one", "a1", ""))
+	r.do(SendText{Conversation: bob, Body: "mine"})
+	r.do(Acked{r.out().ID})
+	r = start(t, Config{}, r.store)
+	r.do(Connected{JID: phone, Profile: NG, Facts: all})
+	r.do(QueryDone{Query: r.asked[len(r.asked)-1].ID, Complete: true})
+	r.in(fromBob("two", "a5", ""))
+	r.want(bob, "one mine two")
+}
