@@ -75,9 +75,6 @@ func (e *Engine) beginCatchup(streamed bool) {
 		} else if c.rec.Caught == 0 { // nothing came since
 			c.rec.Base, c.rec.Caught = c.begun, c.begun
 		} else {
-			if c.rec.Caught < c.begun && !c.rec.Room {
-				e.markGap(c, c.begun) // between what came live in the last session and in this one
-			}
 			c.rec.Base = c.rec.Caught
 		}
 	}
@@ -178,11 +175,7 @@ func (e *Engine) endCatchup(how ending) {
 				e.markGap(c, c.rec.Base)
 			}
 		case stops:
-			e.markGap(c, c.rec.Caught)
-		case whole:
-			if c.chain != nil && c.holds(c.chain) {
-				e.unbroken(c, c.chain)
-			}
+			e.markBehind(c)
 		}
 		if c.rec.Caught != 0 {
 			c.rec.Base, c.rec.Caught = 0, 0
@@ -205,17 +198,23 @@ func (e *Engine) pageWanted(c *conversation) {
 	}
 }
 
-// unbroken takes the marks of missing messages off behind an entry.
-func (e *Engine) unbroken(c *conversation, from *item) {
-	for _, it := range c.items[c.index(from.Pos)+1:] {
-		if it.Gap {
-			it.Gap = false
+// markBehind marks what may be missing behind what a catch-up has brought: before and
+// behind all that came live meanwhile, which may have been in several sessions.
+func (e *Engine) markBehind(c *conversation) {
+	e.markGap(c, c.rec.Caught)
+	if c.rec.Caught == 0 || c.rec.Room {
+		return
+	}
+	live := 0 // the session of the one before; 0: not known
+	for _, it := range c.items[c.index(c.rec.Caught+1):] {
+		if !it.Gap && (live == 0 || it.live != live) {
+			it.Gap = true
 			e.save(c, it)
 		}
+		live = it.live
 	}
-	if c.rec.GapNext {
-		c.rec.GapNext = false
-		e.saveRecord(c)
+	if last := c.last(); last != nil && last.Pos > c.rec.Caught && last.live != e.stream {
+		e.markGap(c, last.Pos)
 	}
 }
 
