@@ -3,6 +3,8 @@ package convo
 import (
 	"testing"
 	"time"
+
+	"carillon.im/jid"
 )
 
 // behind is an engine that knows one message of bob's, and whose next session asks
@@ -58,7 +60,8 @@ func TestCatchupAgain(t *testing.T) {
 }
 
 // TestCatchupGivesUp: an archive that never answers is asked a few times, ever less
-// often; then what is missing is marked.
+// often; then once for each time that somebody or a new connection wants more of it. The
+// place is kept for the next session.
 func TestCatchupGivesUp(t *testing.T) {
 	r, _ := behind(t)
 	r.in(fromBob("four", "a4", ""))
@@ -85,8 +88,27 @@ func TestCatchupGivesUp(t *testing.T) {
 	if all := r.now.Sub(began); all < time.Minute || all > 10*time.Minute {
 		t.Errorf("it took %v", all)
 	}
-	if en := r.last(bob); en.Body != "four" || !en.Gap {
-		t.Errorf("what is missing isn't marked: %+v", en)
+	again := func(why string, events ...Event) {
+		t.Helper()
+		asked := len(r.asked)
+		r.do(events...)
+		if len(r.asked) != asked+1 || r.asked[asked].After != "a1" {
+			t.Fatalf("%s: asked %+v", why, r.asked[asked:])
+		}
+	}
+	carol := jid.MustParse("carol@wonder.example")
+	again("somebody looks", Page{Conversation: carol}, Page{Conversation: carol})
+	r.do(QueryDone{Query: r.asked[len(r.asked)-1].ID, Failed: true})
+	r.wait(time.Hour)
+	if asked := len(r.asked); len(r.do(Tick{})) > 0 || len(r.asked) > asked {
+		t.Error("asked for by itself again")
+	}
+	r.do(Disconnected{})
+	again("resumed", Connected{JID: phone, Profile: Carbons, Facts: all, Resumed: true})
+	r.do(Disconnected{})
+	again("a new session", Connected{JID: phone, Profile: Carbons, Facts: all})
+	if !r.e.CatchingUp() {
+		t.Error("nothing is said of it")
 	}
 }
 
@@ -103,5 +125,27 @@ func TestCatchupOverConnections(t *testing.T) {
 		if len(r.asked) != asked+1 || r.asked[asked].After != "a1" {
 			t.Errorf("resumed %v: asked %+v", resumed, r.asked[asked:])
 		}
+	}
+}
+
+// TestStuckOverSessions: where a catch-up that several sessions went on with ends with
+// an archive that gives no more, all that came live in each of them is marked.
+func TestStuckOverSessions(t *testing.T) {
+	r, _ := behind(t)
+	r.in(fromBob("three", "a3", ""))
+	r.in(fromBob("four", "a4", ""))
+	r.do(Disconnected{})
+	r.do(Connected{JID: phone, Profile: Carbons, Facts: all})
+	r.in(fromBob("six", "a6", ""))
+	q := r.asked[len(r.asked)-1]
+	r.do(QueryDone{Query: q.ID, First: "a1", Last: "a1"})
+	r.want(bob, "one three four six")
+	for i, gap := range []bool{false, true, false, true} {
+		if en := r.view(bob).Entries[i]; en.Gap != gap {
+			t.Errorf("a gap before %s: %v", en.Body, en.Gap)
+		}
+	}
+	if r.view(bob).GapAtEnd {
+		t.Error("a gap behind what is live")
 	}
 }

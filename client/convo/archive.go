@@ -102,30 +102,31 @@ func (e *Engine) nextPage() {
 	}
 }
 
-// How often a page of a catch-up is asked for again in one session, and how long
-// after it has failed: twice as long each time, and a share less, so that those who
-// lost a server together don't come back together.
+// How often a page of a catch-up is asked for again by itself, and how long after
+// it has failed: twice as long each time, and a share less, so that those who lost a
+// server together don't come back together.
 const (
 	maxTries   = 8
 	firstRest  = 2 * time.Second
 	longerRest = 2 * time.Minute
 )
 
-// pageFailed lets the catch-up rest, or ends it if the archive won't answer. What
-// failed with the connection is asked for by what comes after it: the session,
-// resumed, or the catch-up of the next one, which goes on where this one is.
+// pageFailed lets the catch-up rest. After some tries it rests until somebody asks
+// for more or the connection is another; and all the time the next session would go
+// on where it is. What failed with the connection is not the archive's fault.
 func (e *Engine) pageFailed(q *query) {
 	up := e.catchup
 	up.query = ""
 	if !e.online {
 		return
 	}
-	if up.tries++; up.tries > maxTries {
-		e.endCatchup(stops)
-		return
+	if up.tries++; !up.givenUp() {
+		up.again = e.now.Add(rest(up.tries, q.ID))
 	}
-	up.again = e.now.Add(rest(up.tries, q.ID))
 }
+
+// givenUp reports whether no page is asked for any more.
+func (up *catchup) givenUp() bool { return up.tries > maxTries }
 
 // rest is how long to wait after a try, the first being 1. There is no randomness
 // here; the id of the query is some.
@@ -136,9 +137,17 @@ func rest(try int, id string) time.Duration {
 	return whole - time.Duration(h.Sum32()%1000)*whole/2000
 }
 
+// goOn tries a catch-up that was given up once more.
+func (e *Engine) goOn() {
+	if up := e.catchup; up != nil && up.givenUp() && up.query == "" {
+		up.tries = maxTries
+		e.nextPage()
+	}
+}
+
 // pageAgain asks for the page that failed, when it is time.
 func (e *Engine) pageAgain() {
-	if up := e.catchup; e.online && up != nil && !up.streamed && up.query == "" && !e.now.Before(up.again) {
+	if up := e.catchup; e.online && up != nil && !up.streamed && up.query == "" && !up.givenUp() && !e.now.Before(up.again) {
 		e.nextPage()
 	}
 }
@@ -166,7 +175,7 @@ func (e *Engine) endCatchup(how ending) {
 				e.markGap(c, c.rec.Base)
 			}
 		case stops:
-			e.markGap(c, c.rec.Caught)
+			e.markBehind(c)
 		}
 		if c.rec.Caught != 0 {
 			c.rec.Base, c.rec.Caught = 0, 0
@@ -186,6 +195,26 @@ func (e *Engine) pageWanted(c *conversation) {
 	if p := c.wanted; p != nil {
 		c.wanted = nil
 		e.page(*p)
+	}
+}
+
+// markBehind marks what may be missing behind what a catch-up has brought: before and
+// behind all that came live meanwhile, which may have been in several sessions.
+func (e *Engine) markBehind(c *conversation) {
+	e.markGap(c, c.rec.Caught)
+	if c.rec.Caught == 0 || c.rec.Room {
+		return
+	}
+	live := 0 // the session of the one before; 0: not known
+	for _, it := range c.items[c.index(c.rec.Caught+1):] {
+		if !it.Gap && (live == 0 || it.live != live) {
+			it.Gap = true
+			e.save(c, it)
+		}
+		live = it.live
+	}
+	if last := c.last(); last != nil && last.Pos > c.rec.Caught && last.live != e.stream {
+		e.markGap(c, last.Pos)
 	}
 }
 
@@ -390,6 +419,7 @@ func (e *Engine) page(p Page) {
 	if anchor == nil && e.catchup != nil && e.online {
 		// The end is about to come by itself; what is there then can be told apart.
 		c.wanted = &asked
+		e.goOn()
 		return
 	}
 	if !e.online || !e.pageable(c) || c.rec.Complete && !p.Newest && (anchor == nil || !anchor.Gap) {

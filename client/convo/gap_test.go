@@ -44,3 +44,94 @@ func TestGapBeforeCatchup(t *testing.T) {
 		t.Errorf("%+v", v.Entries)
 	}
 }
+
+// TestPageBeforeOwn: an own message that has no place in the archive, as far as is known, comes with the page that goes back from it. What is missing before
+// it is still missing then, and what the page has behind it is behind it.
+func TestPageBeforeOwn(t *testing.T) {
+	for _, behind := range []string{"", "five"} {
+		r := newRun(t, NG)
+		asked := func() Query { return r.asked[len(r.asked)-1] }
+		r.in(fromBob("one", "a1", ""))
+		r.do(SendText{Conversation: bob, Body: "mine"})
+		own := *r.out()
+		own.From = phone
+		r.do(Acked{own.ID})
+		r.do(Disconnected{}) // before it comes back
+		r.do(Connected{JID: phone, Profile: NG, Facts: all})
+		r.in("<message from='carol@wonder.example/x' to='alice@wonder.example' type='chat' id='c'><body>hi</body>" + stanzaID("a9") + "</message>")
+		r.do(QueryDone{Query: asked().ID, First: "a1", Last: "a1"}) // the archive gives no more, and has more
+		r.do(Disconnected{})
+		r.do(Connected{JID: phone, Profile: NG, Facts: all})
+		r.do(QueryDone{Query: asked().ID, Complete: true})
+		r.want(bob, "one mine")
+		mine := r.last(bob)
+		if !mine.Gap {
+			t.Fatal("what may be missing isn't marked")
+		}
+		r.do(Page{Conversation: bob, Before: mine.ID})
+		q, last, shown := asked(), "a4", "mine"
+		r.in(result(q.ID, "a4", string(own.AppendTo(nil))))
+		if behind != "" {
+			r.in(result(q.ID, "a5", fromBob(behind, "", "")))
+			last, shown = "a5", "mine five"
+		}
+		r.do(QueryDone{Query: q.ID, First: "a4", Last: last})
+		r.want(bob, "one "+shown)
+		if v := r.view(bob); !v.Entries[1].Gap || v.GapAtEnd || r.last(bob).Gap != (behind == "") || v.Entries[1].Delivery != Archived {
+			t.Fatalf("%+v", v)
+		}
+		r.do(Page{Conversation: bob, Before: mine.ID})
+		if q = asked(); q.Before != "a4" {
+			t.Fatalf("%+v", q)
+		}
+		r.in(result(q.ID, "a1", fromBob("one", "", "")))
+		r.in(result(q.ID, "a2", fromBob("two", "", "")))
+		r.do(QueryDone{Query: q.ID, First: "a1", Last: "a2"})
+		r.want(bob, "one two "+shown)
+		if v := r.view(bob); v.Entries[2].Gap || v.GapAtEnd {
+			t.Errorf("%+v", v)
+		}
+	}
+}
+
+// TestBehindOverStarts: that a catch-up is unfinished is known over any number of starts, also where something was written between two: it goes on where it was,
+// and nothing seems to be missing.
+func TestBehindOverStarts(t *testing.T) {
+	r := newRun(t, NG)
+	r.in(fromBob("one", "a1", ""))
+	r.do(Disconnected{})
+	r.do(Connected{JID: phone, Profile: NG, Facts: all})
+	r.in(fromBob("four", "a4", "")) // and the program ends
+	r = start(t, Config{}, r.store)
+	r.do(Attention{Conversation: bob, Act: Seen}, SendText{Conversation: bob, Body: "mine"})
+	r = start(t, Config{}, r.store)
+	r.do(Connected{JID: phone, Profile: NG, Facts: all})
+	q := r.asked[len(r.asked)-1]
+	if q.After != "a1" {
+		t.Fatalf("%+v", q)
+	}
+	r.in(result(q.ID, "a2", fromBob("two", "", "")))
+	r.want(bob, "one two four mine")
+	r.in(result(q.ID, "a4", fromBob("four", "", "")))
+	r.do(QueryDone{Query: q.ID, First: "a2", Last: "a4", Complete: true})
+	r.want(bob, "one two four mine")
+	for _, en := range r.view(bob).Entries {
+		if en.Gap {
+			t.Errorf("a gap before %s", en.Body)
+		}
+	}
+}
+
+// TestSentOverStart: an own message that the server has acknowledged, and that no catch-up brings, gets its place also if the program was started anew meanwhile;
+// it doesn't stay behind all that comes.
+func TestSentOverStart(t *testing.T) {
+	r := newRun(t, NG)
+	r.in(fromBob("one", "a1", ""))
+	r.do(SendText{Conversation: bob, Body: "mine"})
+	r.do(Acked{r.out().ID})
+	r = start(t, Config{}, r.store)
+	r.do(Connected{JID: phone, Profile: NG, Facts: all})
+	r.do(QueryDone{Query: r.asked[len(r.asked)-1].ID, Complete: true})
+	r.in(fromBob("two", "a5", ""))
+	r.want(bob, "one mine two")
+}

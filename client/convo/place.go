@@ -120,6 +120,9 @@ func (e *Engine) settle(q *query, done QueryDone) {
 		return
 	}
 	next := q.anchor
+	if slices.Contains(q.results, next) { // it had no place in the archive when the page was asked for
+		next = e.archived[ArchiveID{q.By, q.Before}].i
+	}
 	if next == nil || !c.holds(next) {
 		next = nil // the end, as it was: what came since and isn't in the page is behind it
 		for _, it := range c.items[c.index(q.end+1):] {
