@@ -104,6 +104,33 @@ func TestShare(t *testing.T) {
 	}
 }
 
+// TestShareAtOnce: pairs that all begin at the same time, as after a start, wait for the
+// first of them, and not for one that gets nowhere.
+func TestShareAtOnce(t *testing.T) {
+	w := newWorld(t)
+	domains := []string{"a.example"}
+	for i := range 20 {
+		domains = append(domains, fmt.Sprintf("a%d.example", i))
+	}
+	a := w.add("a.example", w.ca.sign(t, nil, domains...), func(c *Config) { c.Domains = domains })
+	b := w.add("b.example", nil)
+	w.locate("dead.example", "127.0.0.1:1", false)
+	for i, d := range domains {
+		a.post(d, "b.example", "x", uint64(i+1))
+		a.post(d, "dead.example", "y", uint64(i+100))
+	}
+	waitFor(t, "acknowledgements", func() bool { return len(a.forgotten()) == len(domains) })
+	if n := b.Metrics.Accepted.Load(); n != 1 || len(b.taken()) != len(domains) {
+		t.Errorf("%d connections, %d came\n%s", n, len(b.taken()), a.log)
+	}
+	waitFor(t, "failures", func() bool { return a.Metrics.ConnectErrors.Load() >= uint64(len(domains)) })
+	a.Server.mu.Lock()
+	defer a.Server.mu.Unlock()
+	if n := len(a.dialing); n > 1 { // the dead one, tried again
+		t.Errorf("%d are still being waited for", n)
+	}
+}
+
 // TestShareKeyed: where the certificate doesn't name the further domain, the server
 // that DNS names for it says that the key is its own.
 func TestShareKeyed(t *testing.T) {
