@@ -24,7 +24,7 @@ func TestStreamTooMany(t *testing.T) {
 	road.link = newConn(a.Server, c.raw) // that of the peer
 	over := make(chan struct{})
 	go func() {
-		a.carry(c, road)
+		a.carry(c, road, func() {})
 		close(over)
 	}()
 	select {

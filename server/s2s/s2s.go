@@ -178,10 +178,11 @@ type Server struct {
 	closing   bool
 	early     int // incoming streams that have proved nothing
 	conns     map[*conn]struct{}
-	ways      map[pair]*way       // of each pair; several have the same one if they share a stream
-	hosts     map[string]*way     // whose stream may be shared, by the domains and addresses at its other end
-	streams   uint64              // so far
-	sessions  map[string]*session // that can be resumed, by id
+	ways      map[pair]*way            // of each pair; several have the same one if they share a stream
+	hosts     map[string]*way          // whose stream may be shared, by the domains and addresses at its other end
+	dialing   map[string]chan struct{} // closed when a stream to the domain is there, or can't be had
+	streams   uint64                   // so far
+	sessions  map[string]*session      // that can be resumed, by id
 	absent    absent
 	listeners map[net.Listener]struct{}
 	running   sync.WaitGroup
@@ -195,7 +196,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Rand == nil {
 		cfg.Rand = rand.Reader
 	}
-	s := &Server{cfg: cfg, domains: map[string]bool{}, conns: map[*conn]struct{}{}, ways: map[pair]*way{}, hosts: map[string]*way{},
+	s := &Server{cfg: cfg, domains: map[string]bool{}, conns: map[*conn]struct{}{}, ways: map[pair]*way{}, hosts: map[string]*way{}, dialing: map[string]chan struct{}{},
 		sessions: map[string]*session{}, absent: absent{lost: map[string]bool{}}, listeners: map[net.Listener]struct{}{}}
 	for _, d := range cfg.Domains {
 		if j, err := jid.New("", d, ""); err != nil || j.Domain() != d {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"time"
 
 	"carillon.im/server/s2s/lookup"
@@ -55,14 +56,49 @@ func (s *Server) dismiss(w *way) {
 	}
 }
 
+// sociable reports whether the way may be looked for a stream of another one. What came
+// over a stream of its own is known there alone.
+func (w *way) sociable() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !w.solo && w.session == nil && w.past == nil && w.queue.sent == 0 && len(w.guests) == 0
+}
+
+// queueUp waits, once and not for long, for another way that is getting a stream to the
+// same domain. The function that it returns is to be called when this one has its own, or
+// none, and may be called again.
+func (s *Server) queueUp(w *way) (up func()) {
+	sociable := w.sociable()
+	s.mu.Lock()
+	before := s.dialing[w.pair.remote]
+	if before == nil {
+		ahead := make(chan struct{})
+		s.dialing[w.pair.remote] = ahead
+		s.mu.Unlock()
+		return sync.OnceFunc(func() {
+			s.mu.Lock()
+			delete(s.dialing, w.pair.remote)
+			s.mu.Unlock()
+			close(ahead)
+		})
+	}
+	s.mu.Unlock()
+	if sociable {
+		timer := time.NewTimer(s.cfg.Limits.Ask)
+		defer timer.Stop()
+		select {
+		case <-before:
+		case <-timer.C:
+		case <-s.ctx.Done():
+		}
+	}
+	return func() {}
+}
+
 // board looks for a stream that takes the way's pair, and gives it what waits; then
 // the way is no more. False: it needs a stream of its own.
 func (s *Server) board(w *way) bool {
-	w.mu.Lock()
-	// What came over a stream of its own is known there alone.
-	able := !w.solo && w.session == nil && w.past == nil && w.queue.sent == 0 && len(w.guests) == 0
-	w.mu.Unlock()
-	if !able {
+	if !w.sociable() {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Limits.Ask)

@@ -104,6 +104,33 @@ func TestShare(t *testing.T) {
 	}
 }
 
+// TestShareAtOnce: pairs that all begin at the same time, as after a start, wait for the
+// first of them, and not for one that gets nowhere.
+func TestShareAtOnce(t *testing.T) {
+	w := newWorld(t)
+	domains := []string{"a.example"}
+	for i := range 20 {
+		domains = append(domains, fmt.Sprintf("a%d.example", i))
+	}
+	a := w.add("a.example", w.ca.sign(t, nil, domains...), func(c *Config) { c.Domains = domains })
+	b := w.add("b.example", nil)
+	w.locate("dead.example", "127.0.0.1:1", false)
+	for i, d := range domains {
+		a.post(d, "b.example", "x", uint64(i+1))
+		a.post(d, "dead.example", "y", uint64(i+100))
+	}
+	waitFor(t, "acknowledgements", func() bool { return len(a.forgotten()) == len(domains) })
+	if n := b.Metrics.Accepted.Load(); n != 1 || len(b.taken()) != len(domains) {
+		t.Errorf("%d connections, %d came\n%s", n, len(b.taken()), a.log)
+	}
+	waitFor(t, "failures", func() bool { return a.Metrics.ConnectErrors.Load() >= uint64(len(domains)) })
+	a.Server.mu.Lock()
+	defer a.Server.mu.Unlock()
+	if n := len(a.dialing); n > 1 { // the dead one, tried again
+		t.Errorf("%d are still being waited for", n)
+	}
+}
+
 // TestShareKeyed: where the certificate doesn't name the further domain, the server
 // that DNS names for it says that the key is its own.
 func TestShareKeyed(t *testing.T) {
@@ -281,6 +308,55 @@ func TestShareLost(t *testing.T) {
 	v.a.expect("<remote-server-not-found ")
 	waitFor(t, "the other domain's", func() bool { return slices.Contains(v.a.forgotten(), 3) })
 	v.b.expect("one", "two", "three")
+}
+
+// TestShareMoved: a domain that is somewhere else by the time the stream goes on isn't
+// sent to where it was.
+func TestShareMoved(t *testing.T) {
+	v := newTwins(t)
+	v.a.sent("a.example", "b.example", "one", 1)
+	v.a.sent("a.example", "b2.example", "two", 2)
+	v.rb.cut(true)
+	v.a.post("a.example", "b2.example", "three", 3)
+	v.a.post("a.example", "b.example", "four", 4)
+	waitFor(t, "a failure", func() bool { return v.a.Metrics.ConnectErrors.Load() > 0 })
+	moved := v.w.add("b2.example", nil)
+	v.rb.cut(false)
+	moved.expect("three")
+	v.b.expect("one", "two", "four")
+	waitFor(t, "acknowledgements", func() bool { return len(v.a.forgotten()) == 4 })
+}
+
+// TestShareRefusedLater: who doesn't let a further pair on the next stream gets another
+// one for it, and what waited for the pair comes there.
+func TestShareRefusedLater(t *testing.T) {
+	w := newWorld(t)
+	a := w.add("a.example", w.ca.sign(t, nil, "a.example", "a2.example"), func(c *Config) {
+		c.Domains, c.Limits.LivedOn = []string{"a.example", "a2.example"}, 10*time.Second
+	})
+	said := plainServer(t, w, "b.example", "<dialback xmlns='urn:xmpp:features:dialback'/>")
+	const result = "<db:result from='b.example' to='a2.example' type='"
+	a.post("a.example", "b.example", "one", 1)
+	first := <-said
+	first.until("<body>one</body></message>")
+	a.post("a2.example", "b.example", "two", 2)
+	first.until("</db:result>")
+	first.write(result + "valid'/>")
+	first.until("<body>two</body></message>")
+	first.Close()
+	second := <-said
+	second.until("<db:result from='a2.example' to='b.example'>")
+	second.until("</db:result>")
+	second.write(result + "invalid'/>")
+	if got := second.until("<body>one</body></message>"); strings.Contains(got, "two") {
+		t.Errorf("it goes there all the same: %s", got)
+	}
+	third := <-said
+	third.until("<message from='u@a2.example' to='u@b.example' id='two'")
+	for _, r := range []*raw{second, third} {
+		r.write("</stream:stream>")
+	}
+	waitFor(t, "both came", func() bool { return len(a.forgotten()) == 2 })
 }
 
 // TestShareUnknown: what other servers may answer to a further pair, or not at all,

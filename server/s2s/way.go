@@ -163,24 +163,29 @@ func (w *way) run() {
 			w.failed(errors.New("internal error"))
 		}
 	}()
-	for {
-		if w.srv.board(w) {
-			return
-		}
-		c, err := w.srv.connect(w.srv.ctx, w.pair, w)
-		if err != nil {
-			w.failed(err)
-			return
-		}
-		w.srv.carry(c, w)
-		if !w.again() {
-			return
-		}
+	for w.round() {
 	}
 }
 
-// carry serves an outgoing stream until it is over.
-func (s *Server) carry(c *conn, w *way) {
+// round finds a stream or makes one and serves it; whether there is to be another.
+func (w *way) round() bool {
+	up := w.srv.queueUp(w)
+	defer up()
+	if w.srv.board(w) {
+		return false
+	}
+	c, err := w.srv.connect(w.srv.ctx, w.pair, w)
+	if err != nil {
+		w.failed(err)
+		return false
+	}
+	w.srv.carry(c, w, up)
+	return w.again()
+}
+
+// carry serves an outgoing stream until it is over; up is told when it is known whether
+// the way has it.
+func (s *Server) carry(c *conn, w *way, up func()) {
 	s.mu.Lock()
 	s.register(c)
 	closing := s.closing
@@ -189,6 +194,7 @@ func (s *Server) carry(c *conn, w *way) {
 	c.log(slog.LevelInfo, "stream to another server", slog.String("security", c.security(w.pair)))
 	s.reached(w.pair.remote)
 	taken := w.attach(c, true)
+	up()
 	if closing {
 		c.shutDown()
 	}
