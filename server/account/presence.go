@@ -357,7 +357,7 @@ func (s *State) goUnavailable(x *session, p presence, asked bool, fx *effects) {
 		return
 	}
 	x.available, x.presence, x.priority, x.caps = false, presence{}, 0, ""
-	x.events = nil
+	x.listening = listening{}
 	s.noteReachable(x)
 	s.sendToContacts(p, x.jid, fx)
 	if asked { // RFC 6121 4.5.2: also to the resource itself

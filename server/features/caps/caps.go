@@ -33,7 +33,7 @@ type Options struct {
 	// wants to hear of (XEP-0163 4.3), at each of its presences that names
 	// capabilities which are known or none, and once they become known. The slice
 	// is shared and must not change. It must not block.
-	Notify func(s feature.SessionRef, nodes []string)
+	Notify func(l feature.Listener, nodes []string)
 }
 
 // maxInfo bounds one entry of the cache, in bytes of its strings.
