@@ -6,6 +6,7 @@ import (
 
 	"carillon.im/jid"
 	"carillon.im/server/feature"
+	"carillon.im/stanza"
 )
 
 // listening is what a listener (feature.Listener) wants to hear of, and what it has
@@ -101,7 +102,7 @@ func (x *session) Publishers(ctx context.Context) ([]jid.JID, error) {
 }
 
 // TellLast sends the session a newest item that it hasn't heard of.
-func (x *session) TellLast(ctx context.Context, owner jid.JID, node string, headline []byte) (feature.Heard, error) {
+func (x *session) TellLast(ctx context.Context, node string, headline *stanza.Stanza) (feature.Heard, error) {
 	if err := x.roomForMore(ctx); err != nil {
 		return 0, err
 	}
@@ -109,9 +110,9 @@ func (x *session) TellLast(ctx context.Context, owner jid.JID, node string, head
 		if !x.wantsEvent(node) {
 			return feature.HeardItem // it doesn't want to
 		}
-		heard := x.hasHeard(owner, node)
+		heard := x.hasHeard(headline.From, node)
 		if heard == feature.HeardNothing {
-			x.deliver(headline, tag{})
+			x.deliver(headline.AppendTo(nil), tag{})
 		}
 		return heard
 	})

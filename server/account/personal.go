@@ -82,16 +82,25 @@ func (s *State) tellEvent(ev *told, fx *effects) {
 	}
 	for j, c := range s.roster {
 		switch {
-		case !c.From || !s.cfg.local(j.Domain()) || j.Local() == "" || !isFor(ev.to, j, c) || s.blocks(j):
+		case !c.From || !isFor(ev.to, j, c) || s.blocks(j):
 		case s.unsure[j] != nil:
-			s.whenSure(j, fx, func(s *State, fx *effects) {
+			s.whenSure(j, fx, func(s *State, _ *effects) {
 				if c := s.roster[j]; s.watched(j) && isFor(ev.to, j, c) {
-					fx.post(j, eventArrives{ev})
+					s.tellContact(j, ev)
 				}
 			})
 		default:
-			s.cfg.hub.post(j, eventArrives{ev})
+			s.tellContact(j, ev)
 		}
+	}
+}
+
+func (s *State) tellContact(j jid.JID, ev *told) {
+	switch {
+	case !s.cfg.local(j.Domain()):
+		s.tellOutside(j, ev)
+	case j.Local() != "":
+		s.cfg.hub.post(j, eventArrives{ev})
 	}
 }
 

@@ -120,6 +120,10 @@ type Feature struct {
 	// Presence, if set, observes each available presence that a session
 	// broadcasts, after it was handled. It must not block.
 	Presence func(SessionRef, *stanza.Stanza)
+	// Outside, if set, observes available presence of a contact on another server that
+	// names other capabilities (XEP-0115) than before, or of which it isn't known yet
+	// what they ask for. It must not block.
+	Outside func(Listener, *stanza.Stanza)
 }
 
 // Query is one IQ request on its way to a handler.
@@ -329,8 +333,6 @@ type SessionRef interface {
 	// Flush waits until the connection has taken all that is queued, or there
 	// is no connection.
 	Flush(context.Context) error
-	// Owner is the session's account.
-	Owner() AccountRef
 }
 
 // Listener is who hears of personal events that its capabilities ask for (XEP-0163
@@ -341,6 +343,9 @@ type Listener interface {
 	// Ask sends an IQ get to the client and waits for the answer; a *stanza.Error if
 	// the client answers with one.
 	Ask(ctx context.Context, payload string) (*stanza.Stanza, error)
+	// Owner is the account that knows the listener: a session's own, or the one whose
+	// contact it is.
+	Owner() AccountRef
 	// Publishers are the accounts of this server of whose events it may hear.
 	Publishers(context.Context) ([]jid.JID, error)
 	// SetEvents says of which nodes it wants to hear, and returns those that are new:
@@ -348,10 +353,10 @@ type Listener interface {
 	// listener keeps the slice, which must not change, until it is unavailable. Until
 	// EventsTold is called it is remembered what it hears.
 	SetEvents(ctx context.Context, nodes []string) (added []string, err error)
-	// TellLast sends it a node's newest item as it was read after SetEvents, in the
-	// order of what it hears, unless it has heard of the node meanwhile. It blocks
-	// while the client doesn't read.
-	TellLast(ctx context.Context, owner jid.JID, node string, headline []byte) (Heard, error)
+	// TellLast sends it, from its publisher, a node's newest item as it was read after
+	// SetEvents, in the order of what it hears, unless it has heard of the node
+	// meanwhile. It blocks while the client doesn't read.
+	TellLast(ctx context.Context, node string, headline *stanza.Stanza) (Heard, error)
 	// EventsTold ends what SetEvents began.
 	EventsTold(context.Context) error
 }

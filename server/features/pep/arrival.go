@@ -13,6 +13,13 @@ import (
 // maxArrivals is for how many sessions at a time the newest items are looked up.
 const maxArrivals = 8
 
+// maxComing is how many of them wait for that. Who comes then is told at his next
+// presence.
+const maxComing = 10_000
+
+// arriving names a listener; one elsewhere may be the contact of several accounts.
+type arriving struct{ owner, listener jid.JID }
+
 // arrival is a listener for whom that is being done.
 type arrival struct {
 	listener feature.Listener
@@ -29,9 +36,12 @@ func (s *Service) Notify(l feature.Listener, nodes []string) {
 	if s.closed {
 		return
 	}
-	j := l.JID()
+	j := arriving{l.Owner().JID(), l.JID()}
 	if a := s.coming[j]; a != nil {
 		a.listener, a.nodes, a.changed = l, nodes, true
+		return
+	}
+	if len(s.coming) >= maxComing {
 		return
 	}
 	s.coming[j] = &arrival{listener: l, nodes: nodes}
@@ -39,7 +49,7 @@ func (s *Service) Notify(l feature.Listener, nodes []string) {
 }
 
 // arrive does what Notify promises, until there is nothing newer to do.
-func (s *Service) arrive(j jid.JID) {
+func (s *Service) arrive(j arriving) {
 	s.work <- struct{}{}
 	defer func() { <-s.work }()
 	for {
@@ -122,5 +132,5 @@ func (s *Service) sendItem(ctx context.Context, l feature.Listener, r feature.Re
 		item.Payload = string(last.Payload)
 	}
 	inner := xep.PubSubEvent(xep.AppendPubSubItems(nil, last.Node, []xep.PubSubItem{item})) + string(xep.AppendDelay(nil, last.Owner, last.At))
-	return l.TellLast(ctx, last.Owner, last.Node, stanza.Build(stanza.Message, stanza.TypeHeadline, "", last.Owner, l.JID(), inner).AppendTo(nil))
+	return l.TellLast(ctx, last.Node, stanza.Build(stanza.Message, stanza.TypeHeadline, "", last.Owner, l.JID(), inner))
 }
