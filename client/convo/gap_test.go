@@ -135,3 +135,30 @@ func TestSentOverStart(t *testing.T) {
 	r.in(fromBob("two", "a5", ""))
 	r.want(bob, "one mine two")
 }
+
+// TestGapBetweenSessions: a catch-up that goes on over sessions and then gives up leaves a mark wherever one of them ended; one that comes to its end leaves none.
+func TestGapBetweenSessions(t *testing.T) {
+	for _, whole := range []bool{false, true} {
+		r := newRun(t, NG)
+		r.in(fromBob("one", "a1", ""))
+		for _, body := range []string{"three", "five"} { // a2 and a4 came meanwhile
+			r = start(t, Config{}, r.store)
+			r.do(Connected{JID: phone, Profile: NG, Facts: all})
+			r.in(fromBob(body, map[string]string{"three": "a3", "five": "a5"}[body], ""))
+		}
+		q := r.asked[len(r.asked)-1]
+		if q.After != "a1" {
+			t.Fatalf("%+v", q)
+		}
+		if whole { // as it was before a5
+			r.in(result(q.ID, "a3", fromBob("three", "", "")))
+			r.do(QueryDone{Query: q.ID, First: "a3", Last: "a3", Complete: true})
+		} else {
+			r.do(QueryDone{Query: q.ID, First: "a1", Last: "a1"})
+		}
+		r.want(bob, "one three five")
+		if v := r.view(bob); v.Entries[2].Gap == whole || !whole && !v.Entries[1].Gap {
+			t.Errorf("whole %v: %+v", whole, v.Entries)
+		}
+	}
+}
