@@ -247,7 +247,6 @@ func (e *Engine) accountRecord() *Account {
 	for i := range a.Requests {
 		a.Requests[i].Password = ""
 	}
-	a.Behind = e.catchup != nil
 	a.Rooms = make(map[string]RoomFact, len(e.rooms))
 	for j, r := range e.rooms {
 		a.Rooms[j.String()] = RoomFact{Nick: r.Nick, Mine: r.Mine}

@@ -22,7 +22,7 @@ const (
 type Occupant struct {
 	Nick        string
 	Role        string   // moderator, participant or visitor
-	Affiliation string   // owner, admin, member or none
+	Affiliation string   // owner, admin or member; "" for none
 	JID         jid.JID  // the real address; zero where the room doesn't tell
 	Hats        []string // titles (XEP-0317)
 	Own         bool
