@@ -114,6 +114,10 @@ func TestNoColor(t *testing.T) {
 		if colour.MatchString(content) == without {
 			t.Errorf("without colour: %v, and the screen is %q", without, content)
 		}
+		s.keys("n", "ctrl+o", "'banned@rooms.example", "enter")
+		if content, _ = s.m.screen(); colour.MatchString(content) == without {
+			t.Errorf("without colour: %v, and kept out of a room: %q", without, content)
+		}
 	}
 }
 

@@ -110,7 +110,6 @@ func TestPeople(t *testing.T) {
 	s.has("not done: it is not allowed")
 	s.keys("esc")
 	s.err = nil
-	s.m.cfg.NoColor = true
 	s.keys("f4", "f4")
 	s.hasNot("People of")
 }
