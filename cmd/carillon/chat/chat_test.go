@@ -1,7 +1,6 @@
 package chat
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -121,28 +120,6 @@ func TestNoColor(t *testing.T) {
 	}
 }
 
-// TestRoomLate: what is to be sent waits until it is known whether the address is a room's.
-func TestRoomLate(t *testing.T) {
-	s := newScreen(t, 80, 24)
-	s.online()
-	s.keys("n", "'hall@rooms.example", "enter")
-	for _, tt := range []struct {
-		err  error
-		sent int
-	}{{nil, 1}, {account.ErrNoRoom, 2}, {context.DeadlineExceeded, 2}, {stanza.NewError(stanza.Forbidden, ""), 2}} {
-		s.m.entering = s.m.open
-		s.keys("ctrl+a", "ctrl+k", "'hello", "enter")
-		s.has("> hello")
-		s.tell(enteredMsg{room: s.m.open, err: tt.err})
-		if n := len(s.m.snap.view.Entries); n != tt.sent {
-			t.Errorf("%v: %d messages", tt.err, n)
-		}
-	}
-	s.has("not in the room: you are banned: ask who owns it", "> hello")
-	s.keys("enter")
-	s.hasNot("> hello")
-}
-
 // TestNamesakes: who is called the same is told apart by the address.
 func TestNamesakes(t *testing.T) {
 	s := newScreen(t, 80, 24)
@@ -152,43 +129,6 @@ func TestNamesakes(t *testing.T) {
 	s.has("▸ carol  ")
 	s.gets("bob@looking.example/pc", "b2", "t1", body("hello"))
 	s.has("bob@wonder", "bob@lookin", " carol  ")
-}
-
-// TestRoom: a room is entered, says who writes and what it is about, and is left.
-func TestRoom(t *testing.T) {
-	s := newScreen(t, 80, 24)
-	s.online()
-	s.gets("bob@wonder.example/pc", "b1", "t1", body("hello"))
-	s.keys("n", "'bob@wonder.example", "enter")
-	s.hasNot("room")
-	s.m.cfg.Nick = "taken"
-	s.keys("ctrl+o", "'hall@rooms.example", "enter")
-	s.has("by which name in this room?")
-	s.keys("'alice", "enter")
-	s.hasNot("not in the room")
-	said := 0
-	says := func(who, text string) {
-		s.now = s.now.Add(time.Minute)
-		said++
-		text += fmt.Sprintf("<stanza-id xmlns='urn:xmpp:sid:0' by='hall@rooms.example' id='r%d'/>", said)
-		st := stanza.Build(stanza.Message, stanza.TypeGroupchat, "", jid.MustParse("hall@rooms.example"+who), alice, text)
-		s.apply(convo.Received{Stanza: st})
-		s.refresh()
-	}
-	says("", "<subject>Tea, at \u009b2J four</subject>")
-	says("/The White Rabbit", body("I'm late."))
-	s.keys("'Good afternoon.", "enter")
-	mine := s.m.snap.view.Entries[1].MessageID
-	says("/alice", body("Good afternoon.")+"<origin-id xmlns='urn:xmpp:sid:0' id='"+mine+"'/>")
-	says("/Dormouse", body("Twinkle, twinkle."))
-	s.shows("27-room")
-	s.keys("tab")
-	s.has("l leave the room")
-	s.keys("l", "n", "l", "y")
-	s.keys("tab", "'anybody?", "enter")
-	if len(s.e.Conversations()) != 2 {
-		t.Errorf("%d conversations", len(s.e.Conversations()))
-	}
 }
 
 // TestHelp: all keys are to be had on the smallest screen.
