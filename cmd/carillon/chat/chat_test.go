@@ -241,8 +241,11 @@ func TestSizes(t *testing.T) {
 	for i := range 12 {
 		s.gets("bob@wonder.example/pc", fmt.Sprint("m", i), fmt.Sprint("t", i%4), body(strings.Repeat("wörd 日本 ", i*3+1)))
 	}
+	s.hears(stanza.Message, "", "cellar@rooms.example", strings.ReplaceAll(invitation, "Tea", strings.Repeat("日本 tea ", 100)))
+	s.hears(stanza.Presence, stanza.TypeSubscribe, strings.Repeat("carol", 30)+"@wonder.example", "")
 	s.keys("enter", "'a text that is longer than the narrowest of all the lines that there are to be had here, and goes on")
-	for _, keys := range [][]string{{}, {"up", "up"}, {"esc", "ctrl+t"}, {"esc", "tab"}, {"f1"}, {"esc", "f2"}, {"esc", "tab", "pgup"}, {"pgdown"}} {
+	for _, keys := range [][]string{{}, {"up", "up"}, {"esc", "ctrl+t"}, {"esc", "tab"}, {"f1"}, {"esc", "f2"}, {"esc", "tab", "pgup"}, {"pgdown"},
+		{"f4"}, {"down", "down"}, {"b"}, {"n", "esc", "ctrl+o", "'hall@rooms.example", "enter"}, {"f5"}, {"i", "'x"}, {"esc", "ctrl+o", "'cellar@rooms.example", "enter"}} {
 		s.keys(keys...)
 		for _, size := range [][2]int{{200, 60}, {80, 24}, {62, 12}, {61, 12}, {40, 15}, {34, 10}, {20, 5}, {1, 1}, {80, 24}} {
 			s.tell(tea.WindowSizeMsg{Width: size[0], Height: size[1]})

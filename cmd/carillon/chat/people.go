@@ -355,6 +355,8 @@ func (m *Model) submitPeople(text string) (cmd tea.Cmd, ok bool) {
 		m.notice = noAddress
 	case j.Bare() == m.cfg.Account:
 		m.notice = "that is you"
+	case m.mode == invitee && slices.ContainsFunc(m.snap.in, func(o convo.Occupant) bool { return o.JID.Bare() == j.Bare() }):
+		m.notice = j.Bare().String() + " is in the room"
 	case m.mode == invitee:
 		m.plain()
 		return m.invite(j.Bare()), true

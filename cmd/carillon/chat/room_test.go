@@ -99,7 +99,9 @@ func TestOccupants(t *testing.T) {
 	s.has("the room doesn't say who that is")
 	s.keys("up", "up", "up", "up", "up", "enter")
 	s.has("that is you")
-	s.keys("i", "'knave@wonder.example", "enter")
+	s.keys("i", "'rabbit@wonder.example", "enter")
+	s.has("rabbit@wonder.example is in the room")
+	s.keys("ctrl+a", "ctrl+k", "'knave@wonder.example", "enter")
 	s.done("invite knave@wonder.example")
 	s.has("knave@wonder.example is invited", "4 here")
 	for _, tt := range []struct {
