@@ -221,8 +221,8 @@ func (m *Model) changed(msg changedMsg) tea.Cmd {
 	}
 	came := msg.status.Online && !m.status.Online
 	m.status = msg.status
-	if came && m.snap.view.Room {
-		m.toEnter = m.open // a new session may have been refused there, which is to be said
+	if v := m.snap.view; came && v.Room && (v.People > 0 || m.outside[m.open] != "") {
+		m.toEnter = m.open // it was there, or would be: that a new session is refused is to be said
 	}
 	return tea.Batch(m.look(), m.wait(), m.refreshPeople())
 }

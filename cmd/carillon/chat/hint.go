@@ -78,7 +78,7 @@ func (m *Model) asks() (long, short string) {
 		if m.personLine < len(m.persons) {
 			who = m.oneLine(m.persons[m.personLine].jid.String())
 		}
-		return "let nothing of " + who + " through?  y yes  any other key: no", "block " + m.cut(who, 40) + "?  y yes  n no"
+		return "let nothing of " + who + " through?  y yes  any other key: no", "block " + m.cut(who, max(8, m.width-22)) + "?  y yes  n no"
 	case askRoomPassword:
 		what := "the room's password: " + strings.Repeat("•", min(len(m.secret), 16))
 		if m.wrong {

@@ -141,6 +141,9 @@ func TestKeptOut(t *testing.T) {
 	s.tell(tea.PasteMsg{Content: "sesame"})
 	s.keys("enter")
 	s.hasNot("not in the room", "password")
+	s.hears(stanza.Presence, stanza.TypeUnavailable, "cellar@rooms.example/alice", "<x xmlns='http://jabber.org/protocol/muc#user'><item affiliation='none' role='none'>"+
+		"<reason>off \u202ewith you</reason></item><status code='307'/><status code='110'/></x>")
+	s.has("not in the room: you were put out: off")
 	if len(s.m.secret) != 0 {
 		t.Error("the password is kept")
 	}
@@ -150,4 +153,26 @@ func TestKeptOut(t *testing.T) {
 			t.Errorf("%s: %q", c, text)
 		}
 	}
+}
+
+// TestRefusedLater: a new session that a room refuses says so, where the room is open; a room that was left isn't entered again by itself.
+func TestRefusedLater(t *testing.T) {
+	s := newScreen(t, 80, 24)
+	s.online()
+	s.keys("ctrl+o", "'cellar@rooms.example", "enter", "'sesame", "enter")
+	s.refresh()
+	s.hears(stanza.Presence, "", "cellar@rooms.example/alice", "<x xmlns='http://jabber.org/protocol/muc#user'><item affiliation='none' role='participant'/><status code='110'/></x>")
+	s.hasNot("not in the room")
+	again := func() {
+		s.apply(convo.Disconnected{})
+		s.status.Online = false
+		s.refresh()
+		s.online()
+	}
+	again()
+	s.has("not in the room: it has a password", "the room's password:")
+	s.keys("'sesame", "enter", "tab", "l", "y")
+	s.refresh()
+	again()
+	s.hasNot("password")
 }

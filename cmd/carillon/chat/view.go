@@ -452,7 +452,7 @@ func (m *Model) rule(w int) string {
 			break
 		}
 		what = "to " + m.conversationName(m.open, m.snap.view.Name)
-		if why := m.outside[m.open]; why != "" {
+		if why := m.whyOutside(); why != "" {
 			what = "not in the room: " + why
 			break
 		}
@@ -475,7 +475,7 @@ func (m *Model) rule(w int) string {
 	if what != "" {
 		left = "─ " + m.cut(what, w-4-m.wide(right)) + " "
 	}
-	if m.mode == say && m.outside[m.open] != "" {
+	if m.mode == say && m.whyOutside() != "" {
 		return m.style.warn(left) + m.style.faint(strings.Repeat("─", max(0, w-m.wide(left)-m.wide(right)))+right)
 	}
 	return m.style.faint(left + strings.Repeat("─", max(0, w-m.wide(left)-m.wide(right))) + right)
