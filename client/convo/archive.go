@@ -66,7 +66,7 @@ func (e *Engine) beginCatchup(streamed bool) {
 	e.account.Behind = true
 	e.record = true
 	for _, c := range e.inOrder() {
-		c.begun, c.chain, c.seam = 1, nil, nil
+		c.begun, c.chain = 1, nil
 		if last := c.last(); last != nil {
 			c.begun = last.Pos
 		}
@@ -170,11 +170,6 @@ func (e *Engine) endCatchup(how ending) {
 	}
 	for _, c := range e.inOrder() {
 		switch how {
-		case whole:
-			if c.seam != nil && c.seam.Gap {
-				c.seam.Gap = false
-				e.save(c, c.seam)
-			}
 		case begins:
 			if c.chain == nil || !c.met {
 				e.markGap(c, c.rec.Base)
@@ -186,7 +181,7 @@ func (e *Engine) endCatchup(how ending) {
 			c.rec.Base, c.rec.Caught = 0, 0
 			e.saveRecord(c)
 		}
-		c.chain, c.seam = nil, nil
+		c.chain = nil
 	}
 	e.record = true
 	e.resendLost(how == whole)
