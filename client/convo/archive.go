@@ -1,6 +1,7 @@
 package convo
 
 import (
+	"slices"
 	"time"
 
 	"carillon.im/jid"
@@ -23,13 +24,67 @@ type query struct {
 // catchup is what happens between a new session and the moment when nothing
 // is missing any more.
 type catchup struct {
-	streamed bool   // the server sends it by itself (session request)
-	query    string // or the engine asks page by page
-	live     string // archive id of the newest live message meanwhile
-	others   bool   // a live message came meanwhile
+	room     *conversation // whose archive it is; nil: the account's
+	streamed bool          // the server sends it by itself (session request)
+	behind   bool          // one before has not come to its end
+	query    string        // or the engine asks page by page
+	live     string        // archive id of the newest live message meanwhile
+	others   bool          // a live message came meanwhile
 	pages    int
+	again    bool      // the newest page is asked for a second time
 	overlaps bool      // what is streamed may have been known already
 	buffer   []message // and waits until it is complete
+
+	// Of a room's.
+	heard time.Time // when the room last told something
+	tries int       // of the page
+	retry time.Time // before which it isn't asked again
+}
+
+// of is the catch-up of a conversation that is under way, nil for none.
+func (e *Engine) of(c *conversation) *catchup {
+	if c.rec.Room {
+		return c.sync
+	}
+	return e.catchup
+}
+
+// archiveOwner is whose archive a catch-up is of.
+func (e *Engine) archiveOwner(up *catchup) jid.JID {
+	if up.room != nil {
+		return up.room.rec.JID
+	}
+	return e.cfg.Account
+}
+
+// covers are the conversations that a catch-up brings messages of.
+func (e *Engine) covers(up *catchup) []*conversation {
+	if up.room != nil {
+		return []*conversation{up.room}
+	}
+	return slices.DeleteFunc(e.inOrder(), func(c *conversation) bool { return c.rec.Room })
+}
+
+// cursor is the id up to which nothing is missing in the archive.
+func (e *Engine) cursor(up *catchup) string {
+	if up.room != nil {
+		return up.room.rec.Cursor
+	}
+	return e.Cursor()
+}
+
+func (e *Engine) setCursor(up *catchup, id string) {
+	if up.room != nil {
+		up.room.rec.Cursor = id
+		e.saveRecord(up.room)
+		return
+	}
+	e.record = true
+	if id == "" {
+		delete(e.account.Cursors, e.cfg.Account.String())
+		return
+	}
+	e.account.Cursors[e.cfg.Account.String()] = id
 }
 
 func (e *Engine) ask(q *query) {
@@ -56,13 +111,19 @@ func SyncFrom(cursor string, max int) *xep.Sync {
 // beginCatchup asks for what was missed: behind the cursor, or the newest page
 // of an archive that is new to this device.
 func (e *Engine) beginCatchup(streamed bool) {
-	// What is asked for begins where the last one stopped; what is streamed may
-	// leave something out between the two.
-	behind := e.account.Behind && e.Cursor() != "" && !streamed
-	e.catchup = &catchup{streamed: streamed, overlaps: streamed && (e.account.Behind || e.Cursor() == "")}
+	e.catchup = &catchup{streamed: streamed, behind: e.account.Behind}
 	e.account.Behind = true
 	e.record = true
-	for _, c := range e.inOrder() {
+	e.begin(e.catchup)
+}
+
+// begin notes where the results of a catch-up go, and asks for the first of them.
+func (e *Engine) begin(up *catchup) {
+	// What is asked for begins where the last one stopped; what is streamed may
+	// leave something out between the two.
+	behind := up.behind && e.cursor(up) != "" && !up.streamed
+	up.overlaps = up.streamed && (up.behind || e.cursor(up) == "")
+	for _, c := range e.covers(up) {
 		c.begun, c.chain = 1, nil
 		if last := c.last(); last != nil {
 			c.begun = last.Pos
@@ -75,8 +136,8 @@ func (e *Engine) beginCatchup(streamed bool) {
 			c.rec.Base = c.rec.Caught
 		}
 	}
-	if !streamed {
-		e.nextPage()
+	if !up.streamed {
+		e.nextPage(up)
 	}
 }
 
@@ -90,11 +151,20 @@ func (e *Engine) caughtUpTo(c *conversation) {
 	e.saveRecord(c)
 }
 
-func (e *Engine) nextPage() {
-	q := &query{Query: Query{By: e.cfg.Account, After: e.Cursor(), Max: e.lim.Page}}
+func (e *Engine) nextPage(up *catchup) {
+	if up.query = ""; up.room != nil {
+		e.askRooms()
+		return
+	}
+	e.askPage(up)
+}
+
+func (e *Engine) askPage(up *catchup) *query {
+	q := &query{Query: Query{By: e.archiveOwner(up), After: e.cursor(up), Max: e.lim.Page}, again: up.again}
 	q.Last = q.After == ""
 	e.ask(q)
-	e.catchup.query = q.ID
+	up.query, up.again = q.ID, false
+	return q
 }
 
 // ending is how a catch-up ends.
@@ -107,13 +177,17 @@ const (
 )
 
 // endCatchup closes the catch-up.
-func (e *Engine) endCatchup(how ending) {
-	up := e.catchup
-	e.catchup, e.account.Behind = nil, false
-	if up.live != "" {
-		e.account.Cursors[e.cfg.Account.String()] = up.live
+func (e *Engine) endCatchup(up *catchup, how ending) {
+	if up.room != nil {
+		up.room.sync = nil
+	} else {
+		e.catchup, e.account.Behind, e.record = nil, false, true
 	}
-	for _, c := range e.inOrder() {
+	if up.live != "" {
+		e.setCursor(up, up.live)
+	}
+	covered := e.covers(up)
+	for _, c := range covered {
 		switch how {
 		case begins:
 			if c.chain == nil || !c.met {
@@ -121,6 +195,10 @@ func (e *Engine) endCatchup(how ending) {
 			}
 		case stops:
 			e.markGap(c, c.rec.Caught)
+		case whole:
+			if c.chain != nil && c.chain == c.last() {
+				c.rec.GapNext = false
+			}
 		}
 		if c.rec.Caught != 0 {
 			c.rec.Base, c.rec.Caught = 0, 0
@@ -128,9 +206,8 @@ func (e *Engine) endCatchup(how ending) {
 		}
 		c.chain = nil
 	}
-	e.record = true
-	e.resendLost(how == whole)
-	for _, c := range e.inOrder() {
+	e.resendLost(covered, how == whole)
+	for _, c := range covered {
 		e.pageWanted(c)
 	}
 }
@@ -165,20 +242,23 @@ func (e *Engine) markGap(c *conversation, pos int64) {
 }
 
 // synced ends what a session request streams.
-func (e *Engine) synced(s xep.Synced) {
-	if e.catchup == nil || !e.catchup.streamed || !s.Room.IsZero() {
+func (e *Engine) synced(up *catchup, s xep.Synced) {
+	if up == nil || !up.streamed {
 		return
 	}
-	for _, m := range e.catchup.buffer {
+	if up.room != nil && s.Complete {
+		e.fromCursor(up.room)
+	}
+	for _, m := range up.buffer {
 		e.message(m)
 	}
-	if s.Last != "" {
-		e.account.Cursors[e.cfg.Account.String()] = clip(s.Last, maxID)
+	if last := clip(s.Last, maxID); last != "" {
+		e.setCursor(up, last)
 	}
 	if s.Complete {
-		e.endCatchup(whole)
+		e.endCatchup(up, whole)
 	} else {
-		e.endCatchup(begins)
+		e.endCatchup(up, begins)
 	}
 }
 
@@ -203,38 +283,54 @@ func (e *Engine) queryDone(done QueryDone) {
 		}
 		return
 	}
-	if e.catchup == nil || e.catchup.query != q.ID {
+	up := e.catchup
+	if c := e.convs[q.By]; c != nil && c.rec.Room {
+		up = c.sync
+	}
+	if up == nil || up.query != q.ID {
 		return
 	}
-	if !done.Failed && q.Last && !e.newest(q) {
+	e.pageDone(up, q, done)
+	if up.room != nil {
+		e.askRooms() // it was another's turn
+	}
+}
+
+// pageDone goes on behind a page of a catch-up.
+func (e *Engine) pageDone(up *catchup, q *query, done QueryDone) {
+	if !done.Failed && q.Last && !e.newest(up, q) {
 		return
 	}
-	if !done.Failed && done.Last != "" {
-		e.account.Cursors[e.cfg.Account.String()] = clip(done.Last, maxID)
-		e.record = true
+	if last := clip(done.Last, maxID); !done.Failed && last != "" {
+		e.setCursor(up, last)
 	}
 	switch {
 	case done.Failed && done.Unknown && q.After != "":
 		// The archive has forgotten the place: begin with the newest page.
-		delete(e.account.Cursors, e.cfg.Account.String())
-		for _, c := range e.inOrder() {
+		e.setCursor(up, "")
+		for _, c := range e.covers(up) {
 			c.chain = nil
 			e.caughtUpTo(c)
 		}
-		e.nextPage()
-		e.catchup.pages = -1
+		up.pages = -1
+		e.nextPage(up)
+	case done.Failed && up.room != nil:
+		e.roomFailed(up)
 	case done.Failed:
-		e.catchup.query = "" // tried again in the next session
-		e.endCatchup(stops)
-	case q.Last && (!done.Complete || e.catchup.pages < 0):
-		e.endCatchup(begins)
+		up.query = "" // tried again in the next session
+		e.endCatchup(up, stops)
+	case q.Last && (!done.Complete || up.pages < 0):
+		e.endCatchup(up, begins)
 	case q.Last || done.Complete || done.Last == "":
-		e.endCatchup(whole)
+		e.endCatchup(up, whole)
 	case done.Last == q.After:
-		e.endCatchup(stops) // it gives the same again, and would for ever
+		e.endCatchup(up, stops) // it gives the same again, and would for ever
+	case up.room != nil && up.pages+1 >= maxRoomPages:
+		e.endCatchup(up, stops)
 	default:
-		e.catchup.pages++
-		e.nextPage()
+		up.pages++
+		up.tries = 0
+		e.nextPage(up)
 	}
 }
 
@@ -276,7 +372,7 @@ func (e *Engine) askBack(c *conversation, q *query) {
 // them, what is before it is older than they are, and what is behind it newer.
 // If it has none they may have come after the page was made; one made now that
 // has none either is newer than all of them.
-func (e *Engine) newest(q *query) bool {
+func (e *Engine) newest(up *catchup, q *query) bool {
 	meets := -1
 	for i, m := range q.buffer {
 		if p, ok := e.archived[m.archive]; ok && p.i.live == e.stream {
@@ -284,17 +380,13 @@ func (e *Engine) newest(q *query) bool {
 			break
 		}
 	}
-	if e.catchup.others && meets < 0 && !q.again {
-		pages := e.catchup.pages
-		e.nextPage()
-		e.catchup.pages = pages
-		if next := e.queries[e.catchup.query]; next != nil {
-			next.again = true
-		}
+	if up.others && meets < 0 && !q.again {
+		up.again = true
+		e.nextPage(up)
 		return false
 	}
 	for i, m := range q.buffer {
-		m.atEnd = e.catchup.others && (meets < 0 || i > meets)
+		m.atEnd = up.others && (meets < 0 || i > meets)
 		e.message(m)
 	}
 	return true
@@ -339,7 +431,7 @@ func (e *Engine) page(p Page) {
 		e.do(LoadHistory{Conversation: c.rec.JID, Before: before, Max: e.lim.Page})
 		return
 	}
-	if anchor == nil && e.catchup != nil && e.online {
+	if anchor == nil && e.of(c) != nil && e.online {
 		// The end is about to come by itself; what is there then can be told apart.
 		c.wanted = &asked
 		return
@@ -382,7 +474,7 @@ func (c *conversation) gapped(end int) *item {
 
 // gapAtEnd reports whether something may be missing behind the last entry shown.
 func (c *conversation) gapAtEnd() bool {
-	if c.rec.GapNext {
+	if c.rec.GapNext || c.away && len(c.items) > 0 {
 		return true
 	}
 	for i := len(c.items) - 1; i >= 0 && c.items[i].Kind != Text; i-- {
@@ -401,7 +493,13 @@ func anchorPos(it *item) int64 {
 }
 
 // pageable reports whether there is an archive to ask.
-func (e *Engine) pageable(c *conversation) bool { return c.rec.Room || e.session.Facts.Archive }
+func (e *Engine) pageable(c *conversation) bool {
+	if c.rec.Room {
+		r := e.rooms[c.rec.JID]
+		return r != nil && r.Archive && e.inside(c)
+	}
+	return e.session.Facts.Archive
+}
 
 // historyLoaded takes older entries from the store in.
 func (e *Engine) historyLoaded(h HistoryLoaded) {

@@ -79,6 +79,7 @@ const (
 	maxID     = 1023
 	maxThread = 1023
 	maxEmoji  = 64
+	maxReason = 1023
 	// maxOwn bounds the device's own former addresses, maxDevices the other
 	// devices, maxHolders those in one conversation.
 	maxOwn     = 64
@@ -112,13 +113,14 @@ type Engine struct {
 	total    int  // entries in memory
 	forgot   bool // conversations that the store may know were dropped
 	contacts map[jid.JID]Contact
-	rooms    map[jid.JID]*Room
+	rooms    map[jid.JID]*roomState
 	devices  []Device
 	queries  map[string]*query
 	catchup  *catchup // nil: nothing is missing
 	claims   claims
 	unacked  map[string]place    // own entries that this session has, by their id attribute
 	names    map[jid.JID]jid.JID // one copy of each address
+	texts    map[string]string   // and of each occupant id
 
 	effects []Effect
 	writes  []Write
@@ -141,11 +143,12 @@ func New(cfg Config, snap Snapshot) *Engine {
 		convs:    map[jid.JID]*conversation{},
 		archived: map[ArchiveID]place{},
 		contacts: map[jid.JID]Contact{},
-		rooms:    map[jid.JID]*Room{},
+		rooms:    map[jid.JID]*roomState{},
 		queries:  map[string]*query{},
 		claims:   newClaims(),
 		unacked:  map[string]place{},
 		names:    map[jid.JID]jid.JID{},
+		texts:    map[string]string{},
 	}
 	e.cfg.Account = cfg.Account.Bare()
 	if e.account.Cursors == nil {
@@ -240,7 +243,7 @@ func (e *Engine) accountRecord() *Account {
 	a.Behind = e.catchup != nil
 	a.Rooms = make(map[string]RoomFact, len(e.rooms))
 	for j, r := range e.rooms {
-		a.Rooms[j.String()] = RoomFact{Nick: r.Nick, Mine: r.Mine}
+		a.Rooms[j.String()] = r.fact()
 	}
 	return &a
 }

@@ -27,7 +27,7 @@ func FuzzStanzas(f *testing.F) {
 	f.Fuzz(func(t *testing.T, input string) {
 		for _, p := range []Profile{Classic, Carbons, NG, V2} {
 			r := start(t, Config{Limits: Limits{Conversations: 8, Entries: 16, Total: 32, Threads: 4, Refs: 4, Orphans: 4, Claims: 4, Page: 4}}, NewMemory())
-			r.do(Room{JID: hall, Nick: "al", Joined: true, Mine: true})
+			r.do(Room{JID: hall, Nick: "al", Joined: true, RoomFacts: RoomFacts{Mine: true}})
 			r.do(Connected{JID: phone, Profile: p, Facts: all, Catchup: p == V2})
 			for line := range strings.SplitSeq(input, "\n") {
 				el, err := xmltree.Parse([]byte(line), stanza.NSClient, xmltree.Limits{})

@@ -13,6 +13,7 @@ func (e *Engine) connected(ev Connected) {
 	if ev.Resumed && e.stream > 0 {
 		e.session.JID, e.session.Profile = ev.JID, ev.Profile
 		e.sendWaiting()
+		e.askRooms()
 		return
 	}
 	e.session = ev
@@ -29,13 +30,13 @@ func (e *Engine) connected(ev Connected) {
 	for _, c := range e.inOrder() {
 		e.unlock(c) // a conversation starts unlocked (LOCK-4)
 		c.typing, c.states = nil, chatStates{}
-		if c.rec.Room && len(c.items) > 0 && !c.rec.GapNext {
-			c.rec.GapNext = true // the room went on without this device
-			e.saveRecord(c)
+		if c.rec.Room {
+			e.goesOn(c)
 		}
 	}
 	clear(e.queries)
 	clear(e.unacked)
+	clear(e.claims.sent)
 	for _, c := range e.convs {
 		c.paging, c.wanted = "", nil
 	}
@@ -44,7 +45,7 @@ func (e *Engine) connected(ev Connected) {
 		e.beginCatchup(ev.Catchup)
 	default:
 		e.catchup = nil
-		e.resendLost(false)
+		e.resendLost(e.covers(&catchup{}), false)
 	}
 	e.sendWaiting()
 }
@@ -83,10 +84,17 @@ func (e *Engine) disconnected() {
 // sendWaiting sends what no session has had yet.
 func (e *Engine) sendWaiting() {
 	for _, c := range e.inOrder() {
-		for _, it := range c.pending {
-			if it.stream == 0 && it.Delivery == Pending {
-				e.transmit(c, it)
-			}
+		e.sendWaitingIn(c)
+	}
+}
+
+func (e *Engine) sendWaitingIn(c *conversation) {
+	if !e.inside(c) {
+		return
+	}
+	for _, it := range c.pending {
+		if it.stream == 0 && it.Delivery == Pending {
+			e.transmit(c, it)
 		}
 	}
 }
@@ -94,9 +102,9 @@ func (e *Engine) sendWaiting() {
 // resendLost is called when the archive has told what it has: what an earlier
 // session had and the archive hasn't is lost. Without an archive, or where it
 // hasn't told everything, nobody knows, and the person decides.
-func (e *Engine) resendLost(told bool) {
-	e.claimAgain()
-	for _, c := range e.inOrder() {
+func (e *Engine) resendLost(list []*conversation, told bool) {
+	e.claimAgain(list)
+	for _, c := range list {
 		for _, it := range slices.Clone(c.pending) {
 			if !told && it.stream != 0 && !it.Doubt {
 				it.Doubt = true
@@ -106,13 +114,13 @@ func (e *Engine) resendLost(told bool) {
 			case it.stream == 0 || it.stream == e.stream || it.Delivery == Failed:
 			case it.Delivery == Pending && !it.Doubt:
 				e.transmit(c, it)
-			case it.Delivery == Sent && told:
+			case it.Delivery == Sent && told && !c.rec.Room:
 				// The server has it and the archive hasn't: this is its place.
 				c.pending = slices.DeleteFunc(c.pending, func(x *item) bool { return x == it })
 				e.append(c, it)
 				e.enterPlaced(c, it)
 				e.save(c, it)
-			case it.Delivery == Pending:
+			case it.Delivery == Pending, it.Delivery == Sent && told: // the room hasn't got it
 				it.Delivery, it.Error = Failed, ""
 				e.save(c, it)
 			}
@@ -152,7 +160,7 @@ func (e *Engine) failed(st *stanza.Stanza) {
 		return
 	}
 	e.unlock(c) // whoever it was locked to is no longer there
-	it := c.byRef[refKey{c.sender(e.ownIn(c)), clip(st.ID, maxID)}]
+	it := e.ownByID(c, clip(st.ID, maxID))
 	if it == nil || !it.Own {
 		return
 	}
@@ -162,6 +170,16 @@ func (e *Engine) failed(st *stanza.Stanza) {
 		it.Error = clip(string(err.Condition), maxID)
 	}
 	e.save(c, it)
+}
+
+// ownByID finds what the person wrote.
+func (e *Engine) ownByID(c *conversation, id string) *item {
+	if r := e.rooms[c.rec.JID]; r != nil && r.Occupant != "" {
+		if it := c.byRef[refKey{occupant: r.Occupant, id: id}]; it != nil {
+			return it
+		}
+	}
+	return c.byRef[refKey{from: c.sender(e.ownIn(c)), id: id}]
 }
 
 // ownIn is how the person is called in a conversation.
@@ -272,24 +290,6 @@ func (e *Engine) contact(ev Contact) {
 	}
 }
 
-func (e *Engine) room(ev Room) {
-	ev.JID = ev.JID.Bare()
-	e.record = true
-	if !ev.Joined {
-		delete(e.rooms, ev.JID)
-		return
-	}
-	e.rooms[ev.JID] = &ev
-	if len(e.rooms) <= e.lim.Conversations {
-		c := e.conversation(ev.JID, true)
-		if !c.rec.Room { // somebody wrote to it before it was known to be one
-			c.rec.Room = true
-			e.saveRecord(c)
-		}
-		e.touch(c, 0)
-	}
-}
-
 // tick lets time go by: idle conversations unlock, and who types stops.
 func (e *Engine) tick() {
 	for _, c := range e.inOrder() {
@@ -298,4 +298,5 @@ func (e *Engine) tick() {
 		}
 		e.ageTyping(c)
 	}
+	e.tickRooms()
 }

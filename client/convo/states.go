@@ -134,6 +134,14 @@ func (e *Engine) passed(m message) {
 			e.record = true
 		}
 	}
+	if m.live && m.archive.ID != "" && c.rec.Room && e.inside(c) && !c.rec.GapNext {
+		if c.sync != nil {
+			c.sync.live = m.archive.ID
+		} else if c.rec.Cursor != m.archive.ID {
+			c.rec.Cursor = m.archive.ID
+			e.saveRecord(c)
+		}
+	}
 }
 
 // unheard reports whether own messages are on their way whose place in the
@@ -161,11 +169,11 @@ func (e *Engine) receipt(c *conversation, m message, id string, displayed bool) 
 	}
 	if m.own {
 		if displayed {
-			e.readUpTo(c, c.byRef[refKey{c.sender(c.rec.JID), id}])
+			e.readUpTo(c, c.byRef[refKey{from: c.sender(c.rec.JID), id: id}])
 		}
 		return
 	}
-	k := refKey{c.sender(e.ownIn(c)), id}
+	k := refKey{from: c.sender(e.ownIn(c)), id: id}
 	if c.rec.Room {
 		k.from = c.rec.JID
 	}
@@ -214,9 +222,8 @@ func (e *Engine) early(c *conversation, it *item) {
 	if !it.Own || len(c.markers) == 0 {
 		return
 	}
-	from := c.sender(it.From)
 	c.markers = slices.DeleteFunc(c.markers, func(x early) bool {
-		if x.key != (refKey{from, it.MessageID}) && x.key != (refKey{from, it.OriginID}) {
+		if x.key != c.key(it, it.MessageID) && x.key != c.key(it, it.OriginID) {
 			return false
 		}
 		e.reached(c, it, x.displayed)
