@@ -79,7 +79,6 @@ const (
 	maxID     = 1023
 	maxThread = 1023
 	maxEmoji  = 64
-	maxReason = 1023
 	// maxOwn bounds the device's own former addresses, maxDevices the other
 	// devices, maxHolders those in one conversation.
 	maxOwn     = 64
@@ -114,6 +113,7 @@ type Engine struct {
 	forgot   bool // conversations that the store may know were dropped
 	contacts map[jid.JID]Contact
 	rooms    map[jid.JID]*roomState
+	crowds   map[jid.JID]*crowd
 	devices  []Device
 	queries  map[string]*query
 	catchup  *catchup // nil: nothing is missing
@@ -144,6 +144,7 @@ func New(cfg Config, snap Snapshot) *Engine {
 		archived: map[ArchiveID]place{},
 		contacts: map[jid.JID]Contact{},
 		rooms:    map[jid.JID]*roomState{},
+		crowds:   map[jid.JID]*crowd{},
 		queries:  map[string]*query{},
 		claims:   newClaims(),
 		unacked:  map[string]place{},
@@ -198,6 +199,10 @@ func (e *Engine) apply(ev Event) {
 		e.contact(ev)
 	case Room:
 		e.room(ev)
+	case Entering:
+		e.entering(ev.JID.Bare())
+	case Answered:
+		e.answered(ev)
 	case Tick:
 		e.tick()
 	default:
@@ -240,6 +245,10 @@ func (e *Engine) accountRecord() *Account {
 		a.Cursors[k] = v
 	}
 	a.Own = slices.Clone(a.Own)
+	a.Requests = slices.Clone(a.Requests)
+	for i := range a.Requests {
+		a.Requests[i].Password = ""
+	}
 	a.Behind = e.catchup != nil
 	a.Rooms = make(map[string]RoomFact, len(e.rooms))
 	for j, r := range e.rooms {

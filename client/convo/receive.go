@@ -167,9 +167,15 @@ func (e *Engine) message(m message) {
 		}
 		return
 	}
+	if by := m.archive.By; m.way == archive && by != e.cfg.Account && (st.Type != stanza.TypeGroupchat || st.From.Bare() != by) {
+		return // a room knows what was said there, and nothing else
+	}
+	if e.invitation(m) {
+		return
+	}
 	key, room := e.conversationOf(&m)
 	if key.IsZero() || m.way == archive && m.archive.By != e.assignerOf(key, room) {
-		return // a room's archive has what was said there, the account's the rest
+		return // nor does the account's archive know rooms
 	}
 	if m.archive.ID == "" {
 		m.archive = e.archiveOf(st, key, room)

@@ -33,6 +33,7 @@ func (e *Engine) room(ev Room) {
 	ev.JID = ev.JID.Bare()
 	old := e.rooms[ev.JID]
 	if !ev.Joined {
+		delete(e.crowds, ev.JID)
 		if old != nil {
 			e.leave(old)
 		}
@@ -48,6 +49,7 @@ func (e *Engine) room(ev Room) {
 		r.entered = old.entered
 	}
 	e.rooms[ev.JID] = r
+	e.forget(func(r Request) bool { return r.Room == ev.JID })
 	c := e.conversation(ev.JID, true)
 	if !c.rec.Room { // somebody wrote to it before it was known to be one
 		c.rec.Room = true
@@ -351,4 +353,17 @@ func (e *Engine) assignerOf(key jid.JID, room bool) jid.JID {
 		return key
 	}
 	return e.cfg.Account
+}
+
+// moveRoomCursor moves a room's cursor behind a live message, over no gap.
+func (e *Engine) moveRoomCursor(m message) {
+	c := m.c
+	switch {
+	case !m.live || m.archive.ID == "" || !c.rec.Room || !e.inside(c) || c.rec.GapNext:
+	case c.sync != nil:
+		c.sync.live = m.archive.ID
+	case c.rec.Cursor != m.archive.ID:
+		c.rec.Cursor = m.archive.ID
+		e.saveRecord(c)
+	}
 }

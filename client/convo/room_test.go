@@ -448,6 +448,7 @@ func TestForgedInRooms(t *testing.T) {
 			"another room's message":         kept(id, "f4", elsewhere),
 			"a contact's message":            kept(id, "f5", chat),
 			"an own message to a contact":    kept(id, "f6", strings.ReplaceAll(chat, "bob@wonder.example/pc' to='alice@wonder.example'", "alice@wonder.example/pc' to='bob@wonder.example'")),
+			"an invitation":                  kept(id, "f0", "<message from='bob@wonder.example/pc' to='alice@wonder.example'><x xmlns='jabber:x:conference' jid='trap@rooms.example'/></message>"),
 			"a room's message by no room":    kept(id, "f7", strings.Replace(evil, "hall@rooms.example/bo", "alice@wonder.example/desk", 1)),
 			"the account's archive of rooms": result(id, "f8", evil),
 			"a carbon of a room's":           carbonOf("received", evil),
@@ -473,8 +474,8 @@ func TestForgedInRooms(t *testing.T) {
 				t.Errorf("streamed %t: in %v there is %+v", streamed, s.JID, s.Last)
 			}
 		}
-		if got := r.e.RoomSync(hall).After; got != "s1" {
-			t.Errorf("cursor %q", got)
+		if got := r.e.RoomSync(hall).After; got != "s1" || len(r.e.Requests()) != 0 {
+			t.Errorf("cursor %q, requests %+v", got, r.e.Requests())
 		}
 		r.in(kept(id, "s9", evil)) // it is over
 		r.want(hall, "real")

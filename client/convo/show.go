@@ -59,6 +59,9 @@ func (e *Engine) Conversation(j jid.JID, limit int) (v View, ok bool) {
 	}
 	v.Summary = e.summary(c)
 	v.Topic = c.topic
+	if in := e.crowds[j]; in != nil {
+		v.People = len(in.list)
+	}
 	v.Current, v.Paging = c.rec.Thread, c.loading || c.paging != ""
 	v.More = c.more || e.online && e.pageable(c) && !c.rec.Complete
 	v.GapAtEnd = c.gapAtEnd()

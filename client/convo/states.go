@@ -126,20 +126,18 @@ func (e *Engine) passed(m message) {
 			e.answer(m)
 		}
 	}
+	e.moveCursor(m)
+	e.moveRoomCursor(m)
+}
+
+// moveCursor moves the account's cursor behind a live message.
+func (e *Engine) moveCursor(m message) {
 	if m.live && m.archive.ID != "" && m.archive.By == e.cfg.Account && !e.unheard() {
 		if e.catchup != nil {
 			e.catchup.live = m.archive.ID
 		} else if e.Cursor() != m.archive.ID {
 			e.account.Cursors[e.cfg.Account.String()] = m.archive.ID
 			e.record = true
-		}
-	}
-	if m.live && m.archive.ID != "" && c.rec.Room && e.inside(c) && !c.rec.GapNext {
-		if c.sync != nil {
-			c.sync.live = m.archive.ID
-		} else if c.rec.Cursor != m.archive.ID {
-			c.rec.Cursor = m.archive.ID
-			e.saveRecord(c)
 		}
 	}
 }

@@ -30,7 +30,7 @@ type Device interface {
 	EndDevice(ctx context.Context, id string) error
 	ChangePassword(ctx context.Context, password string) error
 	NetworkChanged()
-	Enter(ctx context.Context, room jid.JID, nick string) error
+	Enter(ctx context.Context, room jid.JID, nick, password string) error
 	Leave(ctx context.Context, room jid.JID) error
 }
 
@@ -151,7 +151,7 @@ func (m *Model) enter() tea.Cmd {
 	return func() tea.Msg {
 		ctx, cancel := context.WithTimeout(ctx, enterWait)
 		defer cancel()
-		return enteredMsg{j, device.Enter(ctx, j, nick)}
+		return enteredMsg{j, device.Enter(ctx, j, nick, "")}
 	}
 }
 

@@ -92,7 +92,7 @@ func (d *fake) ChangePassword(_ context.Context, password string) error {
 	return d.err
 }
 
-func (d *fake) Enter(_ context.Context, room jid.JID, nick string) error {
+func (d *fake) Enter(_ context.Context, room jid.JID, nick, _ string) error {
 	if room.Domain() != "rooms.example" {
 		return account.ErrNoRoom
 	}
