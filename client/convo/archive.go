@@ -1,6 +1,7 @@
 package convo
 
 import (
+	"hash/fnv"
 	"slices"
 	"time"
 
@@ -31,14 +32,14 @@ type catchup struct {
 	live     string        // archive id of the newest live message meanwhile
 	others   bool          // a live message came meanwhile
 	pages    int
-	again    bool      // the newest page is asked for a second time
+	twice    bool      // the newest page is asked for a second time
+	tries    int       // pages in a row that failed
+	again    time.Time // with no query under way: when the page is asked for again
 	overlaps bool      // what is streamed may have been known already
 	buffer   []message // and waits until it is complete
 
 	// Of a room's.
 	heard time.Time // when the room last told something
-	tries int       // of the page
-	retry time.Time // before which it isn't asked again
 }
 
 // of is the catch-up of a conversation that is under way, nil for none.
@@ -159,12 +160,64 @@ func (e *Engine) nextPage(up *catchup) {
 	e.askPage(up)
 }
 
-func (e *Engine) askPage(up *catchup) *query {
-	q := &query{Query: Query{By: e.archiveOwner(up), After: e.cursor(up), Max: e.lim.Page}, again: up.again}
+func (e *Engine) askPage(up *catchup) {
+	q := &query{Query: Query{By: e.archiveOwner(up), After: e.cursor(up), Max: e.lim.Page}, again: up.twice}
 	q.Last = q.After == ""
-	e.ask(q)
-	up.query, up.again = q.ID, false
-	return q
+	if e.ask(q); e.queries[q.ID] != nil {
+		up.query, up.twice = q.ID, false
+	}
+}
+
+// How often a page of a catch-up is asked for again by itself, and how long after
+// it has failed: twice as long each time, and a share less, so that those who lost a
+// server together don't come back together.
+const (
+	maxTries   = 8
+	firstRest  = 2 * time.Second
+	longerRest = 2 * time.Minute
+)
+
+// pageFailed lets the catch-up rest. After some tries it rests until somebody asks
+// for more or the connection is another; and all the time the next session would go
+// on where it is. What failed with the connection is not the archive's fault. A
+// room's then leaves a gap, which is shown and paged into.
+func (e *Engine) pageFailed(up *catchup, q *query) {
+	up.query = ""
+	if !e.online {
+		return
+	}
+	if up.tries++; !up.givenUp() {
+		up.again = e.now.Add(rest(up.tries, q.ID))
+	} else if up.room != nil {
+		e.endCatchup(up, stops)
+	}
+}
+
+// givenUp reports whether no page is asked for any more.
+func (up *catchup) givenUp() bool { return up.tries > maxTries }
+
+// rest is how long to wait after a try, the first being 1. There is no randomness
+// here; the id of the query is some.
+func rest(try int, id string) time.Duration {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(id))
+	whole := min(firstRest<<(try-1), longerRest)
+	return whole - time.Duration(h.Sum32()%1000)*whole/2000
+}
+
+// goOn tries a catch-up that was given up once more.
+func (e *Engine) goOn() {
+	if up := e.catchup; up != nil && up.givenUp() && up.query == "" {
+		up.tries = maxTries
+		e.nextPage(up)
+	}
+}
+
+// pageAgain asks for the page that failed, when it is time.
+func (e *Engine) pageAgain() {
+	if up := e.catchup; e.online && up != nil && !up.streamed && up.query == "" && !up.givenUp() && !e.now.Before(up.again) {
+		e.nextPage(up)
+	}
 }
 
 // ending is how a catch-up ends.
@@ -298,6 +351,9 @@ func (e *Engine) queryDone(done QueryDone) {
 
 // pageDone goes on behind a page of a catch-up.
 func (e *Engine) pageDone(up *catchup, q *query, done QueryDone) {
+	if !done.Failed {
+		up.tries = 0
+	}
 	if !done.Failed && q.Last && !e.newest(up, q) {
 		return
 	}
@@ -314,11 +370,8 @@ func (e *Engine) pageDone(up *catchup, q *query, done QueryDone) {
 		}
 		up.pages = -1
 		e.nextPage(up)
-	case done.Failed && up.room != nil:
-		e.roomFailed(up)
 	case done.Failed:
-		up.query = "" // tried again in the next session
-		e.endCatchup(up, stops)
+		e.pageFailed(up, q)
 	case q.Last && (!done.Complete || up.pages < 0):
 		e.endCatchup(up, begins)
 	case q.Last || done.Complete || done.Last == "":
@@ -329,7 +382,6 @@ func (e *Engine) pageDone(up *catchup, q *query, done QueryDone) {
 		e.endCatchup(up, stops)
 	default:
 		up.pages++
-		up.tries = 0
 		e.nextPage(up)
 	}
 }
@@ -381,7 +433,7 @@ func (e *Engine) newest(up *catchup, q *query) bool {
 		}
 	}
 	if up.others && meets < 0 && !q.again {
-		up.again = true
+		up.twice = true
 		e.nextPage(up)
 		return false
 	}
@@ -433,7 +485,9 @@ func (e *Engine) page(p Page) {
 	}
 	if anchor == nil && e.of(c) != nil && e.online {
 		// The end is about to come by itself; what is there then can be told apart.
-		c.wanted = &asked
+		if c.wanted = &asked; !c.rec.Room {
+			e.goOn()
+		}
 		return
 	}
 	if !e.online || !e.pageable(c) || c.rec.Complete && !p.Newest && (anchor == nil || !anchor.Gap) {

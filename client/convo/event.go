@@ -92,7 +92,8 @@ type (
 		Streamed bool
 		RoomFacts
 	}
-	// Tick is time going by: once every few seconds is enough.
+	// Tick is time going by: once every few seconds is enough. Without it a catch-up
+	// that failed isn't tried again in the session.
 	Tick struct{}
 )
 

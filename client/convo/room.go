@@ -20,11 +20,9 @@ func (r *roomState) fact() RoomFact { return RoomFact{r.Nick, r.RoomFacts} }
 
 // Bounds of what is asked of rooms.
 const (
-	maxRoomQueries = 4                // catch-ups that ask at once; the others wait
-	maxRoomPages   = 20               // of one catch-up; what is behind them is a gap
-	maxRoomTries   = 6                // of one page, with longer and longer pauses
-	roomRetry      = 10 * time.Second // the first of them
-	roomSilence    = time.Minute      // until a room that was to tell by itself is asked
+	maxRoomQueries = 4           // catch-ups that ask at once; the others wait
+	maxRoomPages   = 20          // of one catch-up; what is behind them is a gap
+	roomSilence    = time.Minute // until a room that was to tell by itself is asked
 )
 
 // room notes that the account is in a room or has left it, and begins to catch up
@@ -173,7 +171,7 @@ func (e *Engine) askRooms() {
 	}
 	for _, c := range list {
 		up := c.sync
-		if up == nil || up.streamed || up.query != "" || e.now.Before(up.retry) {
+		if up == nil || up.streamed || up.query != "" || e.now.Before(up.again) {
 			continue
 		}
 		if asked++; asked > maxRoomQueries {
@@ -181,17 +179,6 @@ func (e *Engine) askRooms() {
 		}
 		e.askPage(up)
 	}
-}
-
-// roomFailed tries a page of a room's archive again later, and in the end leaves a
-// gap: the room may have told its last word about it.
-func (e *Engine) roomFailed(up *catchup) {
-	up.query = ""
-	if up.tries++; up.tries >= maxRoomTries {
-		e.endCatchup(up, stops)
-		return
-	}
-	up.retry = e.now.Add(roomRetry << (up.tries - 1))
 }
 
 // tickRooms asks again, and asks rooms that don't tell what they were to tell.

@@ -185,7 +185,7 @@ func TestRoomRetried(t *testing.T) {
 	r.in(said("bo", "one", "s1", ""))
 	r.away(NG)
 	q = r.enter(false, facts)
-	for n := range maxRoomTries {
+	for n := range maxTries + 1 {
 		if q.After != "s1" || !r.view(hall).CatchingUp {
 			t.Fatalf("try %d: %+v", n, q)
 		}
@@ -195,9 +195,9 @@ func TestRoomRetried(t *testing.T) {
 		if len(r.asked) != was {
 			t.Fatal("asked again at once")
 		}
-		r.wait(roomRetry << n)
+		r.wait(rest(n+1, q.ID))
 		r.do(Tick{})
-		if n+1 < maxRoomTries {
+		if n < maxTries {
 			q = r.asked[was]
 		} else if len(r.asked) != was {
 			t.Fatal("asked for ever")
