@@ -129,12 +129,12 @@ func TestRoomLate(t *testing.T) {
 		s.m.entering = s.m.open
 		s.keys("ctrl+a", "ctrl+k", "'hello", "enter")
 		s.has("> hello")
-		s.tell(enteredMsg{s.m.open, tt.err})
+		s.tell(enteredMsg{room: s.m.open, err: tt.err})
 		if n := len(s.m.snap.view.Entries); n != tt.sent {
 			t.Errorf("%v: %d messages", tt.err, n)
 		}
 	}
-	s.has("the room doesn't let you in", "> hello")
+	s.has("not in the room: you are banned: ask who owns it", "> hello")
 	s.keys("enter")
 	s.hasNot("> hello")
 }
@@ -159,9 +159,9 @@ func TestRoom(t *testing.T) {
 	s.hasNot("room")
 	s.m.cfg.Nick = "taken"
 	s.keys("ctrl+o", "'hall@rooms.example", "enter")
-	s.has("somebody in the room has your name: start with --nick")
-	s.m.cfg.Nick = ""
-	s.keys("ctrl+o", "'hall@rooms.example", "enter")
+	s.has("by which name in this room?")
+	s.keys("'alice", "enter")
+	s.hasNot("not in the room")
 	said := 0
 	says := func(who, text string) {
 		s.now = s.now.Add(time.Minute)
