@@ -298,6 +298,8 @@ func TestOwnInRoom(t *testing.T) {
 	if sent := r.out(); sent.ID != two.ID || len(r.sent) != 2 {
 		t.Fatal("it is sent before the room has let the device in")
 	}
+	// A connection that repeats it before that is told so.
+	r.in("<message from='hall@rooms.example' to='alice@wonder.example/phone' type='error' id='" + two.ID + "'><error type='cancel'><not-acceptable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>")
 	q := r.enter(false, facts)
 	r.in(kept(q.ID, "s2", strings.Replace(said("al", "mine", "", ""), "o-al", "o-cy", 1)))
 	r.in(kept(q.ID, "s3", strings.Replace(said("zed", "mine too", "", ""), "o-zed", "o-al", 1)))

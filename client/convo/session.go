@@ -168,6 +168,9 @@ func (e *Engine) failed(st *stanza.Stanza) {
 	if it == nil || !it.Own {
 		return
 	}
+	if it.stream != e.stream && !e.inside(c) {
+		return // the connection repeated it before the room let the device in; it is judged then
+	}
 	it.Delivery = Failed
 	it.Error = string(stanza.UndefinedCondition)
 	if err := st.ParseError(); err != nil {
