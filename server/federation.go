@@ -151,7 +151,7 @@ func (s *Server) streams() []admin.Stream {
 		case i.Incoming:
 			direction = "in"
 		}
-		list = append(list, admin.Stream{Domain: i.Domain, For: i.For, Direction: direction, State: i.State, Security: i.Security, Since: i.Since,
+		list = append(list, admin.Stream{Domain: i.Domain, For: i.For, Direction: direction, Stream: i.Stream, State: i.State, Security: i.Security, Since: i.Since,
 			Waiting: i.Waiting, Unacked: i.Unacked, Bytes: i.Bytes, Error: i.Error})
 	}
 	return list

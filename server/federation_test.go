@@ -207,7 +207,8 @@ func (d *node) device(name, resource string, p route.Profile) *device {
 // exclusive messages, questions, and what happens when a server is away.
 func TestFederation(t *testing.T) {
 	n := newInternet(t)
-	a, b := n.node("a.example", "alice"), n.node("b.example", "bob")
+	a := n.nodeWith("a.example", func(c *config.Config) { c.Contact.Abuse = []string{"mailto:abuse@a.example"} }, "alice")
+	b := n.node("b.example", "bob")
 	alice, bob, desk := a.device("alice", "v2", route.V2), b.device("bob", "phone", route.V2), b.device("bob", "desk", route.NG)
 	for _, d := range []*device{alice, bob, desk} {
 		d.send("<presence/>")
@@ -241,7 +242,9 @@ func TestFederation(t *testing.T) {
 	alice.send("<iq type='result' id='v' to='bob@b.example/phone'/>")
 	bob.until("id='v'")
 	bob.send("<iq type='get' id='d' to='a.example'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>")
-	bob.until("category='server'")
+	if got := bob.until("category='server'"); !strings.Contains(got, "<field var='abuse-addresses' type='list-multi'><value>mailto:abuse@a.example</value>") { // XEP-0157
+		t.Errorf("whom to write to about it isn't said: %s", got)
+	}
 
 	// The operator sees it.
 	result, err := a.Host().Call(t.Context(), "s2s", nil)

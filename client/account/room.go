@@ -34,7 +34,7 @@ type room struct {
 	password string          // of the room; a secret
 	facts    convo.RoomFacts // what it offers, and who the account is there
 	known    bool            // it has said what it offers, now or to the program before
-	asked    bool            // it is asked so
+	then     []func()        // what is done when it has said so, or can't; none: it isn't asked
 	in       bool            // in this session
 	streams  bool            // entered by the session request, for which it tells what was missed
 	again    time.Time       // when it is entered again; zero: with the next session
@@ -210,23 +210,24 @@ func (a *Account) rejoin(on *client.Connected) {
 
 // ask asks a room what it offers, and does something when that is known, or can't be.
 func (a *Account) ask(j jid.JID, r *room, then func()) {
-	if r.asked {
+	if r.then = append(r.then, then); len(r.then) > 1 {
 		return
 	}
-	r.asked = true
 	a.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(a.ctx, enterWait)
 		defer cancel()
 		info, err := a.discover(ctx, j)
 		_ = a.call(a.ctx, func() {
-			r.asked = false
-			if a.rooms[j] != r {
+			todo := r.then
+			if r.then = nil; a.rooms[j] != r {
 				return
 			}
 			if err == nil {
 				r.offers(info)
 			}
-			then()
+			for _, do := range todo {
+				do()
+			}
 		})
 	})
 }
@@ -250,7 +251,7 @@ func (a *Account) heardRoom(st *stanza.Stanza) {
 	switch {
 	case st.Type == stanza.TypeError && !r.in:
 		a.shutOut(j, r, st)
-	case st.Type == stanza.TypeUnavailable && hasStatus(st, "110") && !hasStatus(st, "303"): // not another name: out
+	case st.Type == stanza.TypeUnavailable && r.in && hasStatus(st, "110") && !hasStatus(st, "303"): // not another name: out
 		if hasStatus(st, "332") || hasStatus(st, "333") { // for the room's sake
 			r.in, r.again = false, a.now().Add(reenter)
 			a.tellRoom(j, r, true)
@@ -305,7 +306,7 @@ func (a *Account) shutOut(j jid.JID, r *room, st *stanza.Stanza) {
 
 // reconfigured asks a room what it offers when it says that it was changed (XEP-0045 10.2.1).
 func (a *Account) reconfigured(st *stanza.Stanza) {
-	if r := a.rooms[st.From]; r != nil && r.in && st.Type == stanza.TypeGroupchat && hasStatus(st, "104") {
+	if r := a.rooms[st.From]; r != nil && r.in && len(r.then) < 2 && st.Type == stanza.TypeGroupchat && hasStatus(st, "104") {
 		a.ask(st.From, r, func() { a.tellRoom(st.From, r, false) })
 	}
 }

@@ -127,3 +127,25 @@ func TestCatchupOverConnections(t *testing.T) {
 		}
 	}
 }
+
+// TestStuckOverSessions: where a catch-up that several sessions went on with ends with
+// an archive that gives no more, all that came live in each of them is marked.
+func TestStuckOverSessions(t *testing.T) {
+	r, _ := behind(t)
+	r.in(fromBob("three", "a3", ""))
+	r.in(fromBob("four", "a4", ""))
+	r.do(Disconnected{})
+	r.do(Connected{JID: phone, Profile: Carbons, Facts: all})
+	r.in(fromBob("six", "a6", ""))
+	q := r.asked[len(r.asked)-1]
+	r.do(QueryDone{Query: q.ID, First: "a1", Last: "a1"})
+	r.want(bob, "one three four six")
+	for i, gap := range []bool{false, true, false, true} {
+		if en := r.view(bob).Entries[i]; en.Gap != gap {
+			t.Errorf("a gap before %s: %v", en.Body, en.Gap)
+		}
+	}
+	if r.view(bob).GapAtEnd {
+		t.Error("a gap behind what is live")
+	}
+}

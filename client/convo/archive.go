@@ -2,7 +2,6 @@ package convo
 
 import (
 	"hash/fnv"
-	"slices"
 	"time"
 
 	"carillon.im/jid"
@@ -42,52 +41,6 @@ type catchup struct {
 	heard time.Time // when the room last told something
 }
 
-// of is the catch-up of a conversation that is under way, nil for none.
-func (e *Engine) of(c *conversation) *catchup {
-	if c.rec.Room {
-		return c.sync
-	}
-	return e.catchup
-}
-
-// archiveOwner is whose archive a catch-up is of.
-func (e *Engine) archiveOwner(up *catchup) jid.JID {
-	if up.room != nil {
-		return up.room.rec.JID
-	}
-	return e.cfg.Account
-}
-
-// covers are the conversations that a catch-up brings messages of.
-func (e *Engine) covers(up *catchup) []*conversation {
-	if up.room != nil {
-		return []*conversation{up.room}
-	}
-	return slices.DeleteFunc(e.inOrder(), func(c *conversation) bool { return c.rec.Room })
-}
-
-// cursor is the id up to which nothing is missing in the archive.
-func (e *Engine) cursor(up *catchup) string {
-	if up.room != nil {
-		return up.room.rec.Cursor
-	}
-	return e.Cursor()
-}
-
-func (e *Engine) setCursor(up *catchup, id string) {
-	if up.room != nil {
-		up.room.rec.Cursor = id
-		e.saveRecord(up.room)
-		return
-	}
-	e.record = true
-	if id == "" {
-		delete(e.account.Cursors, e.cfg.Account.String())
-		return
-	}
-	e.account.Cursors[e.cfg.Account.String()] = id
-}
-
 func (e *Engine) ask(q *query) {
 	q.ID = e.cfg.NewID()
 	if len(e.queries) >= maxQueries {
@@ -125,7 +78,7 @@ func (e *Engine) begin(up *catchup) {
 	behind := up.behind && e.cursor(up) != "" && !up.streamed
 	up.overlaps = up.streamed && (up.behind || e.cursor(up) == "")
 	for _, c := range e.covers(up) {
-		c.begun, c.chain = 1, nil
+		c.begun, c.chain, c.seam = 1, nil, nil
 		if last := c.last(); last != nil {
 			c.begun = last.Pos
 		}
@@ -242,22 +195,26 @@ func (e *Engine) endCatchup(up *catchup, how ending) {
 	covered := e.covers(up)
 	for _, c := range covered {
 		switch how {
+		case whole:
+			if c.seam != nil && c.seam.Gap {
+				c.seam.Gap = false
+				e.save(c, c.seam)
+			}
+			if up.room != nil && c.chain != nil && c.chain == c.last() {
+				c.rec.GapNext = false
+			}
 		case begins:
 			if c.chain == nil || !c.met {
 				e.markGap(c, c.rec.Base)
 			}
 		case stops:
-			e.markGap(c, c.rec.Caught)
-		case whole:
-			if c.chain != nil && c.chain == c.last() {
-				c.rec.GapNext = false
-			}
+			e.markBehind(c)
 		}
 		if c.rec.Caught != 0 {
 			c.rec.Base, c.rec.Caught = 0, 0
 			e.saveRecord(c)
 		}
-		c.chain = nil
+		c.chain, c.seam = nil, nil
 	}
 	e.resendLost(covered, how == whole)
 	for _, c := range covered {
@@ -270,6 +227,26 @@ func (e *Engine) pageWanted(c *conversation) {
 	if p := c.wanted; p != nil {
 		c.wanted = nil
 		e.page(*p)
+	}
+}
+
+// markBehind marks what may be missing behind what a catch-up has brought: before and
+// behind all that came live meanwhile, which may have been in several sessions.
+func (e *Engine) markBehind(c *conversation) {
+	e.markGap(c, c.rec.Caught)
+	if c.rec.Caught == 0 || c.rec.Room {
+		return
+	}
+	live := 0 // the session of the one before; 0: not known
+	for _, it := range c.items[c.index(c.rec.Caught+1):] {
+		if !it.Gap && (live == 0 || it.live != live) {
+			it.Gap = true
+			e.save(c, it)
+		}
+		live = it.live
+	}
+	if last := c.last(); last != nil && last.Pos > c.rec.Caught && last.live != e.stream {
+		e.markGap(c, last.Pos)
 	}
 }
 

@@ -249,7 +249,6 @@ func (e *Engine) accountRecord() *Account {
 	for i := range a.Requests {
 		a.Requests[i].Password = ""
 	}
-	a.Behind = e.catchup != nil
 	a.Rooms = make(map[string]RoomFact, len(e.rooms))
 	for j, r := range e.rooms {
 		a.Rooms[j.String()] = r.fact()

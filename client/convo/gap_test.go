@@ -93,3 +93,72 @@ func TestPageBeforeOwn(t *testing.T) {
 		}
 	}
 }
+
+// TestBehindOverStarts: that a catch-up is unfinished is known over any number of starts, also where something was written between two: it goes on where it was,
+// and nothing seems to be missing.
+func TestBehindOverStarts(t *testing.T) {
+	r := newRun(t, NG)
+	r.in(fromBob("one", "a1", ""))
+	r.do(Disconnected{})
+	r.do(Connected{JID: phone, Profile: NG, Facts: all})
+	r.in(fromBob("four", "a4", "")) // and the program ends
+	r = start(t, Config{}, r.store)
+	r.do(Attention{Conversation: bob, Act: Seen}, SendText{Conversation: bob, Body: "mine"})
+	r = start(t, Config{}, r.store)
+	r.do(Connected{JID: phone, Profile: NG, Facts: all})
+	q := r.asked[len(r.asked)-1]
+	if q.After != "a1" {
+		t.Fatalf("%+v", q)
+	}
+	r.in(result(q.ID, "a2", fromBob("two", "", "")))
+	r.want(bob, "one two four mine")
+	r.in(result(q.ID, "a4", fromBob("four", "", "")))
+	r.do(QueryDone{Query: q.ID, First: "a2", Last: "a4", Complete: true})
+	r.want(bob, "one two four mine")
+	for _, en := range r.view(bob).Entries {
+		if en.Gap {
+			t.Errorf("a gap before %s", en.Body)
+		}
+	}
+}
+
+// TestSentOverStart: an own message that the server has acknowledged, and that no catch-up brings, gets its place also if the program was started anew meanwhile;
+// it doesn't stay behind all that comes.
+func TestSentOverStart(t *testing.T) {
+	r := newRun(t, NG)
+	r.in(fromBob("one", "a1", ""))
+	r.do(SendText{Conversation: bob, Body: "mine"})
+	r.do(Acked{r.out().ID})
+	r = start(t, Config{}, r.store)
+	r.do(Connected{JID: phone, Profile: NG, Facts: all})
+	r.do(QueryDone{Query: r.asked[len(r.asked)-1].ID, Complete: true})
+	r.in(fromBob("two", "a5", ""))
+	r.want(bob, "one mine two")
+}
+
+// TestGapBetweenSessions: a catch-up that goes on over sessions and then gives up leaves a mark wherever one of them ended; one that comes to its end leaves none.
+func TestGapBetweenSessions(t *testing.T) {
+	for _, whole := range []bool{false, true} {
+		r := newRun(t, NG)
+		r.in(fromBob("one", "a1", ""))
+		for _, body := range []string{"three", "five"} { // a2 and a4 came meanwhile
+			r = start(t, Config{}, r.store)
+			r.do(Connected{JID: phone, Profile: NG, Facts: all})
+			r.in(fromBob(body, map[string]string{"three": "a3", "five": "a5"}[body], ""))
+		}
+		q := r.asked[len(r.asked)-1]
+		if q.After != "a1" {
+			t.Fatalf("%+v", q)
+		}
+		if whole { // as it was before a5
+			r.in(result(q.ID, "a3", fromBob("three", "", "")))
+			r.do(QueryDone{Query: q.ID, First: "a3", Last: "a3", Complete: true})
+		} else {
+			r.do(QueryDone{Query: q.ID, First: "a1", Last: "a1"})
+		}
+		r.want(bob, "one three five")
+		if v := r.view(bob); v.Entries[2].Gap == whole || !whole && !v.Entries[1].Gap {
+			t.Errorf("whole %v: %+v", whole, v.Entries)
+		}
+	}
+}

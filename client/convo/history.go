@@ -59,6 +59,7 @@ type conversation struct {
 	begun   int64 // position of the last entry when the session began; 1 for none
 	met     bool  // the catch-up began with something that was known
 	chain   *item // the last result of the catch-up that is under way
+	seam    *item // the first live message of a session that goes on with one, marked
 
 	lock     lock
 	typing   []typing

@@ -383,6 +383,9 @@ func (e *Engine) find(m message, kind Kind) *item {
 			continue
 		}
 		have := m.c.byRef[m.c.keyOf(m.st.From, m.occupant, id)]
+		if have == nil && m.occupant != "" { // it came before the room told occupants apart
+			have = m.c.byRef[m.c.keyOf(m.st.From, "", id)]
+		}
 		if have == nil || have.Kind != kind || have.Archive.ID != "" && m.archive.ID != "" {
 			continue
 		}

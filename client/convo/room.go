@@ -43,7 +43,7 @@ func (e *Engine) room(ev Room) {
 	e.record = true
 	ev.JID, ev.Nick, ev.Occupant = detach(ev.JID), clip(ev.Nick, maxID), clip(ev.Occupant, maxID)
 	r := &roomState{Room: ev}
-	if old != nil {
+	if old != nil && (old.Archive || !ev.Archive) { // an archive that it has only now is asked
 		r.entered = old.entered
 	}
 	e.rooms[ev.JID] = r
@@ -321,6 +321,52 @@ func (e *Engine) streams(st *stanza.Stanza, by jid.JID) bool {
 		return false
 	}
 	return up != nil && up.streamed
+}
+
+// of is the catch-up of a conversation that is under way, nil for none.
+func (e *Engine) of(c *conversation) *catchup {
+	if c.rec.Room {
+		return c.sync
+	}
+	return e.catchup
+}
+
+// archiveOwner is whose archive a catch-up is of.
+func (e *Engine) archiveOwner(up *catchup) jid.JID {
+	if up.room != nil {
+		return up.room.rec.JID
+	}
+	return e.cfg.Account
+}
+
+// covers are the conversations that a catch-up brings messages of.
+func (e *Engine) covers(up *catchup) []*conversation {
+	if up.room != nil {
+		return []*conversation{up.room}
+	}
+	return slices.DeleteFunc(e.inOrder(), func(c *conversation) bool { return c.rec.Room })
+}
+
+// cursor is the id up to which nothing is missing in the archive.
+func (e *Engine) cursor(up *catchup) string {
+	if up.room != nil {
+		return up.room.rec.Cursor
+	}
+	return e.Cursor()
+}
+
+func (e *Engine) setCursor(up *catchup, id string) {
+	if up.room != nil {
+		up.room.rec.Cursor = id
+		e.saveRecord(up.room)
+		return
+	}
+	e.record = true
+	if id == "" {
+		delete(e.account.Cursors, e.cfg.Account.String())
+		return
+	}
+	e.account.Cursors[e.cfg.Account.String()] = id
 }
 
 // upOf is the catch-up that an archive result of a conversation belongs to.

@@ -173,9 +173,7 @@ func (e *Engine) load(c *conversation, entries []Entry) {
 		}
 		it := &item{Entry: en, stream: e.stream}
 		if en.Pos >= WaitingPos {
-			if en.Delivery == Pending {
-				it.stream = -1 // some earlier session had it, or none
-			}
+			it.stream = -1 // some earlier session had it, or none
 			c.pending = append(c.pending, it)
 		} else {
 			fresh = append(fresh, it)

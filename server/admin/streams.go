@@ -14,6 +14,7 @@ type Stream struct {
 	Domain    string    `json:"domain"`               // the other one
 	For       string    `json:"for"`                  // ours
 	Direction string    `json:"direction"`            // "out", "in" or "both"
+	Stream    uint64    `json:"stream,omitempty"`     // which one it is: those with the same number share it; 0: none
 	State     string    `json:"state"`                // "up", "connecting", "waiting" for the next try, "idle"
 	Security  string    `json:"security,omitempty"`   // how the stream is secured and the domain was proved
 	Since     time.Time `json:"since,omitzero"`       // when the stream began, or of "waiting" when the next try is
@@ -27,7 +28,7 @@ func streamCalls() []Call {
 	return []Call{{
 		Name: "s2s", Help: "list the streams with other servers",
 		Long: "Lists the ways to other domains and the streams from them: how they are secured and the other domain was proved, what waits or\n" +
-			"isn't acknowledged, and why the last try failed.",
+			"isn't acknowledged, and why the last try failed. Pairs of domains with the same number under STREAM share a connection.",
 		Example: "carillon s2s\ncarillon s2s --json",
 		run:     streams,
 	}}
@@ -46,7 +47,7 @@ func streams(_ context.Context, h *Host, _ map[string]string) (Result, error) {
 	}
 	var b strings.Builder
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "DOMAIN\tFOR\tDIRECTION\tSTATE\tSECURITY\tWAITING\tUNACKED\tBYTES")
+	fmt.Fprintln(t, "DOMAIN\tFOR\tDIRECTION\tSTREAM\tSTATE\tSECURITY\tWAITING\tUNACKED\tBYTES")
 	for _, s := range list {
 		state := s.State
 		switch {
@@ -56,7 +57,11 @@ func streams(_ context.Context, h *Host, _ map[string]string) (Result, error) {
 		default:
 			state += " since " + s.Since.Format(time.DateTime)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\n", s.Domain, s.For, s.Direction, state, s.Security, s.Waiting, s.Unacked, s.Bytes)
+		stream := "-"
+		if s.Stream != 0 {
+			stream = fmt.Sprint(s.Stream)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\n", s.Domain, s.For, s.Direction, stream, state, s.Security, s.Waiting, s.Unacked, s.Bytes)
 	}
 	if err := t.Flush(); err != nil {
 		return Result{}, err

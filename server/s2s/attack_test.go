@@ -116,6 +116,14 @@ func (h *host) loggedOnce(t *testing.T, p *raw) {
 	}
 }
 
+// failedOnce looks for the one line that says why a domain can't be reached.
+func (h *host) failedOnce(domain string) {
+	h.w.t.Helper()
+	if n := strings.Count(h.log.String(), " domain="+domain+" "); n != 1 {
+		h.w.t.Errorf("%s: logged %d times:\n%s", domain, n, h.log)
+	}
+}
+
 // TestHeaders: what is refused before anything is proved.
 func TestHeaders(t *testing.T) {
 	w := newWorld(t)
@@ -327,6 +335,41 @@ func TestDowngrade(t *testing.T) {
 		if got := <-heard; strings.Contains(got, "secret") || strings.Contains(got, "db:result") || strings.Contains(got, "<auth") {
 			t.Errorf("in the clear went %s", got)
 		}
+		a.failedOnce(domain)
+	}
+}
+
+// TestOldTLS: nothing older than TLS 1.2 is spoken, on either port (RFC 9325 3.1.1).
+func TestOldTLS(t *testing.T) {
+	w := newWorld(t)
+	b := w.add("b.example", nil)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go b.Serve(l, true)
+	for _, direct := range []bool{true, false} {
+		var p *raw
+		if direct {
+			nc, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer nc.Close()
+			p = &raw{t, nc}
+		} else {
+			p = b.dial()
+			p.write(streamHeader("a.example", "b.example"))
+			p.until("</stream:features>")
+			p.write("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>")
+			p.until("<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>")
+		}
+		old := tls.Client(p.Conn, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11})
+		if err := old.Handshake(); err == nil || !strings.Contains(err.Error(), "protocol version not supported") {
+			t.Errorf("direct %t: %v", direct, err)
+		}
+		waitFor(t, "the end", func() bool { return b.Metrics.Incoming.Load() == 0 })
+		b.loggedOnce(t, p)
 	}
 }
 
@@ -356,6 +399,7 @@ func TestFloods(t *testing.T) {
 		if got := p.rest(); !strings.Contains(got, "<connection-timeout ") || !strings.HasPrefix(got, "<?xml") {
 			t.Errorf("got %q", got)
 		}
+		b.loggedOnce(t, p)
 	}
 	waitFor(t, "room", func() bool { return b.Metrics.Incoming.Load() == 0 })
 	p := b.dial()
@@ -536,5 +580,6 @@ func TestHostileServers(t *testing.T) {
 		if got := a.taken()[i]; !strings.Contains(got, "<remote-server-timeout ") {
 			t.Errorf("%.100s: %s", says, got)
 		}
+		a.failedOnce(domain)
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,6 +49,9 @@ type conn struct {
 	refused bool                // the peer ended it for what it was sent
 	longest int                 // bytes of a stanza that the peer takes (XEP-0478); 0: it doesn't say. Fixed when it carries a way
 	early   bool                // counted as unauthenticated; by Server.mu
+	shares  sharing             // whom else the peer takes stanzas from or for. Fixed when it carries a way
+	keys    []string            // of Server.hosts that lead here; by Server.mu
+	number  uint64              // for people. Fixed when it is one of Server.conns
 
 	done chan struct{} // closed when nothing is read any more
 
@@ -61,7 +63,9 @@ type conn struct {
 	finished bool       // so is the end; by wmu
 
 	mu      sync.Mutex
-	pairs   map[pair]string // what the peer may send for, and how that was proved
+	pairs   map[pair]string     // what the peer may send for, and how that was proved
+	sends   map[pair]bool       // further pairs that the peer lets us send for
+	asks    map[pair]chan error // for which it was asked; nil: it has answered
 	bidi    bool
 	carries *way     // writes to it
 	lent    bool     // carries was decided, for a stream of the peer's
@@ -426,18 +430,22 @@ func (c *conn) may(p pair) bool {
 	return ok
 }
 
-// security is in words how a stream is secured.
-func (c *conn) security() string {
+// security is in words how a stream is secured, and how a pair was proved on it.
+func (c *conn) security(p pair) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.securityLocked(p)
+}
+
+func (c *conn) securityLocked(p pair) string {
 	how := []string{"TLS"}
-	if c.proof == ByPKIX || c.proof == ByDANE {
+	if p.remote == c.remote && (c.proof == ByPKIX || c.proof == ByDANE) {
 		how = append(how, string(c.proof))
 	}
-	for _, h := range c.pairs {
-		if !slices.Contains(how, h) {
-			how = append(how, h)
-		}
+	if h := c.pairs[p]; h != "" {
+		how = append(how, h)
+	} else if c.sends[p] {
+		how = append(how, "dialback")
 	}
 	return fmt.Sprint(how)
 }

@@ -39,9 +39,10 @@ func (c *conn) dialback(el xmltree.Element) {
 	switch typ := el.Attr("type"); {
 	case e1 != nil || e2 != nil:
 		c.fail(stanza.NewStreamError(stanza.StreamImproperAddressing, ""))
+	case el.Local() == "result" && typ != "" && c.answer(pair{to, from}, el):
 	case typ != "":
-		// An answer that nobody asked for on this stream (XEP-0220 3.1): those that
-		// somebody did are read where they are waited for.
+		// An answer that nobody asked for on this stream (XEP-0220 3.1), or not any more:
+		// those for the first pair are read where they are waited for.
 		c.fail(stanza.NewStreamError(stanza.StreamPolicyViolation, "an unexpected dialback result"))
 	case el.Local() == "verify":
 		c.answerVerify(el, from, to)
@@ -176,6 +177,7 @@ func (s *Server) askAuthority(ctx context.Context, p pair, id, key string) (bool
 		return false, err
 	}
 	defer c.raw.Close()
+	defer context.AfterFunc(ctx, func() { c.raw.Close() })() // the server stops
 	b := append([]byte("<db:verify"), fromTo(p.local, p.remote)...)
 	b = append(xmltree.AppendAttrValue(append(b, " id='"...), id), "'>"...)
 	b = append(xmltree.AppendText(b, key), "</db:verify>"...)

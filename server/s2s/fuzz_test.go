@@ -7,6 +7,8 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,15 +17,15 @@ import (
 )
 
 // fuzzed is a server that reaches nobody else, for one stream that came or was made
-// under TLS. It holds what comes in to who has proved it.
-func fuzzed(t testing.TB, ca *authority) *Server {
+// under TLS. It holds what comes in to who has proved it, for whom.
+func fuzzed(t testing.TB, ca *authority, to ...string) *Server {
 	t.Helper()
 	l := DefaultLimits()
 	l.Linger, l.EarlyTime = 0, 5*time.Second
 	s, err := New(Config{
 		Domains: []string{"b.example", "b2.example"}, Policy: Certificate, Roots: ca.pool(), Resolver: lookup.New("127.0.0.1:1"), Secret: []byte(testSecret), Limits: l, Log: slog.New(slog.DiscardHandler),
 		Receive: func(_ context.Context, st *stanza.Stanza) error {
-			if st.From.Domain() != "a.example" || st.To.Domain() != "b.example" {
+			if st.From.Domain() != "a.example" || !slices.Contains(to, st.To.Domain()) {
 				t.Errorf("from %s to %s: nobody proved that", st.From, st.To)
 			}
 			return nil
@@ -92,7 +94,7 @@ func FuzzIncoming(f *testing.F) {
 		f.Add([]byte(seed), uint16(len(seed)/2))
 	}
 	f.Fuzz(func(t *testing.T, data []byte, cut uint16) {
-		s := fuzzed(t, ca)
+		s := fuzzed(t, ca, "b.example")
 		c := newConn(s, &script{data, int(cut)})
 		c.secure, c.chain, c.proof = true, []*x509.Certificate{cert.Leaf}, unchecked
 		s.mu.Lock()
@@ -114,10 +116,14 @@ func FuzzOutgoing(f *testing.F) {
 	open := "<?xml version='1.0'?><stream:stream xmlns='jabber:server' xmlns:db='jabber:server:dialback' xmlns:stream='http://etherx.jabber.org/streams' id='x' from='a.example' version='1.0'>"
 	external := open + "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>EXTERNAL</mechanism></mechanisms><bidi xmlns='urn:xmpp:features:bidi'/></stream:features>" +
 		"<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>" + open + "<stream:features><sm xmlns='urn:xmpp:sm:3'/><limits xmlns='urn:xmpp:stream-limits:0'><max-bytes>100</max-bytes></limits></stream:features>"
+	shared := strings.Replace(external, "<sm ", "<dialback xmlns='urn:xmpp:features:dialback'/><sm ", 1)
+	const further = "<db:result from='a.example' to='b2.example' type='"
 	dialback := open + "<stream:features><dialback xmlns='urn:xmpp:features:dialback'/></stream:features><db:result from='a.example' to='b.example' type='"
 	for _, seed := range []string{
 		external + "<enabled xmlns='urn:xmpp:sm:3' id='y' resume='true'/><a xmlns='urn:xmpp:sm:3' h='1'/><r xmlns='urn:xmpp:sm:3'/><message from='u@a.example' to='v@b.example'/></stream:stream>",
 		external + "<enabled xmlns='urn:xmpp:sm:3'/><message from='u@c.example' to='v@b.example'/>",
+		shared + further + "valid'/><enabled xmlns='urn:xmpp:sm:3' id='y' resume='true'/><message from='u@a.example' to='v@b2.example'/><a xmlns='urn:xmpp:sm:3' h='2'/>",
+		shared + further + "error'/><enabled xmlns='urn:xmpp:sm:3'/>" + further + "valid'/><message from='u@a.example' to='v@b2.example'/>",
 		external + "<failed xmlns='urn:xmpp:sm:3' h='9'/><a xmlns='urn:xmpp:sm:3' h='9'/>",
 		dialback + "valid'/><message from='u@a.example' to='v@b.example'/>", dialback + "error'><error type='cancel'><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></db:result>",
 		dialback + "invalid'/>", open + "<stream:error><host-unknown xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>", open + "</stream:stream>", "HTTP/1.1 400\r\n",
@@ -125,13 +131,17 @@ func FuzzOutgoing(f *testing.F) {
 		f.Add([]byte(seed), uint16(len(seed)/2))
 	}
 	f.Fuzz(func(t *testing.T, data []byte, cut uint16) {
-		s := fuzzed(t, ca)
+		s := fuzzed(t, ca, "b.example", "b2.example")
 		c := newConn(s, &script{data, int(cut)})
 		c.outgoing, c.local, c.remote, c.secure, c.chain = true, "b.example", "a.example", true, []*x509.Certificate{cert.Leaf}
-		w := &way{srv: s, pair: pair{"b.example", "a.example"}, connecting: true}
-		w.queue.push(item{data: []byte("<message from='v@b.example' to='u@a.example'/>"), id: 1})
+		p, guest := pair{"b.example", "a.example"}, &load{pair: pair{"b2.example", "a.example"}}
+		w := s.newWay(p)
+		w.connecting, w.guests = true, map[pair]*load{guest.pair: guest}
+		w.queue.push(item{data: []byte("<message from='v@b.example' to='u@a.example'/>"), id: 1, load: &w.own})
+		w.queue.push(item{data: []byte("<message from='v@b2.example' to='u@a.example'/>"), id: 2, load: guest})
+		s.ways[p], s.ways[guest.pair] = w, w
 		if c.negotiate(s.ctx, lookup.Target{Host: "host.example"}, w) == nil {
-			s.carry(c, w)
+			s.carry(c, w, func() {})
 		}
 		w.stop()
 		s.over(t)

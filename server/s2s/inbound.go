@@ -107,6 +107,12 @@ func (c *conn) leave() {
 	x, w, e := c.session, c.carries, c.ending
 	c.mu.Unlock()
 	resumable := x != nil && x.id != "" && !c.closed && e == nil
+	// The session is this stream's until its way is without it: who resumes it waits for
+	// that, and would be refused by a way that another stream still carries.
+	if w != nil {
+		w.detach(c, !resumable, c.closed, c.reason)
+		c.srv.disband(c, w)
+	}
 	if x != nil && !c.outgoing {
 		c.srv.mu.Lock()
 		if x.conn == c {
@@ -117,9 +123,6 @@ func (c *conn) leave() {
 			}
 		}
 		c.srv.mu.Unlock()
-	}
-	if w != nil {
-		w.detach(c, !resumable, c.closed, c.reason)
 	}
 	if c.authed {
 		c.log(slog.LevelInfo, "stream with another server ended")
@@ -361,7 +364,8 @@ func (c *conn) admit(p pair, how string) {
 	c.scan.SetLimits(c.srv.cfg.Limits.Stanza)
 	c.allow(p, how)
 	c.srv.reached(p.remote)
-	c.log(slog.LevelInfo, "stream from another server", slog.String("proved", p.remote), slog.String("security", c.security()))
+	c.openTo(p.remote)
+	c.log(slog.LevelInfo, "stream from another server", slog.String("proved", p.remote), slog.String("security", c.security(p)))
 }
 
 // lend gives the stream to the way back (XEP-0288), once the peer has begun to use
@@ -379,11 +383,11 @@ func (c *conn) lend() {
 	c.srv.mu.Lock()
 	w := c.srv.ways[p]
 	if w == nil && len(c.srv.ways) < c.srv.cfg.Limits.Ways && !c.srv.closing {
-		w = &way{srv: c.srv, pair: p, used: time.Now()}
+		w = c.srv.newWay(p)
 		c.srv.ways[p] = w
 	}
 	c.srv.mu.Unlock()
-	if w != nil {
+	if w != nil && w.pair == p { // and rides on no other one's stream
 		w.attach(c, false)
 	}
 }

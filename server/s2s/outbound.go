@@ -136,6 +136,7 @@ func dial(ctx context.Context, addrs []netip.Addr, port uint16) (net.Conn, error
 // offered is what a server's features say.
 type offered struct {
 	startTLS, external, dialback, bidi, management bool
+	shares                                         sharing
 	longest                                        int // bytes of a stanza that it takes; 0: it doesn't say
 }
 
@@ -146,6 +147,12 @@ func readFeatures(el xmltree.Element) offered {
 		bidi:       !el.Child(nsBidiFeature, "bidi").IsZero(),
 		management: !el.Child(sm.NS, "sm").IsZero(),
 		longest:    readLimits(el),
+	}
+	if o.dialback {
+		o.shares = sameDomain
+		if !el.Child(nsDialbackFeature, "dialback").Child(nsDialbackFeature, "errors").IsZero() {
+			o.shares = anyDomain // XEP-0220 2.6.2
+		}
 	}
 	for m := range el.Child(stream.NSSASL, "mechanisms").Children() {
 		o.external = o.external || m.Is(stream.NSSASL, "mechanism") && strings.TrimSpace(m.Text()) == "EXTERNAL"
@@ -210,8 +217,11 @@ func (c *conn) negotiate(ctx context.Context, t lookup.Target, w *way) error {
 	if !c.authed {
 		o.longest = 0 // by dialback: what a server takes from strangers says nothing of what it takes now
 	}
-	c.authed, c.longest = true, o.longest
+	c.authed, c.longest, c.shares = true, o.longest, o.shares
 	c.scan.SetLimits(c.srv.cfg.Limits.Stanza)
+	if err := c.askForGuests(ctx, w); err != nil {
+		return err
+	}
 	if o.management {
 		return c.manage(w)
 	}
@@ -261,6 +271,20 @@ func (c *conn) expect() (xmltree.Element, error) {
 	return tok.Element, nil
 }
 
+// reply is expect behind the proof of our domain: a peer to which the stream is lent
+// (XEP-0288) may use it between the answers.
+func (c *conn) reply() (xmltree.Element, error) {
+	for {
+		el, err := c.expect()
+		if err != nil || !c.bidi || el.Space() != nsServer {
+			return el, err
+		}
+		if c.stanza(el); c.ended() {
+			return el, errEnded
+		}
+	}
+}
+
 // peerError is a stream error of the other side, for people.
 func peerError(el xmltree.Element) error {
 	condition, text := "", el.Child(stanza.NSStreamErrors, "text").Text()
@@ -279,29 +303,33 @@ func peerError(el xmltree.Element) error {
 // proveServer finds out what the certificate of the server we connected to
 // proves.
 func (c *conn) proveServer(ctx context.Context, t lookup.Target) {
+	c.proof, c.doubt = c.proves(ctx, c.remote, t)
+}
+
+// proves is what the certificate of the server we connected to proves of a domain
+// whose target this is, and why it proves nothing.
+func (c *conn) proves(ctx context.Context, remote string, t lookup.Target) (Proof, error) {
 	now, roots := time.Now(), c.srv.cfg.Roots
-	policy := c.srv.policy(c.remote)
 	var hosts []string
-	c.proof = NoProof
 	if t.Secure {
 		hosts = []string{t.Host}
 	}
-	if policy.usesDANE() && (t.Secure || t.Host == asciiName(c.remote)) {
+	if c.srv.policy(remote).usesDANE() && (t.Secure || t.Host == asciiName(remote)) {
 		records, err := c.srv.cfg.Resolver.TLSA(ctx, t.Host, t.Port)
 		if err != nil {
-			c.doubt = err
-			return
+			return NoProof, err
 		}
 		if len(records) > 0 {
-			if c.doubt = checkDANE(c.chain, records, c.remote, hosts, roots, now); c.doubt == nil {
-				c.proof = ByDANE
+			if err := checkDANE(c.chain, records, remote, hosts, roots, now); err != nil {
+				return NoProof, err
 			}
-			return
+			return ByDANE, nil
 		}
 	}
-	if c.doubt = checkPKIX(c.chain, c.remote, hosts, roots, now); c.doubt == nil {
-		c.proof = ByPKIX
+	if err := checkPKIX(c.chain, remote, hosts, roots, now); err != nil {
+		return NoProof, err
 	}
+	return ByPKIX, nil
 }
 
 // authenticate proves our domain, by certificate and otherwise by dialback, and
@@ -343,8 +371,7 @@ func (c *conn) authenticate(o offered) (offered, error) {
 // dialbackResult proves our domain by dialback (XEP-0220 2.1.1).
 func (c *conn) dialbackResult() error {
 	p := pair{c.local, c.remote}
-	b := append([]byte("<db:result"), fromTo(p.local, p.remote)...)
-	c.say(string(b) + ">" + c.srv.dialbackKey(p.local, p.remote, c.id) + "</db:result>")
+	c.say(string(c.dialbackRequest(p)))
 	el, err := c.expect()
 	if err != nil {
 		return err
@@ -389,7 +416,7 @@ func (c *conn) manage(w *way) error {
 		}
 	}
 	c.say("<enable xmlns='" + sm.NS + "' resume='true'/>")
-	el, err := c.expect()
+	el, err := c.reply()
 	switch {
 	case err != nil:
 		return err
@@ -409,7 +436,7 @@ func (c *conn) manage(w *way) error {
 // resumeOwn asks for a session that broke to go on; done tells that it does.
 func (c *conn) resumeOwn(w *way, x *session) (done bool, err error) {
 	c.say(fmt.Sprintf("<resume xmlns='%s' previd='%s' h='%d'/>", sm.NS, xmltree.AppendAttrValue(nil, x.id), x.in.Load()))
-	el, err := c.expect()
+	el, err := c.reply()
 	if err != nil {
 		return false, err
 	}
@@ -447,7 +474,7 @@ func (s *Server) retire(x *session) bool {
 // (XEP-0198 5), and then nothing comes twice.
 func (c *conn) askAbout(w *way, x *session) error {
 	c.say(fmt.Sprintf("<resume xmlns='%s' previd='%s' h='%d'/>", sm.NS, xmltree.AppendAttrValue(nil, x.id), x.in.Load()))
-	el, err := c.expect()
+	el, err := c.reply()
 	if err != nil {
 		return err
 	}

@@ -9,8 +9,8 @@ import (
 )
 
 // plainServer is a server without stream management, that a.example connects to:
-// it lets anybody in and keeps what it reads. said delivers its connection.
-func plainServer(t *testing.T, w *world, domain string) (said chan *raw) {
+// it lets anybody in and keeps what it reads; features are those that it has then. said delivers its connection.
+func plainServer(t *testing.T, w *world, domain, features string) (said chan *raw) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -42,7 +42,7 @@ func plainServer(t *testing.T, w *world, domain string) (said chan *raw) {
 			r.until("</auth>")
 			r.write("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>")
 			r.until("xml:lang='en'>")
-			r.write(open + "</stream:features>")
+			r.write(open + features + "</stream:features>")
 			said <- r
 		}
 	}()
@@ -59,7 +59,7 @@ func plainServer(t *testing.T, w *world, domain string) (said chan *raw) {
 func TestWithoutManagement(t *testing.T) {
 	w := newWorld(t)
 	a := w.add("a.example", nil, func(c *Config) { c.Limits.LivedOn = 2500 * time.Millisecond })
-	said := plainServer(t, w, "b.example")
+	said := plainServer(t, w, "b.example", "")
 	a.send("u@b.example", "one", 1)
 	r := <-said
 	r.until("<body>one</body></message>")

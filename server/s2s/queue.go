@@ -16,10 +16,24 @@ type item struct {
 	kind stanza.Kind
 	at   time.Time // when it was taken
 	ref  trail.Ref // where what becomes of it is noted, 0: nowhere
+	load *load     // of its pair
 }
 
 // perItem is what a stanza in the queue costs beside its bytes.
 const perItem = 96
+
+// load is what a queue holds for one pair, in bytes. By the mu of the queue's way.
+type load struct {
+	pair  pair
+	bytes int
+}
+
+// weigh adds n bytes to what an item's pair has in the queue.
+func (i *item) weigh(n int) {
+	if i.load != nil {
+		i.load.bytes += n
+	}
+}
 
 // stanza reads the item again; nil if it can't be, which nothing in a queue is
 // like.
@@ -33,14 +47,13 @@ func (i *item) stanza() *stanza.Stanza {
 // in that what it holds outlives streams, resumed or not.
 type queue struct {
 	list  []item
-	sent  int // of list, from the first on
-	bytes int
+	sent  int    // of list, from the first on
 	acked uint32 // the peer's last h; without acknowledgements, how many left the queue on this stream
 }
 
 func (q *queue) push(i item) {
 	q.list = append(q.list, i)
-	q.bytes += len(i.data) + perItem
+	i.weigh(len(i.data) + perItem)
 }
 
 // take fills b with stanzas that wait, up to about max bytes.
@@ -72,7 +85,7 @@ func (q *queue) ack(h uint32, list []done) ([]done, error) {
 		if id := q.list[i].id; id != 0 {
 			list = append(list, done{id, q.list[i].ref})
 		}
-		q.bytes -= len(q.list[i].data) + perItem
+		q.list[i].weigh(-len(q.list[i].data) - perItem)
 		q.list[i] = item{}
 	}
 	q.list, q.sent, q.acked = q.list[n:], q.sent-int(n), h
@@ -88,7 +101,7 @@ func (q *queue) rewind(resumed bool) {
 	kept := q.list[:0]
 	for _, i := range q.list {
 		if i.data == nil {
-			q.bytes -= perItem
+			i.weigh(-perItem)
 			continue
 		}
 		kept = append(kept, i)
@@ -109,9 +122,9 @@ func (q *queue) giveUp(out func(i *item, sent bool) bool) []item {
 		i := q.list[n]
 		if i.data != nil && out(&i, n < q.sent) {
 			gone = append(gone, i)
-			q.bytes -= len(i.data)
-			if i = (item{}); n >= q.sent {
-				q.bytes -= perItem
+			i.weigh(-len(i.data))
+			if i = (item{load: i.load}); n >= q.sent {
+				i.weigh(-perItem)
 				continue
 			}
 		}

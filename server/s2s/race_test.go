@@ -1,8 +1,10 @@
 package s2s
 
 import (
+	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"testing"
 	"time"
 )
@@ -22,7 +24,7 @@ func TestStreamTooMany(t *testing.T) {
 	road.link = newConn(a.Server, c.raw) // that of the peer
 	over := make(chan struct{})
 	go func() {
-		a.carry(c, road)
+		a.carry(c, road, func() {})
 		close(over)
 	}()
 	select {
@@ -137,4 +139,52 @@ func TestAbsent(t *testing.T) {
 	if told != 10 || len(a.absent.lost) != 3 {
 		t.Errorf("%d told, %d remembered", told, len(a.absent.lost))
 	}
+}
+
+// TestSessionHeld: while the way back still has a stream that broke, who resumes it
+// waits for that, and isn't refused.
+func TestSessionHeld(t *testing.T) {
+	w := newWorld(t)
+	b := w.add("b.example", nil)
+	cert := w.ca.sign(t, nil, "a.example")
+	p := b.dial()
+	p.bidi("a.example", "b.example", cert)
+	p.write("<enable xmlns='urn:xmpp:sm:3' resume='true'/>")
+	p.until("<enabled xmlns='urn:xmpp:sm:3' id='")
+	id := strings.TrimSuffix(p.until("'"), "'")
+	var road *way
+	waitFor(t, "the way back", func() bool {
+		b.Server.mu.Lock()
+		defer b.Server.mu.Unlock()
+		road = b.ways[pair{"b.example", "a.example"}]
+		return road != nil
+	})
+	waitFor(t, "its stream", func() bool {
+		road.mu.Lock()
+		defer road.mu.Unlock()
+		return road.link != nil
+	})
+	road.mu.Lock() // the stream can't be taken from it
+	old := road.link
+	p.Close()
+	waitFor(t, "the end", func() bool { return errors.Is(old.raw.SetDeadline(time.Time{}), net.ErrClosed) })
+	again := b.dial()
+	again.bidi("a.example", "b.example", cert)
+	again.write("<resume xmlns='urn:xmpp:sm:3' previd='" + id + "' h='0'/>")
+	waits := func() bool {
+		b.Server.mu.Lock()
+		defer b.Server.mu.Unlock()
+		x := b.Server.sessions[id]
+		return x != nil && x.conn != nil && x.conn != old
+	}
+	for deadline := time.Now().Add(10 * time.Second); !waits() && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		b.Server.mu.Lock()
+		if x := b.Server.sessions[id]; x == nil || x.conn == nil {
+			t.Error("the session was nobody's while the way had its stream")
+			deadline = time.Time{}
+		}
+		b.Server.mu.Unlock()
+	}
+	road.mu.Unlock()
+	again.until("<resumed xmlns='urn:xmpp:sm:3' previd='" + id + "' h='0'/>")
 }

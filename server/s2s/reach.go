@@ -28,9 +28,7 @@ func (s *Server) reached(remote string) {
 func (s *Server) tellReach(now time.Time, ways []*way) {
 	var gone []string
 	for _, w := range ways {
-		if w.vanished(now) {
-			gone = append(gone, w.pair.remote)
-		}
+		gone = append(gone, w.vanished(now)...)
 	}
 	s.mu.Lock()
 	back := s.absent.back
@@ -55,14 +53,18 @@ func (s *Server) tellReach(now time.Time, ways []*way) {
 	}
 }
 
-// vanished reports, once, that the way's domain can't be reached: for as long as a
-// stream can be resumed, or because there is no such server.
-func (w *way) vanished(now time.Time) bool {
+// vanished are, once, the way's domain and those of its guests if they can't be
+// reached: for as long as a stream can be resumed, or because there is no such server.
+func (w *way) vanished(now time.Time) []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.link != nil || w.failures == 0 || w.away || now.Sub(w.failing) < w.srv.cfg.Limits.Resume && !errors.Is(w.lastErr, lookup.ErrNoService) {
-		return false
+		return nil
 	}
 	w.away = true
-	return true
+	gone := []string{w.pair.remote}
+	for p := range w.guests {
+		gone = append(gone, p.remote)
+	}
+	return gone
 }

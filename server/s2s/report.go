@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -19,6 +20,7 @@ type StreamInfo struct {
 	For      string    // ours
 	Incoming bool      // a stream of theirs; both ways with XEP-0288, if Both
 	Both     bool      //
+	Stream   uint64    // which one it is: pairs with the same one share it. 0: none
 	State    string    // "up", "connecting", "waiting" for the next try, "idle"
 	Security string    // how the stream is secured and the domain was proved
 	Since    time.Time // when the stream began, or of "waiting" when the next try is
@@ -31,10 +33,7 @@ type StreamInfo struct {
 // Streams lists the ways in use and the streams of others, by domain.
 func (s *Server) Streams() []StreamInfo {
 	s.mu.Lock()
-	ways, conns := make([]*way, 0, len(s.ways)), make([]*conn, 0, len(s.conns))
-	for _, w := range s.ways {
-		ways = append(ways, w)
-	}
+	ways, conns := s.allWays(), make([]*conn, 0, len(s.conns))
 	for c := range s.conns {
 		if !c.outgoing && !c.early {
 			conns = append(conns, c)
@@ -43,7 +42,7 @@ func (s *Server) Streams() []StreamInfo {
 	s.mu.Unlock()
 	var list []StreamInfo
 	for _, w := range ways {
-		list = append(list, w.info())
+		list = append(list, w.infos()...)
 	}
 	for _, c := range conns {
 		list = append(list, c.infos()...)
@@ -64,16 +63,17 @@ func compareBool(a, b bool) int {
 	return 1
 }
 
-func (w *way) info() StreamInfo {
+// infos are those of the way's pair and of its guests.
+func (w *way) infos() []StreamInfo {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	i := StreamInfo{Domain: w.pair.remote, For: w.pair.local, State: "idle", Waiting: w.queue.waiting(), Unacked: w.queue.sent, Bytes: w.queue.bytes}
+	i := StreamInfo{State: "idle"}
 	if w.lastErr != nil {
 		i.Error = w.lastErr.Error()
 	}
 	switch {
 	case w.link != nil:
-		i.State, i.Since, i.Security = "up", w.link.since, w.link.security()
+		i.State, i.Since, i.Stream = "up", w.link.since, w.link.number
 		w.link.mu.Lock()
 		i.Both = w.link.bidi
 		w.link.mu.Unlock()
@@ -82,17 +82,36 @@ func (w *way) info() StreamInfo {
 	case w.timer != nil || time.Now().Before(w.retry):
 		i.State, i.Since = "waiting", w.retry
 	}
-	return i
+	at := map[*load]*StreamInfo{}
+	list := make([]StreamInfo, 0, 1+len(w.guests))
+	for _, l := range append(slices.Collect(maps.Values(w.guests)), &w.own) {
+		i.Domain, i.For, i.Bytes = l.pair.remote, l.pair.local, l.bytes
+		if w.link != nil {
+			i.Security = w.link.security(l.pair)
+		}
+		list = append(list, i)
+		at[l] = &list[len(list)-1]
+	}
+	for n := range w.queue.list {
+		switch one := at[w.queue.list[n].load]; {
+		case one == nil: // the place of one that was given up
+		case n < w.queue.sent:
+			one.Unacked++
+		default:
+			one.Waiting++
+		}
+	}
+	return list
 }
 
 func (c *conn) infos() []StreamInfo {
-	security := c.security()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var list []StreamInfo
 	for p := range c.pairs {
-		list = append(list, StreamInfo{Domain: p.remote, For: p.local, Incoming: true, Both: c.carries != nil && c.carries.pair == p, State: "up",
-			Security: security, Since: c.since})
+		both := c.carries != nil && (c.carries.pair == p || c.sends[p])
+		list = append(list, StreamInfo{Domain: p.remote, For: p.local, Incoming: true, Both: both, State: "up",
+			Security: c.securityLocked(p), Since: c.since, Stream: c.number})
 	}
 	return list
 }

@@ -33,9 +33,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"net"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -114,6 +112,8 @@ type Limits struct {
 	QueueBytes int
 	// ConnectTime is how long it may take until a stream is there.
 	ConnectTime time.Duration
+	// Ask is how long the other end of a stream may take to let a further pair on it.
+	Ask time.Duration
 	// WriteTime is how long one write may take, AckTime how long an acknowledgement,
 	// Linger how long the other side has to close an ended stream.
 	WriteTime, AckTime, Linger time.Duration
@@ -137,7 +137,7 @@ type Limits struct {
 func DefaultLimits() Limits {
 	return Limits{
 		Stanza: xmltree.Limits{MaxBytes: 256 << 10}, Early: xmltree.Limits{MaxBytes: 16 << 10}, EarlyTime: 60 * time.Second,
-		Unauthenticated: 200, Incoming: 10000, Ways: 20000, Pairs: 100, QueueBytes: 4 << 20, ConnectTime: 60 * time.Second,
+		Unauthenticated: 200, Incoming: 10000, Ways: 20000, Pairs: 100, QueueBytes: 4 << 20, ConnectTime: 60 * time.Second, Ask: 15 * time.Second,
 		WriteTime: 60 * time.Second, AckTime: 60 * time.Second, Linger: 5 * time.Second, Idle: 10 * time.Minute, LivedOn: 30 * time.Second,
 		RetryMin: 5 * time.Second, RetryMax: 10 * time.Minute, GiveUp: time.Hour, Resume: 10 * time.Minute, Sessions: 10000,
 	}
@@ -178,8 +178,11 @@ type Server struct {
 	closing   bool
 	early     int // incoming streams that have proved nothing
 	conns     map[*conn]struct{}
-	ways      map[pair]*way
-	sessions  map[string]*session // that can be resumed, by id
+	ways      map[pair]*way            // of each pair; several have the same one if they share a stream
+	hosts     map[string]*way          // whose stream may be shared, by the domains and addresses at its other end
+	dialing   map[string]chan struct{} // closed when a stream to the domain is there, or can't be had
+	streams   uint64                   // so far
+	sessions  map[string]*session      // that can be resumed, by id
 	absent    absent
 	listeners map[net.Listener]struct{}
 	running   sync.WaitGroup
@@ -193,7 +196,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Rand == nil {
 		cfg.Rand = rand.Reader
 	}
-	s := &Server{cfg: cfg, domains: map[string]bool{}, conns: map[*conn]struct{}{}, ways: map[pair]*way{},
+	s := &Server{cfg: cfg, domains: map[string]bool{}, conns: map[*conn]struct{}{}, ways: map[pair]*way{}, hosts: map[string]*way{}, dialing: map[string]chan struct{}{},
 		sessions: map[string]*session{}, absent: absent{lost: map[string]bool{}}, listeners: map[net.Listener]struct{}{}}
 	for _, d := range cfg.Domains {
 		if j, err := jid.New("", d, ""); err != nil || j.Domain() != d {
@@ -238,17 +241,17 @@ func (s *Server) Refuses(st *stanza.Stanza) *stanza.Error {
 		return e
 	}
 	s.mu.Lock()
-	w, many := s.ways[p], len(s.ways) >= s.cfg.Limits.Ways
-	s.mu.Unlock()
-	if w == nil && many {
+	defer s.mu.Unlock()
+	w := s.ways[p]
+	switch {
+	case w != nil:
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.full(w.load(p))
+	case len(s.ways) >= s.cfg.Limits.Ways:
 		return s.tooMany()
 	}
-	if w == nil {
-		return nil
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.full()
+	return nil
 }
 
 // SendKept takes a message that is in the outbox under an id: all of them, since
@@ -317,7 +320,7 @@ func (s *Server) ServeConn(nc net.Conn, direct bool) {
 	if admitted {
 		s.early++
 		c.early = true
-		s.conns[c] = struct{}{}
+		s.register(c)
 		s.running.Add(1)
 		s.Metrics.Incoming.Add(1)
 	}
@@ -334,6 +337,13 @@ func (s *Server) ServeConn(nc net.Conn, direct bool) {
 	s.promoted(c)
 	delete(s.conns, c)
 	s.mu.Unlock()
+}
+
+// register makes a stream one of conns, with a number. mu is held.
+func (s *Server) register(c *conn) {
+	s.streams++
+	c.number = s.streams
+	s.conns[c] = struct{}{}
 }
 
 // promoted counts a stream no longer as one that has proved nothing. mu is held.
@@ -356,7 +366,7 @@ func (s *Server) Close(ctx context.Context) error {
 	for c := range s.conns {
 		c.shutDown()
 	}
-	for _, w := range s.ways {
+	for _, w := range s.allWays() {
 		w.stop()
 	}
 	s.mu.Unlock()
@@ -435,7 +445,7 @@ func (s *Server) sweep() {
 				delete(s.sessions, id)
 			}
 		}
-		ways := slices.Collect(maps.Values(s.ways))
+		ways := s.allWays()
 		s.mu.Unlock()
 		s.tellReach(now, ways)
 		for _, w := range ways {
@@ -443,8 +453,8 @@ func (s *Server) sweep() {
 		}
 		s.mu.Lock()
 		for p, w := range s.ways {
-			if w.unused(now) {
-				delete(s.ways, p)
+			if p == w.pair && w.unused(now) {
+				s.dismiss(w)
 			}
 		}
 		s.mu.Unlock()

@@ -202,16 +202,8 @@ func TestDANE(t *testing.T) {
 	own := (*authority)(nil).sign(t, nil, "whoever.example")
 	a := w.add("a.example", own, func(c *Config) { c.Policy = DANE })
 	b := w.add("b.example", cert, func(c *Config) { c.Policy = DANE })
-	vouch := func(h *host, leaf *x509.Certificate) {
-		hash, err := dns.CertificateToDANE(1, 1, leaf)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, port, _ := net.SplitHostPort(h.addr)
-		w.record("_"+port+"._tcp.xmpp."+h.domain, "TLSA", "3 1 1 "+hash)
-	}
-	vouch(a, own.Leaf)
-	vouch(b, cert.Leaf)
+	w.vouch(a, own.Leaf)
+	w.vouch(b, cert.Leaf)
 	a.send("bob@b.example", "by DANE", 0)
 	b.expect("by DANE")
 	if !strings.Contains(a.log.String(), "DANE EXTERNAL") || !strings.Contains(b.log.String(), "DANE EXTERNAL") {
@@ -219,7 +211,7 @@ func TestDANE(t *testing.T) {
 	}
 	// A valid certificate is none where DNSSEC vouches for another.
 	c := w.add("c.example", nil)
-	vouch(c, cert.Leaf)
+	w.vouch(c, cert.Leaf)
 	d := w.add("d.example", nil)
 	d.send("carol@c.example", "x", 0)
 	d.expect("<remote-server-timeout ")

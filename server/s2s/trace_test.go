@@ -25,7 +25,7 @@ func TestTrace(t *testing.T) {
 		}
 	})
 	b := w.add("b.example", nil)
-	said := plainServer(t, w, "plain.example")
+	said := plainServer(t, w, "plain.example", "")
 	for i, to := range []string{"u@b.example", "u@plain.example", "u@nowhere.example"} {
 		a.SendKept(a.message(to, "traced"), uint64(i+1), trail.Ref(64*(i+1)))
 	}

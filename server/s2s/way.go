@@ -14,18 +14,22 @@ import (
 	"carillon.im/stanza"
 )
 
-// way is the road from one of our domains to another one.
+// way is the road from one of our domains to another one, and for the pairs that
+// ride on its stream: see share.go.
 type way struct {
 	srv  *Server
 	pair pair
 
 	mu         sync.Mutex
 	queue      queue
-	link       *conn    // that carries it; nil: none
-	session    *session // of the last stream, if it can be resumed
-	ours       bool     // by us: we made that stream
-	past       *session // of the one before it that we made
-	connecting bool     // its goroutine is making a stream, or serves one
+	own        load           // of pair, in the queue
+	guests     map[pair]*load // further pairs: Server.ways has the way for them too. Changed with Server.mu held
+	solo       bool           // no stream of another way is asked for any more
+	link       *conn          // that carries it; nil: none
+	session    *session       // of the last stream, if it can be resumed
+	ours       bool           // by us: we made that stream
+	past       *session       // of the one before it that we made
+	connecting bool           // its goroutine is making a stream, or serves one
 	retry      time.Time
 	failures   int       // in a row
 	failing    time.Time // since the first of them
@@ -53,14 +57,27 @@ func (s *Server) tooMany() *stanza.Error {
 	return stanza.NewError(stanza.ResourceConstraint, "too many other servers are being written to")
 }
 
+// newWay makes a way without stream.
+func (s *Server) newWay(p pair) *way {
+	return &way{srv: s, pair: p, own: load{pair: p}, used: time.Now()}
+}
+
+// load is that of a pair, whose way it is. mu is held.
+func (w *way) load(p pair) *load {
+	if l := w.guests[p]; l != nil {
+		return l
+	}
+	return &w.own
+}
+
 // full is what who writes to a domain for which too much waits is told, nil if there
 // is room. mu is held.
-func (w *way) full() *stanza.Error {
-	if w.queue.bytes <= w.srv.cfg.Limits.QueueBytes {
+func (w *way) full(l *load) *stanza.Error {
+	if l.bytes <= w.srv.cfg.Limits.QueueBytes {
 		return nil
 	}
 	w.srv.Metrics.Full.Add(1)
-	return stanza.NewError(stanza.ResourceConstraint, "too much waits for "+w.pair.remote)
+	return stanza.NewError(stanza.ResourceConstraint, "too much waits for "+l.pair.remote)
 }
 
 // put queues a stanza, and gets a stream going if there is none. One of the outbox,
@@ -78,16 +95,18 @@ func (s *Server) put(p pair, one item) *stanza.Error {
 			s.mu.Unlock()
 			return s.tooMany()
 		}
-		w = &way{srv: s, pair: p, used: time.Now()}
+		w = s.newWay(p)
 		s.ways[p] = w
 	}
-	// With both held, so that the way isn't swept away in between.
+	// With both held, so that the way isn't swept away in between, and the pair rides on
+	// no other one.
 	w.mu.Lock()
 	s.mu.Unlock()
 	defer w.mu.Unlock()
 	now := time.Now()
+	one.load = w.load(p)
 	if one.id == 0 {
-		if e := w.full(); e != nil {
+		if e := w.full(one.load); e != nil {
 			return e
 		}
 		if w.link == nil && !w.connecting && w.failures > 0 && now.Before(w.retry) {
@@ -130,12 +149,12 @@ func (w *way) start() {
 // held.
 func (w *way) unreachable() *stanza.Error {
 	if errors.Is(w.lastErr, lookup.ErrNoService) {
-		return stanza.NewError(stanza.RemoteServerNotFound, "there is no XMPP server for "+w.pair.remote)
+		return stanza.NewError(stanza.RemoteServerNotFound, "there is no XMPP server for this domain")
 	}
-	return stanza.NewError(stanza.RemoteServerTimeout, w.pair.remote+" can't be reached now")
+	return stanza.NewError(stanza.RemoteServerTimeout, "the domain's server can't be reached now")
 }
 
-// run makes a stream and serves it, as long as something is to be sent.
+// run finds a stream or makes one and serves it, as long as something is to be sent.
 func (w *way) run() {
 	defer func() {
 		if r := recover(); r != nil {
@@ -144,29 +163,38 @@ func (w *way) run() {
 			w.failed(errors.New("internal error"))
 		}
 	}()
-	for {
-		c, err := w.srv.connect(w.srv.ctx, w.pair, w)
-		if err != nil {
-			w.failed(err)
-			return
-		}
-		w.srv.carry(c, w)
-		if !w.again() {
-			return
-		}
+	for w.round() {
 	}
 }
 
-// carry serves an outgoing stream until it is over.
-func (s *Server) carry(c *conn, w *way) {
+// round finds a stream or makes one and serves it; whether there is to be another.
+func (w *way) round() bool {
+	up := w.srv.queueUp(w)
+	defer up()
+	if w.srv.board(w) {
+		return false
+	}
+	c, err := w.srv.connect(w.srv.ctx, w.pair, w)
+	if err != nil {
+		w.failed(err)
+		return false
+	}
+	w.srv.carry(c, w, up)
+	return w.again()
+}
+
+// carry serves an outgoing stream until it is over; up is told when it is known whether
+// the way has it.
+func (s *Server) carry(c *conn, w *way, up func()) {
 	s.mu.Lock()
-	s.conns[c] = struct{}{}
+	s.register(c)
 	closing := s.closing
 	s.mu.Unlock()
 	s.Metrics.Outgoing.Add(1)
-	c.log(slog.LevelInfo, "stream to another server", slog.String("security", c.security()))
+	c.log(slog.LevelInfo, "stream to another server", slog.String("security", c.security(w.pair)))
 	s.reached(w.pair.remote)
 	taken := w.attach(c, true)
+	up()
 	if closing {
 		c.shutDown()
 	}
@@ -200,6 +228,8 @@ func (w *way) again() bool {
 // attach makes a stream carry the way's queue, unless another one does; own is
 // for one that the way made itself, which is ended if it isn't taken.
 func (w *way) attach(c *conn, own bool) (taken bool) {
+	w.srv.mu.Lock()
+	defer w.srv.mu.Unlock()
 	w.mu.Lock()
 	// A stream that can be resumed knows what has come; no other one does.
 	waits := !own && !c.resumed && (w.connecting || w.session != nil)
@@ -216,6 +246,7 @@ func (w *way) attach(c *conn, own bool) (taken bool) {
 	}
 	w.marks, w.ping = nil, ""
 	w.calm()
+	w.seat(c)
 	long := w.tooLong(c)
 	w.adopt(c)
 	w.link, w.failures, w.lastErr, w.used = c, 0, nil, time.Now()
@@ -339,6 +370,7 @@ func (w *way) later() {
 func (w *way) failed(err error) {
 	l := &w.srv.cfg.Limits
 	w.srv.Metrics.ConnectErrors.Add(1)
+	w.partAll(errors.Is(err, lookup.ErrNoService))
 	w.mu.Lock()
 	w.connecting, w.lastErr = false, err
 	if w.stopped || w.link != nil { // the peer's stream carries it by now
@@ -364,57 +396,6 @@ func (w *way) failed(err error) {
 		w.srv.cfg.Log.Info("another server can't be reached", "domain", w.pair.remote, "for", w.pair.local, "error", err)
 	}
 	w.srv.giveBack(gone, e)
-}
-
-// giveBack tells the senders of stanzas that can't be sent. What presence says may
-// be another thing by then, so only who waits for an answer to it gets one.
-func (s *Server) giveBack(list []item, e *stanza.Error) {
-	var ids []uint64
-	for i := range list {
-		if list[i].id != 0 {
-			ids = append(ids, list[i].id)
-			s.trace(list[i].ref, trail.Returned, string(e.Condition), time.Now())
-		}
-		st := list[i].stanza()
-		if st == nil || st.Kind == stanza.Presence && !awaited(st) {
-			continue
-		}
-		if r := st.ErrorReply(e); r != nil {
-			s.Metrics.Returned.Add(1)
-			if s.cfg.Receive(s.ctx, r) != nil {
-				return // the server stops, and starts with the rest of the outbox
-			}
-		}
-	}
-	if len(ids) > 0 {
-		s.cfg.Forget(ids)
-	}
-}
-
-// awaited reports whether somebody waits for an answer to presence: a request, or
-// directed presence, as to enter a room.
-func awaited(st *stanza.Stanza) bool {
-	return st.Type == stanza.TypeSubscribe || st.Type == stanza.TypeAvailable && st.To.IsFull()
-}
-
-// forget says that messages have come, and how that is known.
-func (s *Server) forget(list []done, how trail.Step) {
-	if len(list) == 0 {
-		return
-	}
-	ids, now := make([]uint64, len(list)), time.Now()
-	for i, d := range list {
-		ids[i] = d.id
-		s.trace(d.ref, how, "", now)
-	}
-	s.cfg.Forget(ids)
-}
-
-// trace notes what becomes of a message.
-func (s *Server) trace(ref trail.Ref, step trail.Step, condition string, at time.Time) {
-	if ref != 0 && s.cfg.Trace != nil {
-		s.cfg.Trace(ref, step, condition, at)
-	}
 }
 
 // acked handles the peer's count.

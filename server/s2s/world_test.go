@@ -41,8 +41,7 @@ func TestMain(m *testing.M) {
 		time.Sleep(time.Millisecond)
 	}
 	if n := runtime.NumGoroutine(); n > 1 && code == 0 {
-		buf := make([]byte, 1<<20)
-		os.Stderr.Write(buf[:runtime.Stack(buf, true)])
+		os.Stderr.Write(stacks())
 		code = 1
 	}
 	os.Exit(code)
@@ -144,6 +143,7 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	w := &world{t: t, ca: newAuthority(t), zone: map[string][]string{}, asked: map[string]int{}}
+	t.Cleanup(watch(t))
 	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -153,6 +153,25 @@ func newWorld(t testing.TB) *world {
 	go s.ActivateAndServe()
 	t.Cleanup(func() { s.Shutdown() })
 	return w
+}
+
+// hangs is longer than any test here takes.
+const hangs = 3 * time.Minute
+
+// watch ends the run with the state of all goroutines if the test doesn't end by
+// itself; the function that it returns ends the watch.
+func watch(t testing.TB) func() {
+	timer := time.AfterFunc(hangs, func() {
+		os.Stderr.Write(stacks())
+		panic(t.Name() + " hangs")
+	})
+	return func() { timer.Stop() }
+}
+
+// stacks is what all goroutines are doing.
+func stacks() []byte {
+	buf := make([]byte, 4<<20)
+	return buf[:runtime.Stack(buf, true)]
 }
 
 func (w *world) answer(rw dns.ResponseWriter, q *dns.Msg) {
@@ -369,7 +388,7 @@ func waitFor(t testing.TB, what string, ok func() bool) {
 	deadline := time.Now().Add(10 * time.Second)
 	for !ok() {
 		if time.Now().After(deadline) {
-			t.Fatalf("it did not happen: %s", what)
+			t.Fatalf("it did not happen: %s\n%s", what, stacks())
 		}
 		time.Sleep(time.Millisecond)
 	}

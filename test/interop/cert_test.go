@@ -58,8 +58,8 @@ func (a *authority) pool() *x509.CertPool {
 	return p
 }
 
-// issue makes a certificate for a DNS name and writes it with its key below dir.
-func (a *authority) issue(dir, name string) (identity, error) {
+// issue makes a certificate for DNS names and writes it with its key below dir.
+func (a *authority) issue(dir, name string, more ...string) (identity, error) {
 	id := identity{filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key")}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -68,7 +68,7 @@ func (a *authority) issue(dir, name string) (identity, error) {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()),
 		Subject:      pkix.Name{CommonName: name},
-		DNSNames:     []string{name},
+		DNSNames:     append(more, name),
 		NotBefore:    time.Now().Add(-time.Hour),
 		NotAfter:     time.Now().Add(24 * time.Hour),
 		KeyUsage:     x509.KeyUsageDigitalSignature,

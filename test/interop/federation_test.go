@@ -25,6 +25,7 @@ import (
 type other struct {
 	t        *testing.T
 	domain   string
+	second   string // hosted too; "": none
 	dir      string
 	id       identity
 	ca       *authority
@@ -136,20 +137,37 @@ func (o *other) stop() {
 	o.process = nil
 }
 
+// domains are those that it hosts.
+func (o *other) domains() []string {
+	if o.second == "" {
+		return []string{o.domain}
+	}
+	return []string{o.domain, o.second}
+}
+
+// account is that of a user, who may be one of the second domain: carol@.
+func (o *other) account(user string) (name, domain string) {
+	if name, second := strings.CutSuffix(user, "@"); second {
+		return name, o.second
+	}
+	return user, o.domain
+}
+
 // login is a client of a user, with presence.
 func (o *other) login(user, resource string, carbons bool) *person {
 	o.t.Helper()
+	user, domain := o.account(user)
 	nc, err := net.Dial("tcp", "127.0.0.1:"+o.c2s)
 	if err != nil {
 		o.t.Fatal(err)
 	}
-	c, err := xmppclient.Login(nc, xmppclient.Config{Account: jid.MustParse(user + "@" + o.domain), Password: "secret-" + user, Unbound: o.domain == "ejabberd.fed",
-		TLS: &tls.Config{InsecureSkipVerify: true, ServerName: o.domain}})
+	c, err := xmppclient.Login(nc, xmppclient.Config{Account: jid.MustParse(user + "@" + domain), Password: "secret-" + user, Unbound: o.domain == "ejabberd.fed",
+		TLS: &tls.Config{InsecureSkipVerify: true, ServerName: domain}})
 	if err == nil {
 		err = c.Bind(resource)
 	}
 	if err != nil {
-		o.t.Fatalf("%s@%s: %v", user, o.domain, err)
+		o.t.Fatalf("%s@%s: %v", user, domain, err)
 	}
 	o.t.Cleanup(func() { c.Cut() })
 	p := &person{t: o.t, c: c}
@@ -261,7 +279,7 @@ func newInternet(t *testing.T) *internet {
 
 // server makes one, which isn't started; external says that it trusts certificates,
 // and otherwise it asks for dialback.
-func (n *internet) server(kind, domain string, external bool) *other {
+func (n *internet) server(kind, domain string, external bool, second ...string) *other {
 	t := n.t
 	t.Helper()
 	ports, err := freePorts()
@@ -286,10 +304,13 @@ func (n *internet) server(kind, domain string, external bool) *other {
 	if err := os.MkdirAll(o.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if o.id, err = n.ca.issue(o.dir, domain); err != nil {
+	o.second = strings.Join(second, "") // none or one
+	if o.id, err = n.ca.issue(o.dir, domain, second...); err != nil {
 		t.Fatal(err)
 	}
-	n.names.locate(domain, o.s2s)
+	for _, d := range o.domains() {
+		n.names.locate(d, o.s2s)
+	}
 	t.Cleanup(func() {
 		o.stop()
 		if t.Failed() {
@@ -325,11 +346,11 @@ func carillonCommand(external bool) func(*other) *exec.Cmd {
 			policy, authorities = "dialback", ""
 		}
 		config := filepath.Join(o.dir, "carillon.toml")
-		text := fmt.Sprintf("s2s = '127.0.0.1:%s'\ns2s_tls = 'off'\nhttp = 'off'\n[limits]\nconnections_per_address = 0\n[federation]\npolicy = %q\nresolver = %q\nauthorities = %q\n", o.s2s, policy, o.resolver, authorities)
+		text := fmt.Sprintf("domains = ['%s']\ns2s = '127.0.0.1:%s'\ns2s_tls = 'off'\nhttp = 'off'\n[limits]\nconnections_per_address = 0\n[federation]\npolicy = %q\nresolver = %q\nauthorities = %q\n", strings.Join(o.domains(), "', '"), o.s2s, policy, o.resolver, authorities)
 		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 			o.t.Fatal(err)
 		}
-		return exec.Command(bin, "serve", "--config", config, "--data", filepath.Join(o.dir, "data"), "--domain", o.domain,
+		return exec.Command(bin, "serve", "--config", config, "--data", filepath.Join(o.dir, "data"),
 			"--c2s", "127.0.0.1:"+o.c2s, "--c2s-tls", "off", "--cert", o.id.cert, "--key", o.id.key, "--log-level", o.log)
 	}
 }
@@ -347,8 +368,9 @@ var federationBinary = sync.OnceValues(func() (string, error) {
 
 // streamInfo is what `carillon s2s` says of a stream.
 type streamInfo struct {
-	Domain, Direction, State, Security string
-	Waiting, Unacked                   int
+	Domain, For, Direction, State, Security string
+	Stream                                  uint64
+	Waiting, Unacked                        int
 }
 
 func (o *other) streams() (list []streamInfo) {
@@ -389,7 +411,8 @@ func carillonRegister(o *other, user string) {
 	if err != nil {
 		o.t.Fatal(err)
 	}
-	cmd := exec.Command(bin, "user", "add", user+"@"+o.domain, "--password-stdin", "--data", filepath.Join(o.dir, "data"))
+	user, domain := o.account(user)
+	cmd := exec.Command(bin, "user", "add", user+"@"+domain, "--password-stdin", "--data", filepath.Join(o.dir, "data"))
 	cmd.Stdin = strings.NewReader("secret-" + user + "\n")
 	if _, err := output(cmd); err != nil {
 		o.t.Fatal(err)
@@ -404,7 +427,7 @@ func prosodyCommand(external bool) func(*other) *exec.Cmd {
 			disabled = `"s2s_auth_certs";`
 		}
 		config := strings.NewReplacer("@DIR@", o.dir, "@C2S@", o.c2s, "@S2S@", o.s2s, "@CERT@", o.id.cert, "@KEY@", o.id.key, "@CA@", o.ca.file,
-			"@DOMAIN@", o.domain, "@DNS@", host+"@"+port, "@DISABLED@", disabled, "@SECURE@", fmt.Sprint(external), "@LOG@", o.log).Replace(prosodyFederation)
+			"@HOSTS@", "VirtualHost \""+strings.Join(o.domains(), "\"\nVirtualHost \"")+"\"", "@DNS@", host+"@"+port, "@DISABLED@", disabled, "@SECURE@", fmt.Sprint(external), "@LOG@", o.log).Replace(prosodyFederation)
 		file := filepath.Join(o.dir, "prosody.cfg.lua")
 		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 			o.t.Fatal(err)
@@ -414,7 +437,8 @@ func prosodyCommand(external bool) func(*other) *exec.Cmd {
 }
 
 func prosodyRegister(o *other, user string) {
-	dir := filepath.Join(o.dir, "store", strings.ReplaceAll(o.domain, ".", "%2e"), "accounts")
+	user, domain := o.account(user)
+	dir := filepath.Join(o.dir, "store", strings.ReplaceAll(domain, ".", "%2e"), "accounts")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		o.t.Fatal(err)
 	}
@@ -449,7 +473,7 @@ modules_disabled = { @DISABLED@ }
 default_archive_policy = true
 mam_smart_enable = false
 log = { { levels = { min = "@LOG@" }; to = "file"; filename = "@DIR@/output.log" } }
-VirtualHost "@DOMAIN@"
+@HOSTS@
 `
 
 func ejabberdCommand(external bool) func(*other) *exec.Cmd {
@@ -471,7 +495,7 @@ func ejabberdCommand(external bool) func(*other) *exec.Cmd {
 		files := map[string]string{
 			pem:                            string(both),
 			filepath.Join(o.dir, "inetrc"): "{resolv_conf, \"\"}.\n{hosts_file, \"\"}.\n{lookup, [dns]}.\n{nameserver, {127,0,0,1}, " + port + "}.\n",
-			filepath.Join(o.dir, "ejabberd.yml"): strings.NewReplacer("@DOMAIN@", o.domain, "@PEM@", pem, "@CA@", ca, "@C2S@", o.c2s, "@S2S@", o.s2s).
+			filepath.Join(o.dir, "ejabberd.yml"): strings.NewReplacer("@HOSTS@", strings.Join(o.domains(), `", "`), "@PEM@", pem, "@CA@", ca, "@C2S@", o.c2s, "@S2S@", o.s2s).
 				Replace(ejabberdFederation),
 		}
 		for file, text := range files {
@@ -492,6 +516,7 @@ func ejabberdCommand(external bool) func(*other) *exec.Cmd {
 
 // ejabberdRegister makes an account in band (XEP-0077).
 func ejabberdRegister(o *other, user string) {
+	user, domain := o.account(user)
 	nc, err := net.Dial("tcp", "127.0.0.1:"+o.c2s)
 	if err != nil {
 		o.t.Fatal(err)
@@ -499,7 +524,7 @@ func ejabberdRegister(o *other, user string) {
 	defer nc.Close()
 	nc.SetDeadline(time.Now().Add(patience))
 	fmt.Fprintf(nc, "<stream:stream to='%s' version='1.0' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>"+
-		"<iq type='set' id='reg'><query xmlns='jabber:iq:register'><username>%s</username><password>secret-%s</password></query></iq>", o.domain, user, user)
+		"<iq type='set' id='reg'><query xmlns='jabber:iq:register'><username>%s</username><password>secret-%s</password></query></iq>", domain, user, user)
 	var got strings.Builder
 	buf := make([]byte, 4096)
 	for !strings.Contains(got.String(), "id='reg'") {
@@ -515,7 +540,7 @@ func ejabberdRegister(o *other, user string) {
 }
 
 const ejabberdFederation = `
-hosts: ["@DOMAIN@"]
+hosts: ["@HOSTS@"]
 loglevel: debug
 log_rotate_count: 0
 certfiles: ["@PEM@"]

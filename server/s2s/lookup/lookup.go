@@ -123,15 +123,12 @@ func (r *Resolver) Targets(ctx context.Context, domain string) ([]Target, error)
 	case len(all) == 0 && declined:
 		return nil, fmt.Errorf("%w: %s says that it has none", ErrNoService, domain)
 	}
-	if len(all) > maxTargets {
-		all = all[:maxTargets]
-	}
 	r.sort(all)
-	return all, nil
+	return all[:min(len(all), maxTargets)], nil
 }
 
-// maxTargets is how many records are looked at: what a domain may make others do
-// is bounded.
+// maxTargets is how many places are tried: what a domain may make others do is
+// bounded.
 const maxTargets = 16
 
 // sort puts targets into the order in which they are tried: by priority, and
@@ -261,11 +258,17 @@ type TLSA = dns.TLSA
 // Validates reports whether any answer can count as secure.
 func (r *Resolver) Validates() bool { return slices.ContainsFunc(r.servers, loopback) }
 
-// TLSA are the records for a host's port, in a validated answer; none if there
-// is no such answer. The error tells that it can't be known whether there are
-// any, and then the host isn't to be used (RFC 7673 4.1, RFC 6698 4.1).
+// TLSA are the records for a host's port that can be used, in a validated answer; none
+// if there is no such answer, or none for the host's addresses. The error tells that it
+// can't be known whether there are any, and then the host isn't to be used (RFC 7673
+// 3.3).
 func (r *Resolver) TLSA(ctx context.Context, host string, port uint16) ([]*TLSA, error) {
 	if literal(host) || local(host) || !r.Validates() {
+		return nil, nil
+	}
+	// RFC 7673 3.2: where addresses aren't validated, keys aren't asked for. Servers of
+	// such zones often answer questions for them with an error.
+	if !r.validated(ctx, host, dns.TypeA) && !r.validated(ctx, host, dns.TypeAAAA) {
 		return nil, nil
 	}
 	records, secure, err := r.ask(ctx, fmt.Sprintf("_%d._tcp.%s", port, host), dns.TypeTLSA)
@@ -274,9 +277,22 @@ func (r *Resolver) TLSA(ctx context.Context, host string, port uint16) ([]*TLSA,
 	}
 	var list []*TLSA
 	for _, rr := range records {
-		if one, ok := rr.(*dns.TLSA); ok && len(list) < maxTargets {
+		if one, ok := rr.(*dns.TLSA); ok && usable(one) && len(list) < maxTargets {
 			list = append(list, one)
 		}
 	}
 	return list, nil
+}
+
+// validated reports whether there is a validated answer with such records.
+func (r *Resolver) validated(ctx context.Context, host string, kind uint16) bool {
+	records, secure, err := r.ask(ctx, host, kind)
+	return err == nil && secure && len(records) > 0
+}
+
+// usable reports whether a record says something that is understood here (RFC 6698 4.1):
+// others are as if they weren't there.
+func usable(r *TLSA) bool {
+	size := len(r.Certificate) / 2 // in hex
+	return r.Usage <= 3 && r.Selector <= 1 && (r.MatchingType == 0 && size > 0 || r.MatchingType == 1 && size == 32 || r.MatchingType == 2 && size == 64)
 }

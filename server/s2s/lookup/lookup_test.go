@@ -23,8 +23,8 @@ func zone(t *testing.T, records map[string][]string, secure bool) *Resolver {
 	answer := func(w dns.ResponseWriter, q *dns.Msg) {
 		m := new(dns.Msg)
 		m.SetReply(q)
-		m.AuthenticatedData = secure
 		name := strings.ToLower(q.Question[0].Name)
+		m.AuthenticatedData = secure && !strings.HasPrefix(name, "insecure.")
 		list, ok := records[name+" "+dns.TypeToString[q.Question[0].Qtype]]
 		if !ok {
 			m.Rcode = dns.RcodeNameError
@@ -58,6 +58,7 @@ func zone(t *testing.T, records map[string][]string, secure bool) *Resolver {
 }
 
 func TestTargets(t *testing.T) {
+	many := map[string][]string{}
 	r := zone(t, map[string][]string{
 		"_xmpp-server._tcp.both.example. SRV":          {"20 0 5269 c.both.example.", "10 5 5269 a.both.example."},
 		"_xmpps-server._tcp.both.example. SRV":         {"10 0 443 B.both.example."},
@@ -82,6 +83,13 @@ func TestTargets(t *testing.T) {
 		if err != nil || fmt.Sprint(got) != want {
 			t.Errorf("%s: %v, %v\nwant %s", domain, got, err, want)
 		}
+	}
+	// Too many places, the best of them named last: it is tried first.
+	for i := range maxTargets + 2 {
+		many["_xmpp-server._tcp.many.example. SRV"] = append(many["_xmpp-server._tcp.many.example. SRV"], fmt.Sprintf("%d 0 5269 h%d.example.", 20-i, i))
+	}
+	if got, err := zone(t, many, false).Targets(t.Context(), "many.example"); err != nil || len(got) != maxTargets || got[0].Host != "h17.example" || got[0].Secure {
+		t.Errorf("many: %v, %v", got, err)
 	}
 	if _, err := r.Targets(t.Context(), "none.example"); !errors.Is(err, ErrNoService) {
 		t.Errorf("none: %v", err)
@@ -135,14 +143,25 @@ func TestNoDNS(t *testing.T) {
 
 // TestTLSA: only validated records count, and only of a server on this machine.
 func TestTLSA(t *testing.T) {
-	records := map[string][]string{"_5269._tcp.h.example. TLSA": {"3 1 1 " + strings.Repeat("ab", 32)}, "_5269._tcp.broken.example. TLSA": {"SERVFAIL"}}
+	hash := strings.Repeat("ab", 32)
+	records := map[string][]string{
+		"h.example. A": {"192.0.2.1"}, "_5269._tcp.h.example. TLSA": {"3 1 1 " + hash},
+		"six.example. AAAA": {"2001:db8::1"}, "_5269._tcp.six.example. TLSA": {"3 1 1 " + hash},
+		"broken.example. A": {"192.0.2.1"}, "_5269._tcp.broken.example. TLSA": {"SERVFAIL"},
+		"insecure.example. A": {"192.0.2.1"}, "_5269._tcp.insecure.example. TLSA": {"SERVFAIL"},
+		"odd.example. A": {"192.0.2.1"}, "_5269._tcp.odd.example. TLSA": {"4 1 1 " + hash, "3 2 1 " + hash, "3 1 3 " + hash, "3 1 1 abab", "3 1 2 " + hash},
+	}
 	for _, secure := range []bool{true, false} {
 		r := zone(t, records, secure)
-		got, err := r.TLSA(t.Context(), "h.example", 5269)
-		if err != nil || len(got) == 1 != secure {
-			t.Errorf("secure %v: %v, %v", secure, got, err)
+		for host, want := range map[string]int{"h.example": 1, "six.example": 1, "insecure.example": 0, "odd.example": 0, "nowhere.example": 0} {
+			if !secure {
+				want = 0
+			}
+			if got, err := r.TLSA(t.Context(), host, 5269); err != nil || len(got) != want {
+				t.Errorf("secure %v: %s: %v, %v", secure, host, got, err)
+			}
 		}
-		if _, err := r.TLSA(t.Context(), "broken.example", 5269); err == nil {
+		if _, err := r.TLSA(t.Context(), "broken.example", 5269); secure && err == nil {
 			t.Error("a failure was taken for no records")
 		}
 	}
