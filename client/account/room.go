@@ -127,7 +127,6 @@ func (a *Account) Leave(ctx context.Context, j jid.JID) error {
 	return a.call(ctx, func() {
 		j := j.Bare()
 		if r := a.rooms[j]; r != nil {
-			r.tell(context.Canceled)
 			a.toRoom(j, r.nick, stanza.TypeUnavailable, "")
 		}
 		a.forget(j)
@@ -172,6 +171,9 @@ func (a *Account) noteRoom(j jid.JID) {
 
 // forget is that the account isn't in a room any more, nor wants to be.
 func (a *Account) forget(j jid.JID) {
+	if r := a.rooms[j]; r != nil {
+		r.tell(context.Canceled)
+	}
 	delete(a.rooms, j)
 	a.noteRoom(j)
 	a.apply(convo.Room{JID: j})
