@@ -76,6 +76,9 @@ func TestShare(t *testing.T) {
 	if n := v.a.Metrics.Accepted.Load() + v.b.Metrics.Accepted.Load(); n != 1 {
 		t.Errorf("%d connections:\n%s\n%s", n, v.a.log, v.b.log)
 	}
+	if strings.Contains(v.a.log.String(), "stream from another server") {
+		t.Error("b asked for the way back of what a had proved")
+	}
 	if len(v.b.taken()) != 8 || len(v.a.taken()) != 8 {
 		t.Errorf("%d and %d came", len(v.b.taken()), len(v.a.taken()))
 	}
@@ -172,7 +175,8 @@ func TestShareRefused(t *testing.T) {
 
 // TestShareBounds: a stream takes so many pairs, and the next one has its own.
 func TestShareBounds(t *testing.T) {
-	v := newTwins(t, func(c *Config) { c.Limits.Pairs = 2 })
+	v := newTwins(t)
+	v.a.Server.cfg.Limits.Pairs = 2 // nothing runs there yet; b would take more
 	v.a.sent("a.example", "b.example", "one", 1)
 	v.a.sent("a2.example", "b.example", "two", 2)
 	v.a.sent("a.example", "b2.example", "three", 3)
@@ -357,6 +361,53 @@ func TestShareRefusedLater(t *testing.T) {
 		r.write("</stream:stream>")
 	}
 	waitFor(t, "both came", func() bool { return len(a.forgotten()) == 2 })
+}
+
+// TestShareOffered: who hasn't dialback is asked for nothing, and who doesn't say that it
+// understands its errors not for another domain of its own (XEP-0220 2.6.2).
+func TestShareOffered(t *testing.T) {
+	for features, asked := range map[string]string{
+		"": "", "<dialback xmlns='urn:xmpp:features:dialback'/>": "a2.example b.example",
+		"<dialback xmlns='urn:xmpp:features:dialback'><errors/></dialback>": "a2.example b.example, a.example b2.example",
+	} {
+		w := newWorld(t)
+		a := w.add("a.example", w.ca.sign(t, nil, "a.example", "a2.example"), func(c *Config) {
+			c.Domains, c.Limits.LivedOn, c.Limits.Ask = []string{"a.example", "a2.example"}, 10*time.Second, 200*time.Millisecond
+		})
+		said := plainServer(t, w, "b.example", features, "b2.example")
+		a.post("a.example", "b.example", "one", 1)
+		first := <-said
+		first.until("<body>one</body></message>")
+		var others []*raw
+		for i, p := range []pair{{"a2.example", "b.example"}, {"a.example", "b2.example"}} {
+			a.post(p.local, p.remote, "further", uint64(2+i))
+			other := <-said
+			other.until("<message from='u@" + p.local + "' to='u@" + p.remote + "'")
+			others = append(others, other)
+		}
+		first.write("</stream:stream>")
+		got := first.rest()
+		for _, p := range []pair{{"a2.example", "b.example"}, {"a.example", "b2.example"}} {
+			if want := strings.Contains(asked, p.local+" "+p.remote); strings.Contains(got, "<db:result from='"+p.local+"' to='"+p.remote+"'>") != want {
+				t.Errorf("%s: %v asked for %t, want %t", features, p, !want, want)
+			}
+		}
+		for _, r := range others {
+			r.write("</stream:stream>")
+		}
+		waitFor(t, "all came", func() bool { return len(a.forgotten()) == 3 })
+	}
+}
+
+// TestShareTooLong: what waited for a further pair and is too long for the stream that
+// takes it goes back (XEP-0478 4).
+func TestShareTooLong(t *testing.T) {
+	v := newTwins(t, func(c *Config) { c.Limits.Stanza.MaxBytes = 20_000 })
+	v.a.sent("a.example", "b.example", "one", 1)
+	v.a.post("a2.example", "b.example", strings.Repeat("x", 30_000), 2)
+	v.a.sent("a2.example", "b.example", "two", 3)
+	v.a.expect("<policy-violation ")
+	v.b.expect("one", "two")
 }
 
 // TestShareUnknown: what other servers may answer to a further pair, or not at all,
