@@ -410,6 +410,56 @@ func TestShareTooLong(t *testing.T) {
 	v.b.expect("one", "two")
 }
 
+// TestShareLent: a stream that a peer lends for a pair isn't that of the way on which the
+// pair rides: nothing of the others goes there.
+func TestShareLent(t *testing.T) {
+	w := newWorld(t)
+	b := w.add("b.example", nil)
+	first, second := pair{"b.example", "a.example"}, pair{"b.example", "a2.example"}
+	b.Server.mu.Lock()
+	road := b.newWay(first)
+	road.retry = time.Now().Add(time.Hour)
+	road.guests = map[pair]*load{second: {pair: second}}
+	b.ways[first], b.ways[second] = road, road
+	b.Server.mu.Unlock()
+	b.post("b.example", "a.example", "for a", 1)
+	p := b.dial()
+	p.bidi("a2.example", "b.example", w.ca.sign(t, nil, "a2.example"))
+	p.write("<enable xmlns='urn:xmpp:sm:3'/><message from='u@a2.example' to='v@b.example'/><r xmlns='urn:xmpp:sm:3'/>")
+	if got := p.until("<a xmlns='urn:xmpp:sm:3' h='1'/>"); strings.Contains(got, "for a") {
+		t.Errorf("it got %s", got)
+	}
+	road.mu.Lock()
+	defer road.mu.Unlock()
+	if road.link != nil {
+		t.Error("the stream carries another pair's way")
+	}
+}
+
+// TestLoad: what a queue holds for a pair is what was put in and hasn't left it, by
+// whatever way.
+func TestLoad(t *testing.T) {
+	one, two := &load{}, &load{}
+	var q queue
+	for _, l := range []*load{one, two, one, two, one} {
+		q.push(item{data: make([]byte, 10), id: 1, load: l})
+	}
+	if one.bytes != 3*(10+perItem) || two.bytes != 2*(10+perItem) {
+		t.Errorf("%d and %d", one.bytes, two.bytes)
+	}
+	q.take(nil, 25) // three of them
+	if gone := q.giveUp(func(i *item, _ bool) bool { return i.load == one }); len(gone) != 3 || one.bytes != 2*perItem {
+		t.Errorf("%d gone, %d left for those that keep their places", len(gone), one.bytes)
+	}
+	if _, err := q.ack(1, nil); err != nil || one.bytes != perItem {
+		t.Errorf("%v, %d", err, one.bytes)
+	}
+	q.rewind(false)
+	if one.bytes != 0 || two.bytes != 2*(10+perItem) || len(q.list) != 2 {
+		t.Errorf("%d and %d for %d", one.bytes, two.bytes, len(q.list))
+	}
+}
+
 // TestShareUnknown: what other servers may answer to a further pair, or not at all,
 // costs no message.
 func TestShareUnknown(t *testing.T) {
