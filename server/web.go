@@ -31,7 +31,7 @@ func (s *Server) newWeb(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	o := web.Options{Domains: s.cfg.Domains, URL: s.cfg.Web.URL, Proxies: proxies, WebSocket: s.c2s.ServeWebSocket, BOSH: s.c2s.ServeBOSH, Private: private}
+	o := web.Options{Domains: s.cfg.Domains, URL: s.cfg.Web.URL, Proxies: proxies, WebSocket: s.c2s.ServeWebSocket, BOSH: s.c2s.ServeBOSH, Private: private, Now: time.Now}
 	o.Addresses, o.ClientTLS, o.ServerTLS = s.cfg.Web.Addresses, s.port("c2s_tls"), s.port("s2s_tls")
 	if s.files != nil {
 		o.Upload = s.files

@@ -131,6 +131,7 @@ func (c *conn) downward() {
 // step lets one thing happen, and reports whether there was one.
 func (w *world) step() bool {
 	w.settle()
+	w.tick()
 	w.result.Counts.Steps++
 	list, total := w.actions()
 	if total == 0 {
@@ -147,6 +148,20 @@ func (w *world) step() bool {
 		w.pass(time.Duration(w.dice.IntN(5_000_000)))
 	}
 	return true
+}
+
+// tickEvery is how often time goes by for an engine, as in client/account.
+const tickEvery = 5 * time.Second
+
+// tick tells the engines that time goes by.
+func (w *world) tick() {
+	if time.Since(w.ticked) < tickEvery {
+		return
+	}
+	w.ticked = time.Now()
+	for _, d := range w.devices {
+		d.event(convo.Tick{})
+	}
 }
 
 // settle waits until everybody waits, and collects what they have written.

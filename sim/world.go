@@ -28,6 +28,7 @@ type world struct {
 	ops     []op
 	result  *Result
 	resting bool // nothing goes wrong any more
+	ticked  time.Time
 	list    []action
 
 	sent    map[string]*sentMessage // by message id

@@ -1,6 +1,7 @@
 package convo
 
 import (
+	"hash/fnv"
 	"time"
 
 	"carillon.im/jid"
@@ -28,6 +29,8 @@ type catchup struct {
 	live     string // archive id of the newest live message meanwhile
 	others   bool   // a live message came meanwhile
 	pages    int
+	tries    int       // pages in a row that failed
+	again    time.Time // with no query under way: when the page is asked for again
 	overlaps bool      // what is streamed may have been known already
 	buffer   []message // and waits until it is complete
 }
@@ -93,8 +96,60 @@ func (e *Engine) caughtUpTo(c *conversation) {
 func (e *Engine) nextPage() {
 	q := &query{Query: Query{By: e.cfg.Account, After: e.Cursor(), Max: e.lim.Page}}
 	q.Last = q.After == ""
-	e.ask(q)
-	e.catchup.query = q.ID
+	e.catchup.query = ""
+	if e.ask(q); e.queries[q.ID] != nil {
+		e.catchup.query = q.ID
+	}
+}
+
+// How often a page of a catch-up is asked for again by itself, and how long after
+// it has failed: twice as long each time, and a share less, so that those who lost a
+// server together don't come back together.
+const (
+	maxTries   = 8
+	firstRest  = 2 * time.Second
+	longerRest = 2 * time.Minute
+)
+
+// pageFailed lets the catch-up rest. After some tries it rests until somebody asks
+// for more or the connection is another; and all the time the next session would go
+// on where it is. What failed with the connection is not the archive's fault.
+func (e *Engine) pageFailed(q *query) {
+	up := e.catchup
+	up.query = ""
+	if !e.online {
+		return
+	}
+	if up.tries++; !up.givenUp() {
+		up.again = e.now.Add(rest(up.tries, q.ID))
+	}
+}
+
+// givenUp reports whether no page is asked for any more.
+func (up *catchup) givenUp() bool { return up.tries > maxTries }
+
+// rest is how long to wait after a try, the first being 1. There is no randomness
+// here; the id of the query is some.
+func rest(try int, id string) time.Duration {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(id))
+	whole := min(firstRest<<(try-1), longerRest)
+	return whole - time.Duration(h.Sum32()%1000)*whole/2000
+}
+
+// goOn tries a catch-up that was given up once more.
+func (e *Engine) goOn() {
+	if up := e.catchup; up != nil && up.givenUp() && up.query == "" {
+		up.tries = maxTries
+		e.nextPage()
+	}
+}
+
+// pageAgain asks for the page that failed, when it is time.
+func (e *Engine) pageAgain() {
+	if up := e.catchup; e.online && up != nil && !up.streamed && up.query == "" && !up.givenUp() && !e.now.Before(up.again) {
+		e.nextPage()
+	}
 }
 
 // ending is how a catch-up ends.
@@ -120,7 +175,7 @@ func (e *Engine) endCatchup(how ending) {
 				e.markGap(c, c.rec.Base)
 			}
 		case stops:
-			e.markGap(c, c.rec.Caught)
+			e.markBehind(c)
 		}
 		if c.rec.Caught != 0 {
 			c.rec.Base, c.rec.Caught = 0, 0
@@ -140,6 +195,26 @@ func (e *Engine) pageWanted(c *conversation) {
 	if p := c.wanted; p != nil {
 		c.wanted = nil
 		e.page(*p)
+	}
+}
+
+// markBehind marks what may be missing behind what a catch-up has brought: before and
+// behind all that came live meanwhile, which may have been in several sessions.
+func (e *Engine) markBehind(c *conversation) {
+	e.markGap(c, c.rec.Caught)
+	if c.rec.Caught == 0 || c.rec.Room {
+		return
+	}
+	live := 0 // the session of the one before; 0: not known
+	for _, it := range c.items[c.index(c.rec.Caught+1):] {
+		if !it.Gap && (live == 0 || it.live != live) {
+			it.Gap = true
+			e.save(c, it)
+		}
+		live = it.live
+	}
+	if last := c.last(); last != nil && last.Pos > c.rec.Caught && last.live != e.stream {
+		e.markGap(c, last.Pos)
 	}
 }
 
@@ -206,6 +281,9 @@ func (e *Engine) queryDone(done QueryDone) {
 	if e.catchup == nil || e.catchup.query != q.ID {
 		return
 	}
+	if !done.Failed {
+		e.catchup.tries = 0
+	}
 	if !done.Failed && q.Last && !e.newest(q) {
 		return
 	}
@@ -224,8 +302,7 @@ func (e *Engine) queryDone(done QueryDone) {
 		e.nextPage()
 		e.catchup.pages = -1
 	case done.Failed:
-		e.catchup.query = "" // tried again in the next session
-		e.endCatchup(stops)
+		e.pageFailed(q)
 	case q.Last && (!done.Complete || e.catchup.pages < 0):
 		e.endCatchup(begins)
 	case q.Last || done.Complete || done.Last == "":
@@ -342,6 +419,7 @@ func (e *Engine) page(p Page) {
 	if anchor == nil && e.catchup != nil && e.online {
 		// The end is about to come by itself; what is there then can be told apart.
 		c.wanted = &asked
+		e.goOn()
 		return
 	}
 	if !e.online || !e.pageable(c) || c.rec.Complete && !p.Newest && (anchor == nil || !anchor.Gap) {

@@ -86,29 +86,41 @@ func (e *Engine) claimed(it *item) {
 		k := ArchiveID{it.ClaimBy, id}
 		delete(e.claims.sent, k)
 		have := e.claims.first[k]
-		switch {
-		case have == it:
+		if have == it || have != nil && have.Pos <= it.Pos {
 			continue
-		case have == nil:
+		}
+		p, here := e.claims.asked[k]
+		if have == nil && here && !e.precedes(it, p) {
+			continue
+		}
+		if have == nil {
 			if len(e.claims.order) >= e.lim.Claims {
 				delete(e.claims.first, e.claims.order[0])
 				e.claims.order = e.claims.order[1:]
 			}
 			e.claims.order = append(e.claims.order, k)
-		case have.Pos <= it.Pos:
-			continue
-		}
-		p, here := e.claims.asked[k]
-		// A claim from before a restart isn't in memory; what it did to its message is.
-		if have == nil && here && (p.i.Owner == Mine || p.i.Owner == Elsewhere) {
-			e.claims.order = e.claims.order[:len(e.claims.order)-1]
-			continue
 		}
 		e.claims.first[k] = it
 		if here {
 			e.own(p.c, p.i, it)
 		}
 	}
+}
+
+// precedes reports whether a claim is the one that a message is owned by, or comes
+// before it. One that isn't in memory is older than all that are: the store gives
+// the newest first, and an archive is asked for older ones when the store has none.
+func (e *Engine) precedes(claim *item, of place) bool {
+	by := of.i.OwnerBy
+	if by == 0 || by == claim.ID {
+		return true
+	}
+	c := e.convs[e.assigner(of.c)]
+	if c == nil {
+		return false
+	}
+	have := c.byID[by]
+	return have != nil && claim.Pos < have.Pos
 }
 
 // ownership notes a message that asks who takes it, and who has.
@@ -120,7 +132,7 @@ func (e *Engine) ownership(c *conversation, it *item) {
 	if _, twice := e.claims.asked[k]; !twice {
 		e.claims.asked[k] = place{c, it}
 	}
-	if first := e.claims.first[k]; first != nil {
+	if first := e.claims.first[k]; first != nil && e.precedes(first, place{c, it}) {
 		e.own(c, it, first)
 	}
 }
@@ -145,7 +157,10 @@ func (e *Engine) claimAgain() {
 // own gives a message to who claimed it: Elsewhere marks it as retracted
 // (MINE-28).
 func (e *Engine) own(c *conversation, it, claim *item) {
-	it.Owner, it.OwnerRes = Elsewhere, claim.From.Resource()
+	if it.OwnerBy == claim.ID {
+		return
+	}
+	it.Owner, it.OwnerRes, it.OwnerBy = Elsewhere, claim.From.Resource(), claim.ID
 	if e.thisDevice(c, claim) {
 		it.Owner, it.OwnerRes = Mine, ""
 	}

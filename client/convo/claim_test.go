@@ -114,8 +114,16 @@ func TestClaimFirst(t *testing.T) {
 
 // TestHolders: which own devices have a conversation is known after a restart too, and which of them are there.
 func TestHolders(t *testing.T) {
+	testHolders(t, `<message from='alice@wonder.example/desk' to='bob@wonder.example' type='chat' id='d1'><body>from the desk</body><stanza-id xmlns='urn:xmpp:sid:0' by='alice@wonder.example' id='a1'/></message>`)
+	testHolders(t, fromBob("one", "a1", whose("w1")), claimBy(desk.String(), "a2", "w1"))
+}
+
+// testHolders: by what these messages are, the desk has the conversation with bob.
+func testHolders(t *testing.T, messages ...string) {
 	r := newRun(t, NG)
-	r.in(`<message from='alice@wonder.example/desk' to='bob@wonder.example' type='chat' id='d1'><body>from the desk</body><stanza-id xmlns='urn:xmpp:sid:0' by='alice@wonder.example' id='a1'/></message>`)
+	for _, m := range messages {
+		r.in(m)
+	}
 	check := func(r *run, online bool) {
 		t.Helper()
 		v := r.view(bob)
@@ -273,5 +281,64 @@ func TestBigClaim(t *testing.T) {
 	}
 	if n != 300 {
 		t.Errorf("%d of 300 claimed", n)
+	}
+}
+
+// TestClaimBeforeKnown: a claim that came before the one that is known takes the
+// message, also when that one was read from the store, whichever of the two
+// conversations was read first. Found by sim, seed 532127.
+func TestClaimBeforeKnown(t *testing.T) {
+	r := newRun(t, NG)
+	r.in(fromBob("one", "a1", whose("w1")))
+	r.do(Disconnected{})
+	r.do(Connected{JID: phone, Profile: NG, Facts: all})
+	r.in(claimBy(desk.String(), "a3", "w1")) // and not yet a2
+	if got := r.owners(bob); got != "elsewhere:desk" {
+		t.Fatal(got)
+	}
+	snap, err := r.store.Load(1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		slices.Reverse(snap.Conversations)
+		again := &run{t: t, store: NewMemory(), now: r.now}
+		again.e = New(Config{Account: alice, NewID: func() string { again.ids++; return fmt.Sprintf("again%d", again.ids) }}, snap)
+		again.do(Connected{JID: phone, Profile: NG, Facts: all})
+		q := again.asked[0]
+		again.in(result(q.ID, "a2", claimBy(phone.String(), "", "w1")))
+		again.in(result(q.ID, "a3", claimBy(desk.String(), "", "w1")))
+		again.do(QueryDone{Query: q.ID, First: "a2", Last: "a3", Complete: true})
+		if got := again.owners(bob); got != "mine" {
+			t.Errorf("%v first: %s", snap.Conversations[0].Record.JID, got)
+		}
+		again.in(claimBy(desk.String(), "a4", "w1"))
+		if got := again.owners(bob); got != "mine" {
+			t.Errorf("MINE-25: a later claim took it: %s", got)
+		}
+	}
+}
+
+// TestClaimOlderThanMemory: a claim that is only in the store is older than all that
+// are in memory, so none of them takes its message; nor does one that turns up between
+// them.
+func TestClaimOlderThanMemory(t *testing.T) {
+	r := newRun(t, NG)
+	r.in(fromBob("one", "a1", whose("w1")))
+	r.in(claimBy(desk.String(), "a2", "w1"))
+	r.in(claimBy(phone.String(), "a4", "w1"))
+	snap, err := r.store.Load(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		slices.Reverse(snap.Conversations)
+		again := &run{t: t, store: NewMemory(), now: r.now}
+		again.e = New(Config{Account: alice, NewID: func() string { again.ids++; return fmt.Sprintf("again%d", again.ids) }}, snap)
+		again.do(Connected{JID: phone, Profile: NG, Facts: all})
+		again.in(claimBy(phone.String(), "a5", "w1"))
+		if got := again.owners(bob); got != "elsewhere:desk" {
+			t.Errorf("%v first: %s", snap.Conversations[0].Record.JID, got)
+		}
 	}
 }

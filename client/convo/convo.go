@@ -237,7 +237,6 @@ func (e *Engine) accountRecord() *Account {
 		a.Cursors[k] = v
 	}
 	a.Own = slices.Clone(a.Own)
-	a.Behind = e.catchup != nil
 	a.Rooms = make(map[string]RoomFact, len(e.rooms))
 	for j, r := range e.rooms {
 		a.Rooms[j.String()] = RoomFact{Nick: r.Nick, Mine: r.Mine}

@@ -113,6 +113,7 @@ type Entry struct {
 	Whose    string // id of the ownership request (XEP-0259); "" for none
 	Owner    Owner
 	OwnerRes string   // Elsewhere: the resource, or in a room the nick, of who has it
+	OwnerBy  EntryID  // Mine, Elsewhere: the claim that came first
 	Claims   []string // of a Claim: the ids it names
 	ClaimBy  jid.JID  // of a Claim: who assigned them
 

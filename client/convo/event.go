@@ -76,7 +76,8 @@ type (
 		Joined bool
 		Mine   bool // its disco says XEP-0259 (MINE-32)
 	}
-	// Tick is time going by: once every few seconds is enough.
+	// Tick is time going by: once every few seconds is enough. Without it a catch-up
+	// that failed isn't tried again in the session.
 	Tick struct{}
 )
 

@@ -2,6 +2,7 @@ package convo
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,17 +27,19 @@ type archivedMessage struct {
 // under test. The archive's order is the truth.
 type world struct {
 	*run
-	t       *rapid.T
-	archive []archivedMessage
-	queue   []string // live stanzas on their way to the device
-	queries []Query  // not answered yet
-	pages   map[string]*page
-	online  bool
-	profile Profile
-	bound   int // sessions
-	serial  int
-	own     map[string]bool // ids of own messages in the archive
-	typed   []string        // bodies that the person wrote
+	t        *rapid.T
+	archive  []archivedMessage
+	queue    []string // live stanzas on their way to the device
+	queries  []Query  // not answered yet
+	pages    map[string]*page
+	void     []*stanza.Stanza // own messages that the connection lost
+	online   bool
+	resuming bool // the server keeps what it has for the session
+	profile  Profile
+	bound    int // sessions
+	serial   int
+	own      map[string]bool // ids of own messages in the archive
+	typed    []string        // bodies that the person wrote
 }
 
 // page is an answer that is being received.
@@ -62,17 +65,26 @@ func (w *world) event(ev Event) {
 		if !w.online {
 			continue
 		}
-		if rapid.IntRange(0, 5).Draw(w.t, "lost") == 0 {
-			continue // never reaches the server: the connection is about to break
+		if len(w.void) > 0 || rapid.IntRange(0, 5).Draw(w.t, "lost") == 0 {
+			w.void = append(w.void, st) // doesn't reach the server: the connection is about to break
+			continue
 		}
-		if w.own[st.ID] {
-			w.t.Fatalf("%s was sent twice", st.ID)
-		}
-		w.own[st.ID] = true
-		out := *st
-		out.From = phone
-		body := st.Child(stanza.NSClient, "body").Text()
-		w.keep(archivedMessage{with: st.To.Bare(), xml: string(out.AppendTo(nil)), text: body, ref: -1, body: body})
+		w.arrives(st)
+	}
+}
+
+// arrives is an own message at the server.
+func (w *world) arrives(st *stanza.Stanza) {
+	if w.own[st.ID] {
+		w.t.Fatalf("%s was sent twice", st.ID)
+	}
+	w.own[st.ID] = true
+	out := *st
+	out.From = phone
+	body := st.Child(stanza.NSClient, "body").Text()
+	w.keep(archivedMessage{with: st.To.Bare(), xml: string(out.AppendTo(nil)), text: body, ref: -1, body: body})
+	if rapid.Bool().Draw(w.t, "acknowledged") {
+		w.event(Acked{st.ID})
 	}
 }
 
@@ -93,7 +105,7 @@ func parse(t interface{ Fatalf(string, ...any) }, xml string) *stanza.Stanza {
 func (w *world) keep(m archivedMessage) {
 	m.id = fmt.Sprintf("arc-%x", (len(w.archive)*7919)%10007) // no order
 	w.archive = append(w.archive, m)
-	if w.online {
+	if w.online || w.resuming {
 		w.queue = append(w.queue, strings.Replace(m.xml, "</message>", stanzaID(m.id)+"</message>", 1))
 	}
 }
@@ -192,6 +204,27 @@ func (w *world) step(what string) {
 		}
 	case "answer":
 		w.answerSome()
+	case "fail":
+		if w.online && len(w.queries) > 0 { // what came of it stays
+			q := w.queries[0]
+			w.queries = w.queries[1:]
+			done := QueryDone{Query: q.ID, Failed: true}
+			if q.After != "" && rapid.Bool().Draw(w.t, "stuck") { // there is more and it gives none
+				done = QueryDone{Query: q.ID, First: q.After, Last: q.After}
+			}
+			w.event(done)
+		}
+	case "tick":
+		w.now = w.now.Add(time.Minute)
+		w.event(Tick{})
+	case "refuse": // until the engine gives the catch-up up
+		for n := 0; n <= 2*maxTries && w.online && w.e.CatchingUp() && w.e.catchup.query != ""; n++ {
+			id := w.e.catchup.query
+			w.queries = slices.DeleteFunc(w.queries, func(q Query) bool { return q.ID == id })
+			w.event(QueryDone{Query: id, Failed: true})
+			w.now = w.now.Add(longerRest)
+			w.event(Tick{})
+		}
 	case "page":
 		w.event(Page{Conversation: bob})
 	case "cut":
@@ -201,6 +234,18 @@ func (w *world) step(what string) {
 	case "connect":
 		if !w.online {
 			w.connect()
+		}
+	case "resume":
+		if w.online {
+			w.resume()
+		}
+	case "missed":
+		if w.online {
+			w.cut()
+			w.step(rapid.SampledFrom([]string{"bob", "carol", "desk"}).Draw(w.t, "missed"))
+			w.connect()
+			w.step(rapid.SampledFrom([]string{"bob", "carol", "desk"}).Draw(w.t, "live"))
+			w.step("deliver")
 		}
 	case "restart":
 		w.cut()
@@ -220,8 +265,8 @@ func (w *world) answerSome() {
 	p := w.pages[q.ID]
 	if p == nil {
 		// The server answers behind what it has sent already. Only of the catch-up
-		// is more asked: that it doesn't matter.
-		if q.With.IsZero() || q.Before != "" || len(w.queue) == 0 {
+		// is more asked: that it doesn't matter, as long as a newest page has all that it overtakes.
+		if q.With.IsZero() && (!q.Last || len(w.queue) <= q.Max) || q.Before != "" || len(w.queue) == 0 {
 			w.answer(q)
 		} else {
 			w.step("deliver")
@@ -239,8 +284,28 @@ func (w *world) answerSome() {
 }
 
 func (w *world) cut() {
-	w.online, w.queue, w.queries = false, nil, nil
+	asked := w.queries
+	w.online, w.queue, w.queries, w.void = false, nil, nil, nil
 	w.event(Disconnected{})
+	for _, q := range asked { // as the library says it of what the session was still asked
+		w.event(QueryDone{Query: q.ID, Failed: true})
+	}
+}
+
+// resume is another connection of the same session: nothing is lost (XEP-0198 5).
+func (w *world) resume() {
+	w.online, w.resuming = false, true
+	w.event(Disconnected{})
+	if rapid.Bool().Draw(w.t, "written meanwhile") {
+		w.step(rapid.SampledFrom([]string{"say", "bob"}).Draw(w.t, "meanwhile"))
+	}
+	w.online, w.resuming = true, false
+	again := w.void
+	w.void = nil
+	for _, st := range again {
+		w.arrives(st)
+	}
+	w.event(Connected{JID: phone, Profile: w.profile, Facts: all, Resumed: true})
 }
 
 func (w *world) connect() {
@@ -332,14 +397,14 @@ func (w *world) shownAs(with jid.JID) string {
 }
 
 // TestHistoryIsTheArchive: whatever comes live, by catch-up or by paging, in
-// whatever interleaving, with lost connections and restarts, in the end the
-// history is the archive: its order, each message once, nothing missing, and no
-// own message is lost or said twice.
+// whatever interleaving, with failed queries, lost connections and restarts, in
+// the end the history is the archive: its order, each message once, nothing
+// missing, and no own message is lost or said twice.
 func TestHistoryIsTheArchive(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)
 		steps := rapid.SliceOfN(rapid.SampledFrom([]string{"bob", "bob", "carol", "desk", "about", "say", "deliver", "deliver", "deliver",
-			"answer", "answer", "answer", "page", "cut", "connect", "connect", "restart"}), 1, 80).Draw(t, "steps")
+			"answer", "answer", "answer", "fail", "refuse", "page", "cut", "resume", "missed", "tick", "connect", "connect", "restart"}), 60, 120).Draw(t, "steps")
 		for _, s := range steps {
 			w.now = w.now.Add(time.Second)
 			w.step(s)

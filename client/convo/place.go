@@ -45,6 +45,11 @@ func (e *Engine) place(m message, it *item) bool {
 		if c.rec.GapNext {
 			c.rec.GapNext, it.Gap = false, true
 		}
+		if behind := c.items[at+1]; behind.Gap && c.chain == nil {
+			// What is missing came before the catch-up: also before its first result.
+			behind.Gap, it.Gap = false, true
+			e.save(c, behind)
+		}
 	}
 	e.follows(c, it)
 	return true
@@ -115,6 +120,9 @@ func (e *Engine) settle(q *query, done QueryDone) {
 		return
 	}
 	next := q.anchor
+	if slices.Contains(q.results, next) { // it had no place in the archive when the page was asked for
+		next = e.archived[ArchiveID{q.By, q.Before}].i
+	}
 	if next == nil || !c.holds(next) {
 		next = nil // the end, as it was: what came since and isn't in the page is behind it
 		for _, it := range c.items[c.index(q.end+1):] {

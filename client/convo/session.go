@@ -12,6 +12,8 @@ func (e *Engine) connected(ev Connected) {
 	e.online = true
 	if ev.Resumed && e.stream > 0 {
 		e.session.JID, e.session.Profile = ev.JID, ev.Profile
+		e.goOn()
+		e.pageAgain()
 		e.sendWaiting()
 		return
 	}
@@ -227,19 +229,19 @@ func (e *Engine) device(resource string, online bool) {
 // touchHeld says that what is shown of an own device's conversations is another.
 func (e *Engine) touchHeld(resource string) {
 	for _, c := range e.inOrder() {
-		if slices.ContainsFunc(c.holders, func(h Holder) bool { return h.Resource == resource }) || c.wrote(resource) {
+		if slices.ContainsFunc(c.holders, func(h Holder) bool { return h.Resource == resource }) || c.did(resource) {
 			e.touch(c, 0)
 		}
 	}
 }
 
-// maxLook bounds how many entries are looked through for what a device wrote.
+// maxLook bounds how many entries are looked through for what a device did.
 const maxLook = 200
 
-// wrote reports whether an own device wrote one of the newest entries.
-func (c *conversation) wrote(resource string) bool {
+// did reports whether an own device wrote or took one of the newest entries.
+func (c *conversation) did(resource string) bool {
 	for _, it := range c.items[max(0, len(c.items)-maxLook):] {
-		if it.Own && it.From.Resource() == resource {
+		if it.doneBy() == resource {
 			return true
 		}
 	}
@@ -290,8 +292,10 @@ func (e *Engine) room(ev Room) {
 	}
 }
 
-// tick lets time go by: idle conversations unlock, and who types stops.
+// tick lets time go by: idle conversations unlock, who types stops, and a page that
+// failed is asked for again.
 func (e *Engine) tick() {
+	e.pageAgain()
 	for _, c := range e.inOrder() {
 		if e.cfg.UnlockAfter > 0 && !c.lock.to.IsZero() && e.now.Sub(c.lock.at) >= e.cfg.UnlockAfter {
 			e.unlock(c) // LOCK-15

@@ -98,7 +98,7 @@ func (e *Engine) Conversation(j jid.JID, limit int) (v View, ok bool) {
 }
 
 // heldBy are the own devices that did something in a conversation, the latest
-// first: those that were seen doing it, and those that wrote what is shown, for
+// first: those that were seen doing it, and those that wrote or took what is shown, for
 // they may have done so before this device was there.
 func (c *conversation) heldBy(shown []Entry) []Holder {
 	holders := slices.Clone(c.holders)
@@ -106,12 +106,23 @@ func (c *conversation) heldBy(shown []Entry) []Holder {
 		if len(holders) >= maxHolders {
 			break
 		}
-		if resource := en.From.Resource(); en.Own && resource != "" && !c.rec.Room && !slices.ContainsFunc(holders, func(h Holder) bool { return h.Resource == resource }) {
+		if resource := en.doneBy(); resource != "" && !c.rec.Room && !slices.ContainsFunc(holders, func(h Holder) bool { return h.Resource == resource }) {
 			holders = append(holders, Holder{Resource: resource, At: en.At})
 		}
 	}
 	slices.SortStableFunc(holders, func(a, b Holder) int { return b.At.Compare(a.At) })
 	return holders
+}
+
+// doneBy is the own resource that wrote an entry, or another that took it; "" for neither.
+func (en *Entry) doneBy() string {
+	switch {
+	case en.Own:
+		return en.From.Resource()
+	case en.Owner == Elsewhere:
+		return en.OwnerRes
+	}
+	return ""
 }
 
 // Entry is one entry as it is shown now. ok is false for one that isn't in
@@ -136,7 +147,7 @@ func (e *Engine) entry(c *conversation, it *item) Entry {
 func (e *Engine) Devices() []Device { return slices.Clone(e.devices) }
 
 // CatchingUp reports whether something that was missed is still to come.
-func (e *Engine) CatchingUp() bool { return e.catchup != nil && e.online }
+func (e *Engine) CatchingUp() bool { return e.catchup != nil && !e.catchup.givenUp() && e.online }
 
 // restore takes a conversation from the store in.
 func (e *Engine) restore(s Stored) {
@@ -159,9 +170,7 @@ func (e *Engine) load(c *conversation, entries []Entry) {
 		}
 		it := &item{Entry: en, stream: e.stream}
 		if en.Pos >= WaitingPos {
-			if en.Delivery == Pending {
-				it.stream = -1 // some earlier session had it, or none
-			}
+			it.stream = -1 // some earlier session had it, or none
 			c.pending = append(c.pending, it)
 		} else {
 			fresh = append(fresh, it)

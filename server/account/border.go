@@ -159,6 +159,8 @@ func (h *Hub) receiveRequest(ctx context.Context, st *stanza.Stanza) error {
 	case st.Type != stanza.TypeGet && st.Type != stanza.TypeSet:
 		if st.To.IsDomain() {
 			h.serviceAnswers(st)
+		} else {
+			h.accountAnswered(st)
 		}
 	case st.To.IsDomain():
 		h.outside(h.answerIQ(ctx, nil, st, feature.Server))

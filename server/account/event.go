@@ -40,6 +40,7 @@ const (
 	fxLeave                         // arrive to another domain, now that it is committed
 	fxCommit                        // ops, then tell the entries
 	fxFail                          // tell the entries that there is no commit, and why
+	fxTell                          // told to whoever wants to hear of it
 	fxDo                            // call do; it must not block
 )
 
@@ -54,6 +55,7 @@ type effect struct {
 
 	to   jid.JID
 	ev   event
+	told *told
 	unit commit
 	err  error
 
@@ -87,6 +89,11 @@ func (fx *effects) post(to jid.JID, ev event) {
 // this server, another domain.
 func (fx *effects) route(a *arrive) {
 	fx.list = append(fx.list, effect{kind: fxRoute, ev: a})
+}
+
+// tell tells of an account's event who wants to hear of it by then.
+func (fx *effects) tell(account jid.JID, ev *told) {
+	fx.list = append(fx.list, effect{kind: fxTell, to: account, told: ev})
 }
 
 func (fx *effects) commit(ops []store.Op, entries ...*entry) {

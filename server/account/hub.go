@@ -77,6 +77,7 @@ type Config struct {
 	stats             *Stats
 	domains           map[string]bool
 	presenceObservers []func(feature.SessionRef, *stanza.Stanza)
+	outsideObservers  []func(feature.Listener, *stanza.Stanza)
 }
 
 // Limits bound what one account or session may cost.
@@ -121,6 +122,7 @@ type Hub struct {
 	entered   atomic.Uint64 // stanzas from outside
 	outboxID  atomic.Uint64 // the last one given
 	services  services      // that were asked for something
+	questions questions     // to contacts on other servers
 	closing   atomic.Bool   // what clients still send is dropped, uncounted
 	ctx       context.Context
 	stop      context.CancelFunc
@@ -147,6 +149,9 @@ func New(cfg Config) *Hub {
 	for _, f := range cfg.Features.Features() {
 		if f.Presence != nil {
 			h.cfg.presenceObservers = append(h.cfg.presenceObservers, f.Presence)
+		}
+		if f.Outside != nil {
+			h.cfg.outsideObservers = append(h.cfg.outsideObservers, f.Outside)
 		}
 	}
 	for range max(1, cfg.Loops) {

@@ -70,6 +70,9 @@ func (ev *inbound) apply(s *State, fx *effects) {
 func (ev *arrive) apply(s *State, fx *effects) {
 	switch ev.stanza.Kind {
 	case stanza.Message:
+		if ev.stanza.Type == stanza.TypeError && ev.stanza.To.IsBare() && s.outsider(ev.stanza.From) != nil {
+			s.forgetOutsider(ev.stanza.From) // an event came back
+		}
 		s.receiveMessage(ev, fx)
 	case stanza.Presence:
 		st := ev.stanza
@@ -78,7 +81,8 @@ func (ev *arrive) apply(s *State, fx *effects) {
 			return
 		}
 		// It doesn't outlive this: nothing is copied.
-		s.receivePresence(&presenceArrives{presence: presence{typ: st.Type, id: st.ID, lang: st.Lang, inner: st.Inner()}, from: st.From, to: st.To}, fx)
+		s.receivePresence(&presenceArrives{presence: presence{typ: st.Type, id: st.ID, lang: st.Lang, inner: st.Inner()},
+			from: st.From, to: st.To, stanza: st}, fx)
 	case stanza.IQ:
 		s.receiveIQ(ev, fx)
 	}

@@ -270,6 +270,10 @@ func (l *loop) carryOut(e *effect) {
 		l.commit(e.unit)
 	case fxFail:
 		l.hub.tell(e.unit.entries[0], e.err)
+	case fxTell:
+		if s := l.states[e.to]; s != nil {
+			s.tellEvent(e.told, &l.fx)
+		}
 	case fxDo:
 		e.do()
 	}

@@ -29,6 +29,7 @@ func (p presence) encode(from, to jid.JID) []byte {
 type presenceArrives struct {
 	presence
 	from, to jid.JID
+	stanza   *stanza.Stanza // of presence from another server; it doesn't outlive the event
 }
 
 func (ev *presenceArrives) apply(s *State, fx *effects) { s.receivePresence(ev, fx) }
@@ -357,7 +358,7 @@ func (s *State) goUnavailable(x *session, p presence, asked bool, fx *effects) {
 		return
 	}
 	x.available, x.presence, x.priority, x.caps = false, presence{}, 0, ""
-	x.events = nil
+	x.listening = listening{}
 	s.noteReachable(x)
 	s.sendToContacts(p, x.jid, fx)
 	if asked { // RFC 6121 4.5.2: also to the resource itself
@@ -391,6 +392,9 @@ func (s *State) receivePresence(ev *presenceArrives, fx *effects) {
 	}
 	switch ev.typ {
 	case stanza.TypeAvailable, stanza.TypeUnavailable:
+		if !s.cfg.local(ev.from.Domain()) {
+			s.notice(ev, fx)
+		}
 		if ev.typ == stanza.TypeUnavailable {
 			s.forgetDirected(ev.from)
 		}
@@ -398,6 +402,7 @@ func (s *State) receivePresence(ev *presenceArrives, fx *effects) {
 	case stanza.TypeError:
 		// An error to the account answers what the account sent: a subscription
 		// stanza, or a probe.
+		s.forgetOutsider(ev.from)
 		c := s.roster[ev.from.Bare()]
 		s.deliverPresence(ev, ev.to.Resource() == "" && c != nil, fx)
 	default:

@@ -40,7 +40,7 @@ type (
 func (ev *reached) apply(*State, *effects) {
 	for bare, s := range inOrder(&ev.loop.hub.cfg, ev.loop.states) {
 		for j := range s.roster {
-			if _, concerned := ev.domains[j.Domain()]; concerned && len(s.sessions) > 0 {
+			if _, concerned := ev.domains[j.Domain()]; concerned && len(s.sessions)+s.outsiders > 0 {
 				ev.loop.post(bare, &contactsReached{ev.domains})
 				break
 			}
@@ -51,6 +51,9 @@ func (ev *reached) apply(*State, *effects) {
 func (ev *contactsReached) apply(s *State, fx *effects) {
 	for j, c := range inOrder(s.cfg, s.roster) {
 		back, concerned := ev.domains[j.Domain()]
+		if concerned && !back {
+			s.forgetOutsider(j)
+		}
 		switch {
 		case !concerned || s.unsure[j] != nil || s.blocks(j):
 		case back:

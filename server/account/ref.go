@@ -42,16 +42,45 @@ func (a *accountRef) StoreID(ctx context.Context) (int64, error) {
 // Relation tells what another entity is to the account; somebody unknown to
 // an account that doesn't exist.
 func (a *accountRef) Relation(ctx context.Context, other jid.JID) (feature.Relation, error) {
-	return ask(ctx, a.hub, a.bare, func(s *State, _ *effects) (r feature.Relation) {
-		r.Own = other.Bare() == s.jid
-		r.Blocked = s.blocks(other)
-		if c := s.roster[other.Bare()]; c != nil {
-			r.Sees, r.Sends, r.Groups = c.From, c.To, slices.Clone(c.groups)
-		}
-		r.Sees = r.Sees || r.Own
-		r.Sends = r.Sends || r.Own
-		return r
+	return ask(ctx, a.hub, a.bare, func(s *State, _ *effects) feature.Relation { return s.relation(other) })
+}
+
+// Shown is Relation in the account's order.
+func (a *accountRef) Shown(ctx context.Context, other jid.JID) (feature.Relation, error) {
+	return inTurn(ctx, a, (*State).later, func(s *State) feature.Relation { return s.relation(other) })
+}
+
+func (s *State) relation(other jid.JID) (r feature.Relation) {
+	r.Own = other.Bare() == s.jid
+	r.Blocked = s.blocks(other)
+	if c := s.roster[other.Bare()]; c != nil {
+		r.Sees, r.Sends, r.Groups = c.From, c.To, slices.Clone(c.groups)
+	}
+	r.Sees = r.Sees || r.Own
+	r.Sends = r.Sends || r.Own
+	return r
+}
+
+// inTurn is what f finds when it is its turn in the account's order, which later, a
+// method of State, finds.
+func inTurn[T any](ctx context.Context, a *accountRef, later func(*State, *effects, func(*effects)), f func(*State) T) (T, error) {
+	var none T
+	found := make(chan T, 1)
+	_, err := ask(ctx, a.hub, a.bare, func(s *State, fx *effects) struct{} {
+		later(s, fx, func(fx *effects) { fx.call(func() { found <- f(s) }) })
+		return struct{}{}
 	})
+	if err != nil {
+		return none, err
+	}
+	select {
+	case t := <-found:
+		return t, nil
+	case <-ctx.Done():
+		return none, ctx.Err()
+	case <-a.hub.stopped:
+		return none, errStopped
+	}
 }
 
 // Snapshot is the account's state.

@@ -242,7 +242,7 @@ func (s *State) revive(sv *savedSession, now time.Time) *session {
 	key := sv.row.Key
 	x := &session{hub: s.cfg.hub, jid: sv.jid, since: st.Since, serial: s.serial, client: sv.row.Client, conn: st.Conn, window: sv.row.Window, key: &key,
 		inactive: st.Inactive, queried: st.Queried, unbroken: st.Unbroken, cursor: st.Cursor, cursorKept: st.Cursor,
-		profile: st.Profile, bind2: st.Bind2, interests: st.Interests, events: st.Events, in: sm.NewInbound(sv.row.Handled),
+		profile: st.Profile, bind2: st.Bind2, interests: st.Interests, listening: listening{events: st.Events}, in: sm.NewInbound(sv.row.Handled),
 		detachedAt: sv.row.Ends.Add(-sv.row.Window), behind: !st.Whole || st.Start+1 != s.cfg.Start}
 	if sv.row.Ends.IsZero() {
 		x.detachedAt = now

@@ -78,7 +78,7 @@ type session struct {
 	caps       string
 	directed   map[jid.JID]struct{}
 	interests  []string
-	events     []string        // nodes of personal events that it wants to hear of; shared
+	listening                  // to personal events
 	detachedAt time.Time       // zero while connected
 	reached    []span          // which conversation messages it was there for
 	flushedTo  store.ArchiveID // the newest message of the offline store that it was sent
@@ -326,6 +326,28 @@ func (x *session) SendAll(ctx context.Context, stanzas [][]byte) error {
 			return err
 		}
 		stanzas = rest
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// roomForMore waits while the queue is half full.
+func (x *session) roomForMore(ctx context.Context) error {
+	for {
+		x.mu.Lock()
+		if x.ended || x.overflow || x.claim != nil {
+			x.mu.Unlock()
+			return ErrEnded
+		}
+		if x.out.Bytes() < x.hub.cfg.Limits.OutboxBytes/2 {
+			x.mu.Unlock()
+			return nil
+		}
+		wait := x.nextRoom()
+		x.mu.Unlock()
 		select {
 		case <-wait:
 		case <-ctx.Done():

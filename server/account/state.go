@@ -41,7 +41,9 @@ type State struct {
 	rosterFloor   int64
 	removed       []store.RosterItem
 	blocked       map[jid.JID]struct{}
-	unsure        map[jid.JID]*entry // contacts whose right to see, or the user's, waits for this commit
+	outside       map[jid.JID][]*outsider // resources of contacts on other servers
+	outsiders     int                     // of all of them
+	unsure        map[jid.JID]*entry      // contacts whose right to see, or the user's, waits for this commit
 	archive       archivePrefs
 	lastID        store.ArchiveID
 	offline       int                   // messages in the offline store, or on their way there

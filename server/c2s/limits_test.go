@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -13,6 +14,7 @@ import (
 
 	"carillon.im/stanza"
 	"carillon.im/stream"
+	"carillon.im/xep"
 )
 
 func condition(err *stanza.StreamError) string {
@@ -354,5 +356,39 @@ func TestGoesOnBehindTheEnd(t *testing.T) {
 			t.Errorf("%d bytes in %v were read behind the end", sent, time.Since(start))
 		}
 		u.conn.Close()
+	})
+}
+
+// inviting has invitations, none of which is known.
+type inviting struct{ registrar }
+
+func (inviting) Invites() bool { return true }
+
+// TestGuessedInvitations: who shows invitations that nobody knows is held off as one
+// who guesses passwords, on whatever connection; others aren't.
+func TestGuessedInvitations(t *testing.T) {
+	in(t, func(c *Config) {
+		c.Registrar, c.Limits.AddressFailures = inviting{}, Rate{Burst: 3, Every: time.Hour}
+	}, func(t *testing.T, w *world) {
+		show := func(from string) (got []stanza.Condition) {
+			t.Helper()
+			u := newUser(t, w.from(from))
+			defer u.conn.Close()
+			u.starttls()
+			u.open()
+			for range 2 {
+				u.send("<iq type='set' id='p'><preauth xmlns='" + xep.NSPARS + "' token='GUESSED'/></iq>")
+				got = append(got, u.want(stream.Stanza).Stanza.ParseError().Condition)
+			}
+			return got
+		}
+		for i, want := range [][]stanza.Condition{{stanza.ItemNotFound, stanza.ItemNotFound}, {stanza.ItemNotFound, stanza.ResourceConstraint}} {
+			if got := show("192.0.2.1"); !slices.Equal(got, want) {
+				t.Errorf("connection %d: %v", i, got)
+			}
+		}
+		if got := show("192.0.2.2"); got[0] != stanza.ItemNotFound {
+			t.Errorf("another address: %v", got)
+		}
 	})
 }

@@ -238,8 +238,17 @@ func (c *conn) register(st *stanza.Stanza) *stanza.Stanza {
 		if st.Type != stanza.TypeSet {
 			return st.ErrorReply(stanza.NewError(stanza.BadRequest, ""))
 		}
+		now := time.Now()
+		if !c.srv.guard.addressAllowed(c.address(), now) {
+			c.srv.Metrics.Throttled.Add(1)
+			return st.ErrorReply(stanza.NewError(stanza.ResourceConstraint, "too many attempts from this address, try again later"))
+		}
 		if err := c.srv.cfg.Registrar.Welcome(c.srv.ctx, c.mach.Domain(), token); err != nil {
-			return st.ErrorReply(c.asError("looking at an invitation", err))
+			e := c.asError("looking at an invitation", err)
+			if e.Condition != stanza.InternalServerError {
+				c.srv.guard.failed(jid.JID{}, c.address(), now) // it counts as a wrong password
+			}
+			return st.ErrorReply(e)
 		}
 		c.invited = token
 		c.mach.Welcomed()

@@ -120,6 +120,10 @@ type Feature struct {
 	// Presence, if set, observes each available presence that a session
 	// broadcasts, after it was handled. It must not block.
 	Presence func(SessionRef, *stanza.Stanza)
+	// Outside, if set, observes available presence of a contact on another server that
+	// names other capabilities (XEP-0115) than before, or of which it isn't known yet
+	// what they ask for. It must not block.
+	Outside func(Listener, *stanza.Stanza)
 }
 
 // Query is one IQ request on its way to a handler.
@@ -151,9 +155,9 @@ type AccountRef interface {
 	Snapshot(context.Context) (Snapshot, error)
 	// Relation tells what another entity is to the account.
 	Relation(context.Context, jid.JID) (Relation, error)
-	// Watched are the accounts of this server whose presence the account sees, in
-	// no order.
-	Watched(context.Context) ([]jid.JID, error)
+	// Shown is Relation once all is told that the account had decided to tell when it
+	// was called.
+	Shown(context.Context, jid.JID) (Relation, error)
 	// Settled waits until all that the account had sent and received when it
 	// was called is committed, and returns the newest archive id that may be
 	// shown (0 if there is none): an archive query bounded by it can't skip an
@@ -284,6 +288,7 @@ type EventItem struct {
 type EventNotice struct {
 	Node    string
 	Payload string // canonical in the context jabber:client
+	Item    bool   // it brings an item, which is the newest now
 	To      Audience
 }
 
@@ -303,16 +308,12 @@ type Push struct {
 // SessionRef is a session as features see it. Its methods may be called
 // concurrently.
 type SessionRef interface {
-	JID() jid.JID // full
+	Listener
 	// SetProfile changes how the session gets messages; Conflict if the
 	// profile excludes the present one (R-SESS-1).
 	SetProfile(context.Context, route.Profile) error
 	// SetInterest asks for pushes of an Update with this interest.
 	SetInterest(context.Context, string) error
-	// SetEvents says of which nodes of personal events the session wants to hear,
-	// its own account's and others' (XEP-0163 4.3), and returns those that are new.
-	// The session keeps the slice, which must not change, until it is unavailable.
-	SetEvents(ctx context.Context, nodes []string) (added []string, err error)
 	// SetActive is XEP-0352: an inactive session gets presence and chat states
 	// held back.
 	SetActive(bool)
@@ -332,9 +333,40 @@ type SessionRef interface {
 	// Flush waits until the connection has taken all that is queued, or there
 	// is no connection.
 	Flush(context.Context) error
-	// Ask sends an IQ get from the server to the client and waits for the
-	// answer; a *stanza.Error if the client answers with one.
-	Ask(ctx context.Context, payload string) (*stanza.Stanza, error)
-	// Owner is the session's account.
-	Owner() AccountRef
 }
+
+// Listener is who hears of personal events that its capabilities ask for (XEP-0163
+// 4.3). Its methods may be called concurrently; errors are the context's, or say
+// that there is no such listener any more.
+type Listener interface {
+	JID() jid.JID // full
+	// Ask sends an IQ get to the client and waits for the answer; a *stanza.Error if
+	// the client answers with one.
+	Ask(ctx context.Context, payload string) (*stanza.Stanza, error)
+	// Owner is the account that knows the listener: a session's own, or the one whose
+	// contact it is.
+	Owner() AccountRef
+	// Publishers are the accounts of this server of whose events it may hear.
+	Publishers(context.Context) ([]jid.JID, error)
+	// SetEvents says of which nodes it wants to hear, and returns those that are new:
+	// it hears of what is told from now on, and what was told before is on disk. The
+	// listener keeps the slice, which must not change, until it is unavailable. Until
+	// EventsTold is called it is remembered what it hears.
+	SetEvents(ctx context.Context, nodes []string) (added []string, err error)
+	// TellLast sends it, from its publisher, a node's newest item as it was read after
+	// SetEvents, in the order of what it hears, unless it has heard of the node
+	// meanwhile. It blocks while the client doesn't read.
+	TellLast(ctx context.Context, node string, headline *stanza.Stanza) (Heard, error)
+	// EventsTold ends what SetEvents began.
+	EventsTold(context.Context) error
+}
+
+// Heard is what became of a newest item.
+type Heard uint8
+
+// What TellLast finds.
+const (
+	HeardNothing Heard = iota // of the node: it was sent
+	HeardItem                 // a newer one, or this one
+	HeardChange               // that it isn't what it was: what was read may be gone
+)

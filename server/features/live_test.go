@@ -66,8 +66,9 @@ type live struct {
 
 	events *pep.Service
 
-	mu  sync.Mutex
-	now time.Time
+	mu   sync.Mutex
+	now  time.Time
+	held map[string]*holding
 }
 
 var limits = account.Limits{OutboxBytes: 64 << 20, SessionsPerAccount: 10, OfflineMessages: 100, RosterItems: 100, BlockItems: 20,
@@ -86,13 +87,18 @@ const (
 // Juliet see each other's presence; Tybalt is a stranger to both.
 func start(t testing.TB, lim account.Limits) *live {
 	t.Helper()
+	return startAt(t, lim, ":memory:")
+}
+
+func startAt(t testing.TB, lim account.Limits, path string) *live {
+	t.Helper()
 	l := &live{t: t, now: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)}
 	var err error
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	if l.store, err = store.Open(t.Context(), store.Options{Path: ":memory:", Log: log, Now: l.time}); err != nil {
+	if l.store, err = store.Open(t.Context(), store.Options{Path: path, Log: log, Now: l.time, Fault: l.wait}); err != nil {
 		t.Fatal(err)
 	}
-	l.events = pep.New(pep.Options{Store: l.store, Now: l.time, Account: func(j jid.JID) feature.AccountRef { return l.hub.Account(j) },
+	l.events = pep.New(pep.Options{Store: eventStore{l.store, l}, Now: l.time, Account: func(j jid.JID) feature.AccountRef { return l.hub.Account(j) },
 		Limits: eventLimits, Photo: vcard.WithPhoto(l.store, vcardBytes), Fragment: private.Fragment(l.store), SetFragment: private.SetFragment})
 	l.caps = caps.New(caps.Options{Notify: l.events.Notify})
 	fs := []feature.Feature{
@@ -140,6 +146,54 @@ func (l *live) advance(d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.now = l.now.Add(d)
+}
+
+// hold makes whatever comes to a point wait there until release is called: "commit"
+// of the store, "look" before newest items are read, "found" after. reached is
+// closed when something has come.
+func (l *live) hold(point string) (reached <-chan struct{}, release func()) {
+	h := &holding{reached: make(chan struct{}), gate: make(chan struct{})}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held == nil {
+		l.held = map[string]*holding{}
+	}
+	l.held[point] = h
+	return h.reached, func() {
+		l.mu.Lock()
+		delete(l.held, point)
+		l.mu.Unlock()
+		close(h.gate)
+	}
+}
+
+type holding struct {
+	once          sync.Once
+	reached, gate chan struct{}
+}
+
+func (l *live) wait(point string) error {
+	l.mu.Lock()
+	h := l.held[point]
+	l.mu.Unlock()
+	if h != nil {
+		h.once.Do(func() { close(h.reached) })
+		<-h.gate
+	}
+	return nil
+}
+
+// eventStore is a store whose newest items can be held.
+type eventStore struct {
+	*store.Store
+	live *live
+}
+
+func (s eventStore) EventsLast(ctx context.Context, owners []jid.JID, nodes []string) ([]store.EventLast, error) {
+	s.live.wait("look")
+	list, err := s.Store.EventsLast(ctx, owners, nodes)
+	s.live.wait("found")
+	return list, err
 }
 
 func (l *live) create(name string) store.AccountID {

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -35,6 +36,67 @@ func (s *Site) Limit(h *http.Server, max, perAddress int) {
 			c.leave(nc)
 		}
 	}
+}
+
+// Bounds of looking at pages that cost a look into the store: a burst, then one each
+// lookEvery, for an address.
+const (
+	lookBurst = 30
+	lookEvery = time.Second
+)
+
+// looks counts what addresses look at. A table of at most maxLooks is young, one of
+// before is old; who is in neither owes nothing.
+type looks struct {
+	now func() time.Time
+
+	mu         sync.Mutex
+	young, old map[netip.Addr]time.Time // when the debt is paid
+}
+
+const maxLooks = 1 << 14
+
+// may counts a look of from, and reports whether it is one too many. Addresses that
+// aren't known are those of proxies that don't say for whom they ask: no limit.
+func (l *looks) may(from netip.Addr) bool {
+	if !from.IsValid() {
+		return true
+	}
+	from = network(from.WithZone(""))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	debt, ok := l.young[from]
+	if !ok {
+		debt = l.old[from]
+	}
+	if debt.Before(now) {
+		debt = now
+	}
+	if debt.Sub(now) > (lookBurst-1)*lookEvery {
+		return false
+	}
+	if !ok && len(l.young) >= maxLooks {
+		l.old, l.young = l.young, map[netip.Addr]time.Time{}
+	}
+	l.young[from] = debt.Add(lookEvery)
+	return true
+}
+
+// slowed lets an address look at h's pages so often and no more.
+func (s *Site) slowed(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		from := s.client(r).Addr()
+		if s.isProxy(from) {
+			from = netip.Addr{}
+		}
+		if !s.looks.may(from) {
+			w.Header().Set("Retry-After", strconv.Itoa(int(lookEvery/time.Second)))
+			http.Error(w, "too many requests, try again later", http.StatusTooManyRequests)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // network is what an address is counted by: of IPv6 its /64.

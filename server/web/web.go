@@ -21,6 +21,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"carillon.im/xmltree"
 )
@@ -63,17 +64,20 @@ type Options struct {
 	Upload    http.Handler // nil: there is none
 	Invite    http.Handler // nil: there is none
 	Private   http.Handler // health and metrics
+
+	Now func() time.Time
 }
 
 // Site serves the web.
 type Site struct {
 	opt    Options
 	public *http.ServeMux
+	looks  looks
 }
 
 // New makes a site. Its handlers may be called concurrently.
 func New(o Options) *Site {
-	s := &Site{opt: o, public: http.NewServeMux()}
+	s := &Site{opt: o, public: http.NewServeMux(), looks: looks{now: o.Now, young: map[netip.Addr]time.Time{}}}
 	s.public.Handle("/.well-known/host-meta", open(http.HandlerFunc(s.hostMetaXML), "GET, HEAD"))
 	s.public.Handle("/.well-known/host-meta.json", open(http.HandlerFunc(s.hostMetaJSON), "GET, HEAD"))
 	s.public.HandleFunc(WebSocketPath, func(w http.ResponseWriter, r *http.Request) { o.WebSocket(w, r, s.client(r)) })
@@ -84,7 +88,7 @@ func New(o Options) *Site {
 		s.public.Handle(UploadPath, open(o.Upload, "GET, HEAD, PUT"))
 	}
 	if o.Invite != nil {
-		s.public.Handle(InvitePath, o.Invite) // a page for people: nothing that other pages need
+		s.public.Handle(InvitePath, s.slowed(o.Invite)) // a page for people: nothing that other pages need
 	}
 	return s
 }

@@ -313,7 +313,7 @@ func carillon() serverKind {
 		},
 		prepare: func(s *server) error {
 			// All clients come from one address, and some fail to log in on purpose.
-			text := fmt.Sprintf("component = %q\nhttps = %q\n[auth]\nplain = %t\n[limits]\nlogin_failures_per_address = 0\n[components.%q]\nsecret = %q\n"+
+			text := fmt.Sprintf("component = %q\nhttps = %q\n[auth]\nplain = %t\n[invites]\nwho = \"users\"\n[limits]\nlogin_failures_per_address = 0\n[components.%q]\nsecret = %q\n"+
 				"[[services]]\ntype = \"turn\"\nhost = \"127.0.0.1\"\nport = %d\ntransport = \"udp\"\nsecret = %q\nhours = 1\n",
 				s.service, s.https, s.plain, service, serviceSecret, port(s.turn), turnSecret)
 			if err := os.WriteFile(config(s), []byte(text), 0o600); err != nil {

@@ -6,7 +6,8 @@
 // in a bounded cache. One question at a time is open to a session, and what its
 // presence names meanwhile is asked for behind it, the last alone. So many are
 // open to all; presence that comes while there is no room for another goes
-// unnoticed until the session's next. A session that named a hash and told
+// unnoticed until the session's next. Clients of other servers, of which there are
+// more, have questions of their own (outside.go), one for each hash. A session that named a hash and told
 // something else, or nothing, isn't asked for that hash again, while another
 // session that names it is.
 package caps
@@ -33,7 +34,7 @@ type Options struct {
 	// wants to hear of (XEP-0163 4.3), at each of its presences that names
 	// capabilities which are known or none, and once they become known. The slice
 	// is shared and must not change. It must not block.
-	Notify func(s feature.SessionRef, nodes []string)
+	Notify func(l feature.Listener, nodes []string)
 }
 
 // maxInfo bounds one entry of the cache, in bytes of its strings.
@@ -55,6 +56,7 @@ type Cache struct {
 	known   *lru[string, verified] // by ver
 	refused *lru[attempt, struct{}]
 	open    map[jid.JID]last // sessions with an open question, and the hash that they named last
+	outside outside          // questions to clients of other servers
 	closed  bool
 }
 
@@ -89,7 +91,8 @@ func New(o Options) *Cache {
 		o.Timeout = 30 * time.Second
 	}
 	c := &Cache{opt: o, known: newLRU[string, verified](o.Entries),
-		refused: newLRU[attempt, struct{}](o.Entries), open: map[jid.JID]last{}}
+		refused: newLRU[attempt, struct{}](o.Entries), open: map[jid.JID]last{},
+		outside: outside{questions: map[string]*question{}, domains: map[string]int{}, company: map[string]int{}}}
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	return c
 }
@@ -101,6 +104,7 @@ func (c *Cache) Feature() feature.Feature {
 		Specs:    []feature.Spec{{XEP: "0115", Version: "1.6.0"}},
 		Disco:    []feature.Disco{{Scope: feature.Server, Vars: []string{xep.NSCaps}}},
 		Presence: c.observe,
+		Outside:  c.observeOutside,
 	}
 }
 
@@ -134,11 +138,7 @@ func (c *Cache) observe(s feature.SessionRef, st *stanza.Stanza) {
 // learn finds what the session's presence says of it; sure is false if that isn't
 // known, or not yet.
 func (c *Cache) learn(s feature.SessionRef, st *stanza.Stanza) (notify []string, sure bool) {
-	named, ok := xep.ParseCaps(st.Child(xep.NSCaps, "c"))
-	if !ok || named.Hash != "sha-1" && named.Hash != "sha-256" || len(named.Ver) > 64 || len(named.Node) > 1024 {
-		named = xep.Caps{} // XEP-0115 5.4: nothing that could be verified
-	}
-	named.Ver, named.Node = strings.Clone(named.Ver), strings.Clone(named.Node)
+	named := capsOf(st)
 	a := attempt{s.JID(), named.Ver}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -160,6 +160,17 @@ func (c *Cache) learn(s feature.SessionRef, st *stanza.Stanza) (notify []string,
 	c.open[a.session] = last{named: named}
 	c.wg.Go(func() { c.ask(s, named) })
 	return nil, false
+}
+
+// capsOf is the capabilities that a presence names, none if they couldn't be verified
+// (XEP-0115 5.4).
+func capsOf(st *stanza.Stanza) xep.Caps {
+	named, ok := xep.ParseCaps(st.Child(xep.NSCaps, "c"))
+	if !ok || named.Hash != "sha-1" && named.Hash != "sha-256" || len(named.Ver) > 64 || len(named.Node) > 1024 {
+		return xep.Caps{}
+	}
+	named.Ver, named.Node = strings.Clone(named.Ver), strings.Clone(named.Node)
+	return named
 }
 
 // ask asks a session for its capabilities and keeps them if they are what it
@@ -203,7 +214,7 @@ func (c *Cache) answered(session jid.JID, asked xep.Caps, v verified, ok bool) (
 }
 
 // query is XEP-0115 5.4.
-func query(ctx context.Context, s feature.SessionRef, named xep.Caps) (v verified, ok bool) {
+func query(ctx context.Context, s feature.Listener, named xep.Caps) (v verified, ok bool) {
 	answer, err := s.Ask(ctx, string(xep.AppendDiscoInfo(nil, named.Query(), xep.DiscoInfo{})))
 	if err != nil {
 		return verified{}, false

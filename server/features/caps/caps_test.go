@@ -163,7 +163,7 @@ func TestBounds(t *testing.T) {
 // capabilities.
 func TestNotify(t *testing.T) {
 	var told []string
-	c := New(Options{Notify: func(s feature.SessionRef, nodes []string) { told = append(told, fmt.Sprint(s.JID().Local(), nodes)) }})
+	c := New(Options{Notify: func(s feature.Listener, nodes []string) { told = append(told, fmt.Sprint(s.JID().Local(), nodes)) }})
 	defer c.Close()
 	info := infoWith("a+notify", "b", "+notify", "c+notify")
 	ver := verOf(t, "sha-1", info)
@@ -207,7 +207,7 @@ func TestNotify(t *testing.T) {
 // newest is asked for next, those between are not, and only the newest is told.
 func TestNamedWhileAsked(t *testing.T) {
 	var told [][]string
-	c := New(Options{Notify: func(_ feature.SessionRef, nodes []string) { told = append(told, nodes) }})
+	c := New(Options{Notify: func(_ feature.Listener, nodes []string) { told = append(told, nodes) }})
 	defer c.Close()
 	infos := []xep.DiscoInfo{infoWith("first"), infoWith("between"), infoWith("urn:node+notify")}
 	var s *session

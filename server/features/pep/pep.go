@@ -96,7 +96,7 @@ type Service struct {
 	work chan struct{} // bounds it
 
 	mu     sync.Mutex
-	coming map[jid.JID]*arrival
+	coming map[arriving]*arrival
 	closed bool
 }
 
@@ -104,7 +104,7 @@ type Service struct {
 func New(o Options) *Service {
 	o.Limits = o.Limits.withDefaults()
 	s := &Service{opt: o, rate: rate{burst: o.Limits.Burst, every: o.Limits.Every, full: map[jid.JID]time.Time{}},
-		work: make(chan struct{}, maxArrivals), coming: map[jid.JID]*arrival{}}
+		work: make(chan struct{}, maxArrivals), coming: map[arriving]*arrival{}}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s
 }
@@ -140,7 +140,7 @@ func (s *Service) Feature() feature.Feature {
 		Name: "pep",
 		Specs: []feature.Spec{
 			{XEP: "0060", Version: "1.27.0", Note: "accounts' nodes (XEP-0163), without subscriptions, collections and the access model authorize"},
-			{XEP: "0163", Version: "1.2.2", Note: "notifications to sessions and contacts of this server"},
+			{XEP: "0163", Version: "1.2.2", Note: "notifications to sessions and to contacts, here and elsewhere"},
 			{XEP: "0048", Version: "1.2", Note: "in private XML: the same bookmarks as XEP-0402's"},
 			{XEP: "0084", Version: "1.1.4"},
 			{XEP: "0222", Version: "1.0.1"},

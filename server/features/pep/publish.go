@@ -105,7 +105,9 @@ func (s *Service) publication(n *node, items ...xep.PubSubItem) feature.EventCha
 		if n.Bare {
 			it.Payload = ""
 		}
-		c.Notices = append(c.Notices, n.notice(xep.AppendPubSubItems(nil, n.name, []xep.PubSubItem{it})))
+		notice := n.notice(xep.AppendPubSubItems(nil, n.name, []xep.PubSubItem{it}))
+		notice.Item = true
+		c.Notices = append(c.Notices, notice)
 	}
 	return c
 }

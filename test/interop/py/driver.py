@@ -21,6 +21,8 @@ from xml.etree import ElementTree
 
 from slixmpp import JID, ClientXMPP
 from slixmpp.exceptions import IqError, IqTimeout, PresenceError
+from slixmpp.stanza import StreamFeatures
+from slixmpp.xmlstream import ElementBase, register_stanza_plugin
 from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher import MatchXPath
 
@@ -32,6 +34,7 @@ BOOKMARKS = '{urn:xmpp:bookmarks:1}'
 CONFERENCE = BOOKMARKS + 'conference'
 EXTDISCO = '{urn:xmpp:extdisco:2}'
 PUSH = '{urn:xmpp:push:0}'
+PREAUTH = '{urn:xmpp:pars:0}preauth'
 FORM = '{jabber:x:data}'
 
 
@@ -69,13 +72,18 @@ class Client(ClientXMPP):
         return domain, '127.0.0.1', self.address[1]
 
 
+class TokenFeature(ElementBase):
+    """The server takes invitations (XEP-0445 3)."""
+    name, namespace, plugin_attrib = 'register', 'urn:xmpp:ibr-token:0', 'ibr_token'
+
+
 class Driver:
     def __init__(self):
         self.xmpp = None
 
     # Commands. Each returns what goes into "ok".
 
-    async def connect(self, jid, password, port, ca, tls):
+    async def connect(self, jid, password, port, ca, tls, invitation=None):
         xmpp = self.xmpp = Client(jid, password)
         xmpp['feature_mechanisms'].sasl_callback = self.credentials
         xmpp.ca_certs = Path(ca)
@@ -90,6 +98,9 @@ class Driver:
         def settle(value):
             if not outcome.done():
                 outcome.set_result(value)
+
+        if invitation is not None:
+            self.accept(invitation, settle)
 
         # slixmpp tries its mechanisms one after the other until it has no more or the server has enough of it; the last
         # refusal is what a person would be told.
@@ -109,6 +120,38 @@ class Driver:
             xmpp.abort()
             raise result
         return {'jid': str(xmpp.boundjid), 'sm': bool(xmpp['xep_0198'].sm_id)}
+
+    def accept(self, token, settle):
+        """Has slixmpp make its account with an invitation before it logs in.
+
+        Its registration (XEP-0077) is used as it is; the token (XEP-0445), of which it knows nothing, is shown before.
+        """
+        xmpp = self.xmpp
+        xmpp.register_plugin('xep_0077')
+        register_stanza_plugin(StreamFeatures, TokenFeature)
+
+        async def register(_):
+            xmpp._always_send_everything = True  # before there is a session
+            try:
+                await xmpp.make_iq_set(sub=ElementTree.Element(PREAUTH, token=token)).send(timeout=20)
+                await xmpp['xep_0077'].get_registration(timeout=20)
+                iq = xmpp.make_iq_set()
+                iq['register']['username'] = xmpp.boundjid.user
+                iq['register']['password'] = xmpp.password
+                await iq.send(timeout=20)
+            except IqError as error:
+                settle(Refused('invitation', error.condition))
+            xmpp._always_send_everything = False
+
+        xmpp.register_feature(TokenFeature.plugin_attrib, register, restart=False, order=50)  # between TLS and logging in
+
+    async def invite(self):
+        """Makes an invitation with the server's command for it (XEP-0401 5.1) and tells its URI."""
+        self.xmpp.register_plugin('xep_0050')
+        answer = await self.xmpp['xep_0050'].send_command(self.xmpp.boundjid.domain, 'urn:xmpp:invite#invite', timeout=20)
+        for field in answer.xml.iter(FORM + 'field'):
+            if field.get('var') == 'uri':
+                return {'uri': field.findtext(FORM + 'value')}
 
     def credentials(self, required, optional):
         """What slixmpp uses to log in, without channel binding.
