@@ -86,7 +86,8 @@ type Account struct {
 	engine  *convo.Engine
 	facts   *convo.Facts // nil: not known yet
 	rooms   map[jid.JID]*room
-	refused bool // ErrWaiting, of the step that is applied
+	refused bool              // ErrWaiting, of the step that is applied
+	invited map[string]*error // by id: where to note that a room doesn't pass an invitation on
 
 	calls   chan func()
 	events  chan []client.Event
@@ -128,7 +129,7 @@ func Start(ctx context.Context, cfg Config) (*Account, error) {
 		changes: map[jid.JID]*convo.Changed{}, settled: make(chan struct{}), signal: make(chan struct{}, 1), taken: make(chan struct{}, 1), mail: make(chan struct{}, 1)}
 	a.engine = convo.New(convo.Config{Account: cfg.Client.Account, NewID: newID, Silent: cfg.Silent, UnlockAfter: cfg.UnlockAfter, RefreshAfter: cfg.RefreshAfter}, snap)
 	a.note()
-	a.rooms = map[jid.JID]*room{}
+	a.rooms, a.invited = map[jid.JID]*room{}, map[string]*error{}
 	for name, f := range snap.Account.Rooms {
 		if j, err := jid.Parse(name); err == nil {
 			a.rooms[j] = &room{nick: f.Nick, mine: f.Mine, archive: true}
@@ -260,7 +261,8 @@ func (a *Account) Settle(ctx context.Context, with jid.JID) error {
 	}
 }
 
-// Changes waits until something is another than at the last call, and says what. Why the account has ended is its error.
+// Changes waits until something is another than at the last call, and says what; for requests, contacts and the block list it only returns. Why the
+// account has ended is its error.
 func (a *Account) Changes(ctx context.Context) (Changes, error) {
 	select {
 	case <-a.signal:

@@ -166,6 +166,9 @@ func (a *Account) take(batch []client.Event) {
 			step = nil
 			a.heardRoom(r.Stanza)
 		}
+		if r, ok := ev.(*client.Received); ok {
+			a.uninvited(r.Stanza)
+		}
 		if said := heard(ev); said != nil {
 			step = append(step, said)
 			continue
@@ -205,6 +208,11 @@ func (a *Account) happened(ev client.Event) {
 			a.rejoin() // before what waits to be said there
 		}
 		a.apply(convo.Connected{JID: ev.JID, Profile: profile(ev.Profile), Resumed: ev.Resumed, Facts: *a.facts, Catchup: ev.CatchUp})
+		if !ev.Resumed {
+			for j := range a.rooms {
+				a.apply(convo.Entering{JID: j})
+			}
+		}
 		a.setStatus(func(s *Status) {
 			*s = Status{Online: true, CatchingUp: a.engine.CatchingUp(), JID: ev.JID, Profile: ev.Profile, Resumed: ev.Resumed}
 		})
@@ -222,6 +230,9 @@ func (a *Account) happened(ev client.Event) {
 		} else {
 			a.contacts(a.client.Roster())
 		}
+		wake(a.signal)
+	case *client.BlockListChanged:
+		wake(a.signal)
 	}
 }
 
@@ -302,6 +313,8 @@ func (a *Account) do(effect convo.Effect) (convo.Event, error) {
 		_ = a.client.SetPresence(presence) // one that was good for Config is good now
 	case convo.Refused:
 		a.refused = true
+	case convo.Requested:
+		wake(a.signal)
 	case convo.Changed:
 		a.changed(ef)
 	}

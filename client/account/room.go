@@ -11,6 +11,7 @@ import (
 	"carillon.im/jid"
 	"carillon.im/stanza"
 	"carillon.im/xep"
+	"carillon.im/xmltree"
 )
 
 // ErrNoRoom is Enter's answer for an address that isn't a room's.
@@ -25,11 +26,12 @@ const (
 
 // room is a room that the program has entered, or wants to. It is the owner's.
 type room struct {
-	nick    string
-	archive bool       // it has one, so that it needn't tell what was said
-	mine    bool       // it knows XEP-0259 (MINE-32)
-	in      bool       // in this session
-	answer  chan error // of who waits for the room's answer; nil: nobody
+	nick     string
+	password string     // of the room; a secret
+	archive  bool       // it has one, so that it needn't tell what was said
+	mine     bool       // it knows XEP-0259 (MINE-32)
+	in       bool       // in this session
+	answer   chan error // of who waits for the room's answer; nil: nobody
 }
 
 func (r *room) tell(err error) {
@@ -40,17 +42,25 @@ func (r *room) tell(err error) {
 }
 
 // Enter enters a room under a nickname (XEP-0045 7.2), one that isn't there yet as its owner (10.1.2), and again at the start of each session, until
-// Leave. It returns when the room has answered: nil, ErrNoRoom, a *stanza.Error of the room's, or why there was no answer.
-func (a *Account) Enter(ctx context.Context, j jid.JID, nick string) error {
+// Leave. A nickname of "" is the one that the account has there, else its local part. The room's password, "" for none or the one that let it in before, is in memory alone, for as long as the account is in the room. It returns when the room has answered: nil, ErrNoRoom, a *stanza.Error of the room's, or why there was no answer.
+func (a *Account) Enter(ctx context.Context, j jid.JID, nick, password string) error {
 	ctx, cancel := context.WithTimeout(ctx, enterWait)
 	defer cancel()
 	j = j.Bare()
-	if _, err := j.WithResource(nick); err != nil || nick == "" {
-		return fmt.Errorf("account: %q can't be a nickname", nick)
-	}
 	in := false
-	if err := a.call(ctx, func() { in = a.rooms[j] != nil && a.rooms[j].in && a.rooms[j].nick == nick }); err != nil || in {
+	if err := a.call(ctx, func() {
+		if r := a.rooms[j]; r != nil && nick == "" {
+			nick = r.nick
+		}
+		in = a.rooms[j] != nil && a.rooms[j].in && a.rooms[j].nick == nick
+	}); err != nil || in {
 		return err
+	}
+	if nick == "" {
+		nick = a.cfg.Client.Account.Local()
+	}
+	if _, err := j.WithResource(nick); err != nil {
+		return fmt.Errorf("account: %q can't be a nickname", nick)
 	}
 	service, err := a.discover(ctx, j.DomainJID())
 	if _, refused := errors.AsType[*stanza.Error](err); refused || err == nil && !slices.Contains(service.Features, xep.NSMUC) {
@@ -59,7 +69,7 @@ func (a *Account) Enter(ctx context.Context, j jid.JID, nick string) error {
 	if err != nil {
 		return err
 	}
-	r := &room{nick: nick, answer: make(chan error, 1)}
+	r := &room{nick: nick, password: password, answer: make(chan error, 1)}
 	answer := r.answer
 	if info, err := a.discover(ctx, j); err == nil {
 		r.archive, r.mine = slices.Contains(info.Features, xep.NSMAM), slices.Contains(info.Features, xep.NSMine)
@@ -85,11 +95,15 @@ func (a *Account) enter(j jid.JID, r *room) {
 		return
 	case old != nil:
 		old.tell(context.Canceled)
+		if r.password == "" {
+			r.password = old.password
+		}
 	case len(a.rooms) >= maxRooms:
 		r.tell(fmt.Errorf("account: in %d rooms already", maxRooms))
 		return
 	}
 	a.rooms[j] = r
+	a.apply(convo.Entering{JID: j})
 	a.join(j, r)
 }
 
@@ -112,7 +126,11 @@ func (a *Account) join(j jid.JID, r *room) {
 	if r.archive {
 		history = 0
 	}
-	a.toRoom(j, r.nick, stanza.TypeAvailable, fmt.Sprintf("<x xmlns='%s'><history maxstanzas='%d'/></x>", xep.NSMUC, history))
+	password := ""
+	if r.password != "" { // XEP-0045 7.2.5
+		password = "<password>" + string(xmltree.AppendText(nil, r.password)) + "</password>"
+	}
+	a.toRoom(j, r.nick, stanza.TypeAvailable, fmt.Sprintf("<x xmlns='%s'><history maxstanzas='%d'/>%s</x>", xep.NSMUC, history, password))
 }
 
 func (a *Account) toRoom(j jid.JID, nick, typ, payload string) {
@@ -152,11 +170,15 @@ func (a *Account) heardRoom(st *stanza.Stanza) {
 		if err == nil {
 			err = stanza.NewError(stanza.UndefinedCondition, "")
 		}
+		if err.Condition == stanza.NotAuthorized {
+			r.password = "" // it is wrong
+		}
 		r.tell(err)
 		if a.engineRoom(j) {
 			return // it was in it once: it tries again in the next session
 		}
 		delete(a.rooms, j)
+		a.apply(convo.Room{JID: j})
 	case st.Type == stanza.TypeUnavailable && own("110") && !own("303"): // not another name: out
 		delete(a.rooms, j)
 		a.apply(convo.Room{JID: j})

@@ -3,6 +3,7 @@ package account_test
 import (
 	"errors"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"carillon.im/client/account"
@@ -30,20 +31,20 @@ func TestRoom(t *testing.T) {
 	alice, bob := start(t, config()), start(t, w.config("bob", "pc"))
 	alice.online()
 	bob.online()
-	if err := alice.Enter(t.Context(), jid.MustParse("bob@localhost"), "al"); !errors.Is(err, account.ErrNoRoom) {
+	if err := alice.Enter(t.Context(), jid.MustParse("bob@localhost"), "al", ""); !errors.Is(err, account.ErrNoRoom) {
 		t.Errorf("a contact: %v", err)
 	}
-	if err := alice.Enter(t.Context(), hall, "al"); err != nil {
+	if err := alice.Enter(t.Context(), hall, "al", ""); err != nil {
 		t.Fatal(err)
 	}
-	if err := alice.Enter(t.Context(), hall, "al"); err != nil {
+	if err := alice.Enter(t.Context(), hall, "al", ""); err != nil {
 		t.Errorf("again: %v", err)
 	}
 	var refused *stanza.Error
-	if err := bob.Enter(t.Context(), hall, "al"); !errors.As(err, &refused) || refused.Condition != stanza.Conflict {
+	if err := bob.Enter(t.Context(), hall, "al", ""); !errors.As(err, &refused) || refused.Condition != stanza.Conflict {
 		t.Errorf("the same nickname: %v", err)
 	}
-	if err := bob.Enter(t.Context(), hall, "bo"); err != nil {
+	if err := bob.Enter(t.Context(), hall, "bo", ""); err != nil {
 		t.Fatal(err)
 	}
 	alice.do(convo.SendText{Conversation: hall, Body: "one"})
@@ -76,10 +77,17 @@ func TestRoom(t *testing.T) {
 	if err := bob.Leave(t.Context(), hall); err != nil {
 		t.Fatal(err)
 	}
-	if err := alice.Enter(t.Context(), hall, "bo"); err != nil {
+	if err := alice.Enter(t.Context(), hall, "bo", ""); err != nil {
 		t.Errorf("a nickname that is free again: %v", err)
 	}
-	if err := alice.Enter(t.Context(), hall, ""); err == nil {
-		t.Error("no nickname at all")
+	if err := alice.Enter(t.Context(), hall, strings.Repeat("x", 1024), ""); err == nil {
+		t.Error("any nickname will do")
+	}
+	if err := bob.Enter(t.Context(), hall, "", ""); err != nil {
+		t.Errorf("the account's own name: %v", err)
+	}
+	alice.nicks("bo=owner bob=")
+	if err := alice.Enter(t.Context(), hall, "", ""); err != nil {
+		t.Errorf("the nickname that it has: %v", err)
 	}
 }

@@ -113,6 +113,7 @@ type Engine struct {
 	forgot   bool // conversations that the store may know were dropped
 	contacts map[jid.JID]Contact
 	rooms    map[jid.JID]*Room
+	crowds   map[jid.JID]*crowd
 	devices  []Device
 	queries  map[string]*query
 	catchup  *catchup // nil: nothing is missing
@@ -142,6 +143,7 @@ func New(cfg Config, snap Snapshot) *Engine {
 		archived: map[ArchiveID]place{},
 		contacts: map[jid.JID]Contact{},
 		rooms:    map[jid.JID]*Room{},
+		crowds:   map[jid.JID]*crowd{},
 		queries:  map[string]*query{},
 		claims:   newClaims(),
 		unacked:  map[string]place{},
@@ -195,6 +197,10 @@ func (e *Engine) apply(ev Event) {
 		e.contact(ev)
 	case Room:
 		e.room(ev)
+	case Entering:
+		e.entering(ev.JID.Bare())
+	case Answered:
+		e.answered(ev)
 	case Tick:
 		e.tick()
 	default:
@@ -237,6 +243,10 @@ func (e *Engine) accountRecord() *Account {
 		a.Cursors[k] = v
 	}
 	a.Own = slices.Clone(a.Own)
+	a.Requests = slices.Clone(a.Requests)
+	for i := range a.Requests {
+		a.Requests[i].Password = ""
+	}
 	a.Rooms = make(map[string]RoomFact, len(e.rooms))
 	for j, r := range e.rooms {
 		a.Rooms[j.String()] = RoomFact{Nick: r.Nick, Mine: r.Mine}

@@ -1,6 +1,7 @@
 package convo
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,8 @@ func FuzzStanzas(f *testing.F) {
 		claimBy("alice@wonder.example/desk", "c1", "w1", "w2"),
 		carbonOf("received", originalM) + "\n" + carbonOf("sent", "<message from='alice@wonder.example/desk' to='bob@wonder.example' type='chat'><body>b</body></message>"),
 		result("id1", "a1", originalM) + "\n" + result("session", "a2", originalM),
+		fmt.Sprintf(directInvite, "attic@rooms.example", stanzaID("a1")) + "\n" + fmt.Sprintf(mediatedInvite, "hall@rooms.example", "") + "\n" + fmt.Sprintf(subscribe, "bob@wonder.example"),
+		presence("bo", "", "owner", "moderator", "") + "\n" + presence("bo", "unavailable", "none", "none", "<status code='110'/>"),
 		"<message from='hall@rooms.example/bo' type='groupchat'><body>b</body></message>",
 		"<presence from='bob@wonder.example/pc' type='unavailable'/>\n" + chat("bob@wonder.example/pc", "<gone xmlns='http://jabber.org/protocol/chatstates'/>"),
 		"<message><body/></message>\n<message from='alice@wonder.example'><synced xmlns='urn:xmpp:tmp:xmpp-2:0' complete='false' first='a' last='b' count='3'/></message>",
@@ -27,6 +30,7 @@ func FuzzStanzas(f *testing.F) {
 	f.Fuzz(func(t *testing.T, input string) {
 		for _, p := range []Profile{Classic, Carbons, NG, V2} {
 			r := start(t, Config{Limits: Limits{Conversations: 8, Entries: 16, Total: 32, Threads: 4, Refs: 4, Orphans: 4, Claims: 4, Page: 4}}, NewMemory())
+			r.do(Entering{hall})
 			r.do(Room{JID: hall, Nick: "al", Joined: true, Mine: true})
 			r.do(Connected{JID: phone, Profile: p, Facts: all, Catchup: p == V2})
 			for line := range strings.SplitSeq(input, "\n") {

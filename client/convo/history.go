@@ -61,6 +61,7 @@ type conversation struct {
 	typing   []typing
 	states   chatStates
 	topic    string // of a room, as it said in this session
+	exit     Exit   // of a room that put the account out, until it is entered again
 	holders  []Holder
 	markers  []early // receipts and markers before their message
 	notified int64   // position of the newest marker that was sent

@@ -167,6 +167,9 @@ func (e *Engine) message(m message) {
 		}
 		return
 	}
+	if e.invitation(m) {
+		return
+	}
 	key, room := e.conversationOf(&m)
 	if key.IsZero() {
 		return

@@ -28,6 +28,8 @@ func (e *Engine) connected(ev Connected) {
 	}
 	e.record = true
 	e.devices = nil
+	clear(e.crowds)
+	e.forget(func(r Request) bool { return r.Room.IsZero() }) // the server asks again (RFC 6121 3.1.3)
 	for _, c := range e.inOrder() {
 		e.unlock(c) // a conversation starts unlocked (LOCK-4)
 		c.typing, c.states = nil, chatStates{}
@@ -183,6 +185,11 @@ func (e *Engine) ownIn(c *conversation) jid.JID {
 // presence notes other own devices, and unlocks the sender's conversation.
 func (e *Engine) presence(st *stanza.Stanza) {
 	if st.Type != stanza.TypeAvailable && st.Type != stanza.TypeUnavailable {
+		e.wants(st)
+		return
+	}
+	e.exit(st)
+	if e.occupant(st) {
 		return
 	}
 	if st.From.Bare() == e.cfg.Account {
@@ -268,6 +275,9 @@ func (e *Engine) contact(ev Contact) {
 		return
 	}
 	e.contacts[ev.JID] = ev
+	if ev.Trusted {
+		e.forget(func(r Request) bool { return r.From == ev.JID && r.Room.IsZero() })
+	}
 	if c := e.convs[ev.JID]; c != nil && (c.rec.Name != ev.Name || c.rec.Trusted != ev.Trusted) {
 		c.rec.Name, c.rec.Trusted = ev.Name, ev.Trusted
 		e.saveRecord(c)
@@ -279,9 +289,11 @@ func (e *Engine) room(ev Room) {
 	e.record = true
 	if !ev.Joined {
 		delete(e.rooms, ev.JID)
+		delete(e.crowds, ev.JID)
 		return
 	}
 	e.rooms[ev.JID] = &ev
+	e.forget(func(r Request) bool { return r.Room == ev.JID })
 	if len(e.rooms) <= e.lim.Conversations {
 		c := e.conversation(ev.JID, true)
 		if !c.rec.Room { // somebody wrote to it before it was known to be one

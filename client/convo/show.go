@@ -58,7 +58,10 @@ func (e *Engine) Conversation(j jid.JID, limit int) (v View, ok bool) {
 		return View{}, false
 	}
 	v.Summary = e.summary(c)
-	v.Topic = c.topic
+	v.Topic, v.Exit = c.topic, c.exit
+	if in := e.crowds[j]; in != nil {
+		v.People = len(in.list)
+	}
 	v.Current, v.Paging = c.rec.Thread, c.loading || c.paging != ""
 	v.More = c.more || e.online && e.pageable(c) && !c.rec.Complete
 	v.GapAtEnd = c.gapAtEnd()

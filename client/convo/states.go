@@ -126,6 +126,11 @@ func (e *Engine) passed(m message) {
 			e.answer(m)
 		}
 	}
+	e.moveCursor(m)
+}
+
+// moveCursor moves the account's cursor behind a live message.
+func (e *Engine) moveCursor(m message) {
 	if m.live && m.archive.ID != "" && m.archive.By == e.cfg.Account && !e.unheard() {
 		if e.catchup != nil {
 			e.catchup.live = m.archive.ID

@@ -47,6 +47,7 @@ type Account struct {
 	Behind    bool                // something behind the cursor is missing
 	Own       []jid.JID           // full addresses that this device had, the newest last
 	Rooms     map[string]RoomFact // rooms by bare JID
+	Requests  []Request           // that wait for the person
 }
 
 // RoomFact is what is remembered of a room.
