@@ -362,7 +362,7 @@ func TestRefused(t *testing.T) {
 	}{
 		"too large":  {alice, request("a", "text/plain", 1001), stanza.NotAcceptable, "<max-file-size>1000</max-file-size>"},
 		"type":       {alice, request("a", "video/ogg", 5), stanza.NotAcceptable, ""},
-		"no type":    {alice, request("a", "text/plain", 5), stanza.NotAcceptable, ""},
+		"no type":    {alice, request("a", "", 5), stanza.NotAcceptable, ""},
 		"bad type":   {alice, request("a", "image", 5), stanza.BadRequest, ""},
 		"no size":    {alice, request("a", "image/png", 0), stanza.BadRequest, ""},
 		"elsewhere":  {jid.MustParse("a@other.example/x"), request("a", "image/png", 5), stanza.Forbidden, ""},
