@@ -33,10 +33,7 @@ const (
 
 // assigner is who assigns ownership ids in a conversation.
 func (e *Engine) assigner(c *conversation) jid.JID {
-	if c.rec.Room {
-		return c.rec.JID
-	}
-	return e.cfg.Account
+	return e.assignerOf(c.rec.JID, c.rec.Room)
 }
 
 // mines reports whether claims mean something in a conversation: the server, or
@@ -138,9 +135,8 @@ func (e *Engine) ownership(c *conversation, it *item) {
 }
 
 // claimAgain repeats claims that the last session may have lost.
-func (e *Engine) claimAgain() {
-	clear(e.claims.sent)
-	for _, c := range e.inOrder() {
+func (e *Engine) claimAgain(list []*conversation) {
+	for _, c := range list {
 		var lost []*item
 		for _, it := range c.items {
 			if it.Owner == Claiming {
@@ -181,7 +177,7 @@ func (e *Engine) thisDevice(c *conversation, claim *item) bool {
 // their ids (MINE-21, MINE-44), to who assigned them (MINE-17, MINE-35), without
 // a body (MINE-19) and whoever else is online (MINE-46).
 func (e *Engine) claim(c *conversation, items []*item) {
-	if !e.online || !e.mines(c) {
+	if !e.inside(c) || !e.mines(c) {
 		return
 	}
 	type like struct{ typ, thread string }

@@ -156,7 +156,7 @@ func testHolders(t *testing.T, messages ...string) {
 // of who assigned them (NOTES M14).
 func TestClaimIDs(t *testing.T) {
 	r := newRun(t, NG)
-	r.do(Room{JID: hall, Nick: "al", Joined: true, Mine: true})
+	r.do(Room{JID: hall, Nick: "al", Joined: true, RoomFacts: RoomFacts{Mine: true}})
 	r.in(fromBob("one", "a1", whose("x1")))
 	r.in(fromBob("two", "a2", whose("X1")))
 	r.in("<message from='hall@rooms.example/bo' to='alice@wonder.example/phone' type='groupchat'><body>q</body>" + whose("x1") + "</message>")
@@ -205,7 +205,7 @@ func TestNoClaim(t *testing.T) {
 // TestRoomClaim: MINE-35: to the room; from its occupants (NOTES M9).
 func TestRoomClaim(t *testing.T) {
 	r := newRun(t, NG)
-	r.do(Room{JID: hall, Nick: "al", Joined: true, Mine: true})
+	r.do(Room{JID: hall, Nick: "al", Joined: true, RoomFacts: RoomFacts{Mine: true}})
 	for i := range 2 {
 		r.in(fmt.Sprintf("<message from='hall@rooms.example/bo' to='alice@wonder.example/phone' type='groupchat'><body>q%d</body>%s</message>", i, whose(fmt.Sprint("x", i))))
 	}

@@ -53,7 +53,7 @@ type Account struct {
 // RoomFact is what is remembered of a room.
 type RoomFact struct {
 	Nick string
-	Mine bool
+	RoomFacts
 }
 
 // Record is a conversation without its entries.
@@ -66,6 +66,7 @@ type Record struct {
 	MadeUp    string // the thread made up for messages without one (THR-17)
 	Read      int64  // position up to which the person has read
 	Displayed int64  // position up to which the contact has
+	Cursor    string // of a room: the id in its archive up to which nothing is missing
 	Base      int64  // while a catch-up is unfinished: position of the newest entry before it; 1 for none
 	Caught    int64  // and of the newest that it has brought
 	Complete  bool   // the archive has nothing older than the oldest entry

@@ -36,6 +36,8 @@ type View struct {
 	More     bool   // older messages are to be had: Page
 	GapAtEnd bool   // messages may be missing behind the newest: Page with Newest
 	Paging   bool   // and have been asked for
+	// CatchingUp: what was missed is still to come, of a room or of all but rooms.
+	CatchingUp bool
 	// Holders are the own devices that wrote or claimed something here lately,
 	// the latest first.
 	Holders []Holder

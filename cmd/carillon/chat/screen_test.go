@@ -115,7 +115,7 @@ func (d *fake) Enter(_ context.Context, room jid.JID, nick, password string) err
 	if nick == "" {
 		nick = "alice"
 	}
-	d.apply(convo.Room{JID: room, Nick: nick, Joined: true})
+	d.apply(convo.Room{JID: room, Nick: nick, Joined: true, RoomFacts: convo.RoomFacts{IDs: true}})
 	return nil
 }
 
