@@ -78,7 +78,7 @@ func (e *Engine) begin(up *catchup) {
 	behind := up.behind && e.cursor(up) != "" && !up.streamed
 	up.overlaps = up.streamed && (up.behind || e.cursor(up) == "")
 	for _, c := range e.covers(up) {
-		c.begun, c.chain, c.seam = 1, nil, nil
+		c.begun, c.chain = 1, nil
 		if last := c.last(); last != nil {
 			c.begun = last.Pos
 		}
@@ -196,10 +196,6 @@ func (e *Engine) endCatchup(up *catchup, how ending) {
 	for _, c := range covered {
 		switch how {
 		case whole:
-			if c.seam != nil && c.seam.Gap {
-				c.seam.Gap = false
-				e.save(c, c.seam)
-			}
 			if up.room != nil && c.chain != nil && c.chain == c.last() {
 				c.rec.GapNext = false
 			}
@@ -214,7 +210,7 @@ func (e *Engine) endCatchup(up *catchup, how ending) {
 			c.rec.Base, c.rec.Caught = 0, 0
 			e.saveRecord(c)
 		}
-		c.chain, c.seam = nil, nil
+		c.chain = nil
 	}
 	e.resendLost(covered, how == whole)
 	for _, c := range covered {
@@ -234,7 +230,7 @@ func (e *Engine) pageWanted(c *conversation) {
 // behind all that came live meanwhile, which may have been in several sessions.
 func (e *Engine) markBehind(c *conversation) {
 	e.markGap(c, c.rec.Caught)
-	if c.rec.Caught == 0 || c.rec.Room {
+	if c.rec.Caught == 0 {
 		return
 	}
 	live := 0 // the session of the one before; 0: not known

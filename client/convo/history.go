@@ -59,7 +59,6 @@ type conversation struct {
 	begun   int64 // position of the last entry when the session began; 1 for none
 	met     bool  // the catch-up began with something that was known
 	chain   *item // the last result of the catch-up that is under way
-	seam    *item // the first live message of a session that goes on with one, marked
 
 	lock     lock
 	typing   []typing
@@ -67,6 +66,7 @@ type conversation struct {
 	sync     *catchup // a room's, that is under way
 	away     bool     // a room goes on without this device: something may be missing at the end
 	topic    string   // of a room, as it said in this session
+	exit     Exit     // of a room that put the account out, until it is entered again
 	holders  []Holder
 	markers  []early // receipts and markers before their message
 	notified int64   // position of the newest marker that was sent

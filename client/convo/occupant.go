@@ -22,7 +22,7 @@ const (
 type Occupant struct {
 	Nick        string
 	Role        string   // moderator, participant or visitor
-	Affiliation string   // owner, admin, member or none
+	Affiliation string   // owner, admin or member; "" for none
 	JID         jid.JID  // the real address; zero where the room doesn't tell
 	Hats        []string // titles (XEP-0317)
 	Own         bool
@@ -51,6 +51,45 @@ func (e *Engine) Occupants(room jid.JID) (list []Occupant, more bool) {
 	return list, c.more
 }
 
+// Exit says why the account was put out of a room.
+type Exit struct {
+	Why    string // ExitKicked and so on; "" where it wasn't
+	Reason string // in the words of who did it
+}
+
+// The exits (XEP-0045 8.2, 9.1, 9.4, 10.9).
+const (
+	ExitKicked  = "kicked"
+	ExitBanned  = "banned"
+	ExitMembers = "members" // it is for members now, or the account no member any more
+	ExitClosed  = "closed"
+)
+
+// exit notes that, and why, a room has put the account out.
+func (e *Engine) exit(st *stanza.Stanza) {
+	c := e.convs[st.From.Bare()]
+	if c == nil || !c.rec.Room || st.Type != stanza.TypeUnavailable {
+		return
+	}
+	x := st.Child(xep.NSMUCUser, "x")
+	own, out := false, Exit{}
+	for el := range x.Children() {
+		switch {
+		case el.Is(xep.NSMUCUser, "destroy"):
+			out = Exit{ExitClosed, reasonOf(el.Child(xep.NSMUCUser, "reason").Text())}
+		case el.Is(xep.NSMUCUser, "status"):
+			own = own || el.Attr("code") == "110"
+			if why := map[string]string{"301": ExitBanned, "307": ExitKicked, "321": ExitMembers, "322": ExitMembers}[el.Attr("code")]; why != "" {
+				out = Exit{why, reasonOf(x.Child(xep.NSMUCUser, "item").Child(xep.NSMUCUser, "reason").Text())}
+			}
+		}
+	}
+	if own && out.Why != "" {
+		c.exit = out
+		e.touch(c, 0)
+	}
+}
+
 // standing orders occupants: owners, admins, moderators, members, the others,
 // and last those who may only listen.
 func standing(o Occupant) int {
@@ -72,6 +111,10 @@ func standing(o Occupant) int {
 // entering begins to listen for who is in a room, which tells that before it
 // lets the account in (XEP-0045 7.2.2).
 func (e *Engine) entering(j jid.JID) {
+	if c := e.convs[j]; c != nil && c.exit.Why != "" {
+		c.exit = Exit{}
+		e.touch(c, 0)
+	}
 	if len(e.crowds) < e.lim.Conversations || e.crowds[j] != nil {
 		e.crowds[j] = &crowd{list: map[string]Occupant{}}
 	}

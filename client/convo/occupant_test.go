@@ -77,6 +77,34 @@ func TestOccupants(t *testing.T) {
 	}
 }
 
+// TestExit: who was put out of a room knows why, until it is entered again.
+func TestExit(t *testing.T) {
+	for _, tt := range []struct {
+		extra string
+		want  Exit
+	}{
+		{"<status code='110'/><status code='307'/>", Exit{ExitKicked, "avaunt"}},
+		{"<status code='301'/><status code='110'/>", Exit{ExitBanned, "avaunt"}},
+		{"<status code='110'/><status code='321'/>", Exit{ExitMembers, "avaunt"}},
+		{"<status code='110'/><destroy><reason>the end</reason></destroy>", Exit{ExitClosed, "the end"}},
+		{"<status code='110'/>", Exit{}},                     // left
+		{"<status code='307'/>", Exit{}},                     // somebody else
+		{"<status code='110'/><status code='303'/>", Exit{}}, // another name
+	} {
+		r := newRun(t, NG)
+		r.do(Entering{hall}, Room{JID: hall, Nick: "al", Joined: true})
+		r.do(Room{JID: hall}) // the order of the two doesn't matter
+		r.in(strings.Replace(presence("al", "unavailable", "none", "none", tt.extra), "jid='al@wonder.example/pc'/>", "><reason>avaunt</reason></item>", 1))
+		if got := r.view(hall).Exit; got != tt.want {
+			t.Errorf("%s: %+v", tt.extra, got)
+		}
+		r.do(Entering{hall})
+		if got := r.view(hall).Exit; got != (Exit{}) {
+			t.Errorf("entered again: %+v", got)
+		}
+	}
+}
+
 // TestOccupantsBound: a room has room for so many.
 func TestOccupantsBound(t *testing.T) {
 	r := newRun(t, NG)

@@ -15,11 +15,7 @@ func (e *Engine) place(m message, it *item) bool {
 	placed := c.holds(it)
 	if m.way != archive {
 		if !placed {
-			seam := e.of(c) != nil && c.begun > c.rec.Caught && c.last() != nil && c.last().Pos == c.begun
 			e.append(c, it)
-			if seam && !it.Gap { // what came between two sessions, if the catch-up never gets there
-				it.Gap, c.seam = true, it
-			}
 		}
 		return !placed
 	}

@@ -92,7 +92,7 @@ func (e *Engine) goesOn(c *conversation) {
 // what is missing.
 func (e *Engine) abandon(c *conversation) {
 	e.markGap(c, c.rec.Base)
-	e.markGap(c, c.rec.Caught)
+	e.markBehind(c)
 	c.rec.Base, c.rec.Caught, c.sync, c.chain = 0, 0, nil, nil
 	e.awayGap(c)
 	e.saveRecord(c)

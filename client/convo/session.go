@@ -209,6 +209,7 @@ func (e *Engine) presence(st *stanza.Stanza) {
 		e.wants(st)
 		return
 	}
+	e.exit(st)
 	if e.occupant(st) {
 		return
 	}

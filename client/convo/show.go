@@ -58,7 +58,7 @@ func (e *Engine) Conversation(j jid.JID, limit int) (v View, ok bool) {
 		return View{}, false
 	}
 	v.Summary = e.summary(c)
-	v.Topic = c.topic
+	v.Topic, v.Exit = c.topic, c.exit
 	if in := e.crowds[j]; in != nil {
 		v.People = len(in.list)
 	}

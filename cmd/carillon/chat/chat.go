@@ -79,6 +79,16 @@ type snapshot struct {
 	more  bool             // there are others
 	ok    bool
 	limit int
+	// online is how the connection was: what can be asked for depends on it.
+	online bool
+}
+
+// still reports whether a picture shows what another one would, of the same conversation with that line in the list.
+func (s *snapshot) still(of jid.JID, limit int, online bool, now []convo.Summary) bool {
+	if !s.ok || s.of != of || s.limit != limit || s.online != online || s.view.Paging {
+		return false
+	}
+	return slices.ContainsFunc(now, func(n convo.Summary) bool { return n.JID == of && n.Version == s.view.Version })
 }
 
 // What Update is told.
@@ -124,15 +134,19 @@ func (m *Model) look() tea.Cmd {
 	}
 	m.looking, m.stale = true, false
 	ctx, device, present := m.cfg.Context, m.cfg.Device, m.overlay == roomOverlay
-	s := snapshot{of: m.open, limit: m.limit, names: map[string]convo.Entry{}}
+	s, have := snapshot{of: m.open, limit: m.limit, online: m.status.Online, names: map[string]convo.Entry{}}, m.snap
 	return func() tea.Msg {
 		err := device.Look(ctx, func(e *convo.Engine) {
 			s.list, s.asks = e.Conversations(), e.Requests()
-			if !s.of.IsZero() {
-				s.view, s.ok = e.Conversation(s.of, s.limit)
-			}
 			if present {
 				s.in, s.more = e.Occupants(s.of)
+			}
+			if have.still(s.of, s.limit, s.online, s.list) { // of ten thousand messages, a picture takes a while
+				s.view, s.ok, s.names = have.view, true, have.names
+				return
+			}
+			if !s.of.IsZero() {
+				s.view, s.ok = e.Conversation(s.of, s.limit)
 			}
 			for _, t := range s.view.Threads[max(0, len(s.view.Threads)-maxNamed):] {
 				if first, ok := e.Entry(s.of, t.First); ok {
@@ -207,8 +221,8 @@ func (m *Model) changed(msg changedMsg) tea.Cmd {
 	}
 	came := msg.status.Online && !m.status.Online
 	m.status = msg.status
-	if came && m.snap.view.Room {
-		m.toEnter = m.open // a new session may have been refused there, which is to be said
+	if v := m.snap.view; came && v.Room && (v.People > 0 || m.outside[m.open] != "") {
+		m.toEnter = m.open // it was there, or would be: that a new session is refused is to be said
 	}
 	return tea.Batch(m.look(), m.wait(), m.refreshPeople())
 }
@@ -227,6 +241,14 @@ func (m *Model) looked(msg lookedMsg) tea.Cmd {
 	m.snap = msg.snapshot
 	m.arrange()
 	m.index = threadIndex(m.snap.view.Threads)
+	m.threads = make(map[string]int, len(m.index))
+	for i, t := range m.index {
+		m.threads[t.ID] = i
+	}
+	m.called = make(map[string]int, len(m.snap.list))
+	for _, s := range m.snap.list {
+		m.called[m.conversationName(s.JID, s.Name)]++
+	}
 	if m.sel != 0 && m.entryAt(m.sel) < 0 {
 		m.sel = 0
 	}
@@ -234,6 +256,9 @@ func (m *Model) looked(msg lookedMsg) tea.Cmd {
 		m.anchor, m.skip = 0, 0
 	}
 	m.cursor = min(m.cursor, max(0, len(m.snap.list)-1))
+	if m.anchor == 0 && m.sel == 0 {
+		m.limit = pageEntries // who has come back from older messages needn't carry them along
+	}
 	return tea.Batch(m.enter(), m.attend())
 }
 
@@ -317,5 +342,8 @@ func threadIndex(views []convo.ThreadView) []thread {
 
 // threadOf finds a thread in the index, -1 where it isn't.
 func (m *Model) threadOf(id string) int {
-	return slices.IndexFunc(m.index, func(t thread) bool { return t.ID == id })
+	if i, ok := m.threads[id]; ok {
+		return i
+	}
+	return -1
 }

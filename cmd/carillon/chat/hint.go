@@ -54,6 +54,8 @@ func (m *Model) keysNow() (long, short string) {
 		return "enter go on  esc back", ""
 	case m.mode != say:
 		return "enter send  esc back", ""
+	case m.snap.view.Room && m.listWidth() > 0:
+		return "enter send  ↑ messages  tab conversations  F5 who is here  ^T threads  F1 keys", "enter send  ↑ messages  tab conversations  F5 who is here  F1 keys"
 	case m.listWidth() == 0:
 		return "enter send  ↑ choose  tab list  F1 keys", "enter send  ↑  tab list  F1 keys"
 	}
@@ -72,7 +74,11 @@ func (m *Model) asks() (long, short string) {
 	case askRemove:
 		return "remove this contact?  y yes  any other key: no", "remove?  y yes  n no"
 	case askBlock:
-		return "let nothing of this person through?  y yes  any other key: no", "block?  y yes  n no"
+		who := ""
+		if m.personLine < len(m.persons) {
+			who = m.oneLine(m.persons[m.personLine].jid.String())
+		}
+		return "let nothing of " + who + " through?  y yes  any other key: no", "block " + m.cut(who, max(8, m.width-22)) + "?  y yes  n no"
 	case askRoomPassword:
 		what := "the room's password: " + strings.Repeat("•", min(len(m.secret), 16))
 		if m.wrong {

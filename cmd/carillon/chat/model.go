@@ -90,8 +90,10 @@ type Model struct {
 	ended   error // the device is over
 	snap    snapshot
 	index   []thread
-	looking bool // a picture is being taken
-	stale   bool // and another is to be
+	threads map[string]int // where a thread is in the index
+	called  map[string]int // how many conversations of the list are called so
+	looking bool           // a picture is being taken
+	stale   bool           // and another is to be
 	asked   map[place]bool
 
 	focus    focus
@@ -257,7 +259,7 @@ func (m *Model) openConversation(j jid.JID) tea.Cmd {
 	}
 	m.sendThen = false
 	m.open, m.toEnter, m.limit, m.sel, m.anchor, m.skip = j, j, pageEntries, 0, 0, 0
-	m.snap.view, m.snap.ok, m.index = convo.View{}, false, nil
+	m.snap.view, m.snap.ok, m.index, m.threads = convo.View{}, false, nil, nil
 	m.mode = say
 	m.text.SetValue(m.drafts[j])
 	m.focusOn(onText)

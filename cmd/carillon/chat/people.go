@@ -38,7 +38,7 @@ type (
 
 // openPeople shows the page of people, who asks something first.
 func (m *Model) openPeople() tea.Cmd {
-	m.overlay, m.personLine = peopleOverlay, 0
+	m.overlay, m.persons, m.personLine = peopleOverlay, nil, 0
 	m.arrange()
 	if len(m.snap.asks) == 0 {
 		m.personLine = max(0, slices.IndexFunc(m.persons, func(p person) bool { return p.jid == m.open }))
@@ -132,12 +132,14 @@ func (m *Model) newlyAsked(asks []convo.Request) {
 
 // theAsk says in a line what is asked.
 func (m *Model) theAsk(r convo.Request) string {
-	who := m.conversationName(r.From.Bare(), "")
 	if r.Room.IsZero() {
-		return who + " asks to be a contact"
+		return m.conversationName(r.From.Bare(), "") + " asks to be a contact"
 	}
-	if r.From == r.Room {
-		who = "somebody"
+	who := m.conversationName(r.From.Bare(), "")
+	if r.From.Bare() == r.Room { // by the name there, if the room tells one
+		if who = m.oneLine(r.From.Resource()); who == "" {
+			who = "somebody"
+		}
 	}
 	return who + " invites you into " + m.conversationName(r.Room, "")
 }
@@ -196,7 +198,10 @@ func (m *Model) aboutPerson() string {
 	if r := p.ask; r != nil {
 		text := m.oneLine(r.From.Bare().String()) + " asks to see when you are there, and to be a contact"
 		if !r.Room.IsZero() {
-			text = m.oneLine(r.From.Bare().String()) + " invites you into the room " + m.oneLine(r.Room.String())
+			text = m.theAsk(*r) + ", the room " + m.oneLine(r.Room.String())
+			if r.From.Bare() != r.Room {
+				text = m.oneLine(r.From.Bare().String()) + " invites you into the room " + m.oneLine(r.Room.String())
+			}
 		}
 		if r.Reason != "" {
 			text += ": " + m.oneLine(r.Reason)
@@ -350,6 +355,8 @@ func (m *Model) submitPeople(text string) (cmd tea.Cmd, ok bool) {
 		m.notice = noAddress
 	case j.Bare() == m.cfg.Account:
 		m.notice = "that is you"
+	case m.mode == invitee && slices.ContainsFunc(m.snap.in, func(o convo.Occupant) bool { return o.JID.Bare() == j.Bare() }):
+		m.notice = j.Bare().String() + " is in the room"
 	case m.mode == invitee:
 		m.plain()
 		return m.invite(j.Bare()), true

@@ -5,8 +5,6 @@ import (
 	"testing"
 	"time"
 
-	tea "charm.land/bubbletea/v2"
-
 	"carillon.im/client/convo"
 	"carillon.im/jid"
 	"carillon.im/stanza"
@@ -67,7 +65,9 @@ func TestPeople(t *testing.T) {
 	s.hears(stanza.Message, "", "cellar@rooms.example", invitation)
 	s.keys("up", "up", "up", "up", "up", "up", "up", "up")
 	s.shows("32-invited")
-	s.keys("enter") // the password came with it
+	s.keys("b")
+	s.has("let nothing of carol@wonder.example through?")
+	s.keys("n", "enter") // the password came with it
 	s.done("answer carol@wonder.example cellar@rooms.example true")
 	s.has("cellar@rooms.example")
 	s.hasNot("not in the room", "ask ·")
@@ -75,7 +75,12 @@ func TestPeople(t *testing.T) {
 		t.Error("a password is kept")
 	}
 
-	s.keys("f4")
+	s.hears(stanza.Message, "", "hall@rooms.example", strings.ReplaceAll(invitation, "carol@wonder.example", "hall@rooms.example/Hare"))
+	s.has("Hare invites you into hall (F4)")
+	s.keys("f4") // who asks is chosen, whoever was before
+	s.has("Hare invites you into hall, the room hall@rooms.example: Tea")
+	s.keys("d")
+	s.done("answer hall@rooms.example/Hare hall@rooms.example false")
 	for range 20 {
 		s.keys("up")
 	}
@@ -103,84 +108,6 @@ func TestPeople(t *testing.T) {
 	s.has("not done: it is not allowed")
 	s.keys("esc")
 	s.err = nil
-	s.m.cfg.NoColor = true
 	s.keys("f4", "f4")
 	s.hasNot("People of")
-}
-
-// TestOccupants: who is in the room, and inviting somebody there.
-func TestOccupants(t *testing.T) {
-	s := newScreen(t, 80, 24)
-	s.online()
-	s.keys("f5")
-	s.has("this is no room")
-	s.keys("ctrl+o", "'hall@rooms.example", "enter")
-	s.refresh()
-	s.keys("f5")
-	s.has("0 people in hall@rooms.example")
-	here := func(nick, affiliation, role, jid, extra string) {
-		s.hears(stanza.Presence, "", "hall@rooms.example/"+nick, "<x xmlns='http://jabber.org/protocol/muc#user'><item affiliation='"+affiliation+"' role='"+role+"'"+jid+"/>"+extra)
-	}
-	here("White Rabbit", "none", "participant", " jid='rabbit@wonder.example/hole'", "</x>")
-	here("alice", "owner", "moderator", "", "<status code='110'/></x>")
-	here("Dormouse", "none", "visitor", "", "</x>")
-	here("Hatter", "member", "participant", "", "</x><hats xmlns='urn:xmpp:hats:0'><hat title='In this style 10/6' uri='u'/></hats>")
-	here("Hare", "none", "moderator", "", "</x>")
-	s.keys("down", "down")
-	s.shows("33-occupants")
-	s.hears(stanza.Presence, stanza.TypeUnavailable, "hall@rooms.example/Hare", "")
-	s.has("4 people")
-	s.keys("enter")
-	s.has("the room doesn't say who that is")
-	s.keys("up", "up", "up", "up", "up", "enter")
-	s.has("that is you")
-	s.keys("i", "'knave@wonder.example", "enter")
-	s.done("invite knave@wonder.example")
-	s.has("knave@wonder.example is invited", "4 here")
-	for _, tt := range []struct {
-		err  stanza.Condition
-		want string
-	}{{stanza.Forbidden, "only who runs the room"}, {stanza.NotAcceptable, "you are not in the room"}, {stanza.RemoteServerNotFound, "its server was not found"}} {
-		s.err = stanza.NewError(tt.err, "")
-		s.keys("f5", "i", "'knave@wonder.example", "enter")
-		s.has("not invited: " + tt.want)
-	}
-	s.err = nil
-	s.keys("f5", "down", "down")
-	s.tell(tea.WindowSizeMsg{Width: 40, Height: 12})
-	s.shows("34-occupants-narrow")
-	s.keys("enter")
-	s.has("rabbit@wonder.example")
-	s.keys("f4")
-	s.shows("35-people-narrow")
-}
-
-// TestKeptOut: a refused join says why and what to do; a password is asked for until it is right.
-func TestKeptOut(t *testing.T) {
-	s := newScreen(t, 80, 24)
-	s.online()
-	s.keys("ctrl+o", "'members@rooms.example", "enter")
-	s.has("not in the room: members only: ask to be invited")
-	s.keys("ctrl+o", "'banned@rooms.example", "enter")
-	s.has("not in the room: you are banned: ask who owns it")
-	s.keys("ctrl+o", "'cellar@rooms.example", "enter", "'open")
-	s.shows("36-password")
-	s.hasNot("open")
-	s.keys("enter")
-	s.has("that was wrong; the room's password:")
-	s.keys("esc")
-	s.has("not in the room: it has a password: ^O tries again")
-	s.keys("ctrl+o", "'cellar@rooms.example", "enter")
-	s.tell(tea.PasteMsg{Content: "sesame"})
-	s.keys("enter")
-	s.hasNot("not in the room", "password")
-	if len(s.m.secret) != 0 {
-		t.Error("the password is kept")
-	}
-	for c := range map[stanza.Condition]bool{stanza.Conflict: true, stanza.NotAcceptable: true, stanza.JIDMalformed: true, stanza.ServiceUnavailable: true, stanza.ItemNotFound: true,
-		stanza.NotAllowed: true, stanza.Gone: true, stanza.ResourceConstraint: true} {
-		if text := keptOut(stanza.NewError(c, "")); text == "" || len("not in the room: ")+len(text) > 53 {
-			t.Errorf("%s: %q", c, text)
-		}
-	}
 }

@@ -277,3 +277,17 @@ func (m *Model) stayOn(now []convo.Occupant) {
 	}
 	m.occupant = at
 }
+
+// whyOutside says why the account isn't in the open room, "" where it is, or where nothing is wrong.
+func (m *Model) whyOutside() string {
+	if why := m.outside[m.open]; why != "" {
+		return why
+	}
+	exit := m.snap.view.Exit
+	why := map[string]string{convo.ExitKicked: "you were put out", convo.ExitBanned: "you were banned", convo.ExitMembers: "members only",
+		convo.ExitClosed: "it was closed"}[exit.Why]
+	if why != "" && exit.Reason != "" {
+		why += ": " + m.oneLine(exit.Reason)
+	}
+	return why
+}

@@ -34,12 +34,12 @@ var (
 
 // fake is a device whose engine gets what a script says, and whose clock stands still until it is told.
 type fake struct {
-	t       *testing.T
+	t       testing.TB
 	e       *convo.Engine
 	now     time.Time
 	sent    []*stanza.Stanza
 	queries []convo.Query
-	store   *convo.Memory
+	store   convo.Store
 	ids     int
 	status  account.Status
 	clients []xep.Client
@@ -50,9 +50,12 @@ type fake struct {
 	err     error
 }
 
-func newFake(t *testing.T) *fake {
-	d := &fake{t: t, now: time.Date(2026, 11, 20, 14, 3, 0, 0, time.UTC), store: convo.NewMemory()}
-	d.e = convo.New(convo.Config{Account: alice, NewID: func() string { d.ids++; return fmt.Sprint("id", d.ids) }}, convo.Snapshot{})
+func newFake(t testing.TB) *fake { return newFakeOn(t, convo.NewMemory(), convo.Snapshot{}) }
+
+// newFakeOn is newFake on a store that has something.
+func newFakeOn(t testing.TB, store convo.Store, snap convo.Snapshot) *fake {
+	d := &fake{t: t, now: time.Date(2026, 11, 20, 14, 3, 0, 0, time.UTC), store: store}
+	d.e = convo.New(convo.Config{Account: alice, NewID: func() string { d.ids++; return fmt.Sprint("id", d.ids) }}, snap)
 	return d
 }
 

@@ -237,7 +237,7 @@ func (m *Model) summary(i, w int) string {
 		unread = "… "
 	}
 	name := m.conversationName(s.JID, s.Name)
-	if slices.ContainsFunc(m.snap.list, func(o convo.Summary) bool { return o.JID != s.JID && m.conversationName(o.JID, o.Name) == name }) {
+	if m.called[name] > 1 {
 		name = m.oneLine(s.JID.String())
 	}
 	text := m.sides(mark+" "+name, unread, w)
@@ -407,7 +407,7 @@ const away = " (offline)"
 
 // welcome is what is there before a conversation is open.
 func (m *Model) welcome(w, h int) []string {
-	text := []string{"choose a conversation with ↑ ↓ and press enter", "", "^O  write to somebody new", "F1  all keys"}
+	text := []string{"choose a conversation with ↑ ↓ and press enter", "", "^O  write to somebody new", "F4  contacts, and what is asked", "F1  all keys"}
 	switch {
 	case len(m.snap.list) > 0:
 	case m.status.Online && !m.status.CatchingUp:
@@ -452,7 +452,7 @@ func (m *Model) rule(w int) string {
 			break
 		}
 		what = "to " + m.conversationName(m.open, m.snap.view.Name)
-		if why := m.outside[m.open]; why != "" {
+		if why := m.whyOutside(); why != "" {
 			what = "not in the room: " + why
 			break
 		}
@@ -475,7 +475,7 @@ func (m *Model) rule(w int) string {
 	if what != "" {
 		left = "─ " + m.cut(what, w-4-m.wide(right)) + " "
 	}
-	if m.mode == say && m.outside[m.open] != "" {
+	if m.mode == say && m.whyOutside() != "" {
 		return m.style.warn(left) + m.style.faint(strings.Repeat("─", max(0, w-m.wide(left)-m.wide(right)))+right)
 	}
 	return m.style.faint(left + strings.Repeat("─", max(0, w-m.wide(left)-m.wide(right))) + right)
