@@ -76,7 +76,7 @@ func (e *Engine) begin(up *catchup) {
 	// What is asked for begins where the last one stopped; what is streamed may
 	// leave something out between the two.
 	behind := up.behind && e.cursor(up) != "" && !up.streamed
-	up.overlaps = up.streamed && (up.behind || e.cursor(up) == "")
+	up.overlaps = up.streamed && (up.behind || e.cursor(up) == "" || up.room != nil) // a room may leave out the first, and says so in the end
 	for _, c := range e.covers(up) {
 		c.begun, c.chain = 1, nil
 		if last := c.last(); last != nil {
