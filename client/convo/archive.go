@@ -76,7 +76,7 @@ func (e *Engine) begin(up *catchup) {
 	// What is asked for begins where the last one stopped; what is streamed may
 	// leave something out between the two.
 	behind := up.behind && e.cursor(up) != "" && !up.streamed
-	up.overlaps = up.streamed && (up.behind || e.cursor(up) == "")
+	up.overlaps = up.streamed && (up.behind || e.cursor(up) == "" || up.room != nil) // a room may leave out the first, and says so in the end
 	for _, c := range e.covers(up) {
 		c.begun, c.chain = 1, nil
 		if last := c.last(); last != nil {
@@ -230,7 +230,7 @@ func (e *Engine) pageWanted(c *conversation) {
 // behind all that came live meanwhile, which may have been in several sessions.
 func (e *Engine) markBehind(c *conversation) {
 	e.markGap(c, c.rec.Caught)
-	if c.rec.Caught == 0 || c.rec.Room {
+	if c.rec.Caught == 0 {
 		return
 	}
 	live := 0 // the session of the one before; 0: not known

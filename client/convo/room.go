@@ -22,6 +22,7 @@ func (r *roomState) fact() RoomFact { return RoomFact{r.Nick, r.RoomFacts} }
 const (
 	maxRoomQueries = 4           // catch-ups that ask at once; the others wait
 	maxRoomPages   = 20          // of one catch-up; what is behind them is a gap
+	maxRoomStream  = 5           // pages that a room tells by itself, which wait until it has told all
 	roomSilence    = time.Minute // until a room that was to tell by itself is asked
 )
 
@@ -92,7 +93,7 @@ func (e *Engine) goesOn(c *conversation) {
 // what is missing.
 func (e *Engine) abandon(c *conversation) {
 	e.markGap(c, c.rec.Base)
-	e.markGap(c, c.rec.Caught)
+	e.markBehind(c)
 	c.rec.Base, c.rec.Caught, c.sync, c.chain = 0, 0, nil, nil
 	e.awayGap(c)
 	e.saveRecord(c)
@@ -202,7 +203,7 @@ func (e *Engine) tickRooms() {
 // the store. Beyond a bound the newest come, and a gap is left.
 func (e *Engine) RoomSync(room jid.JID) *xep.Sync {
 	if c := e.convs[room]; c != nil && c.rec.Cursor != "" {
-		return &xep.Sync{After: c.rec.Cursor, Max: maxRoomPages * e.lim.Page}
+		return &xep.Sync{After: c.rec.Cursor, Max: maxRoomStream * e.lim.Page}
 	}
 	return &xep.Sync{Max: e.lim.Page}
 }

@@ -196,6 +196,18 @@ func TestRoomHistoryIsTheArchive(t *testing.T) {
 					w.answer(q, rapid.IntRange(0, 5).Draw(rt, "fail") == 0)
 				}
 			},
+			"refuse": func(*rapid.T) { // for as long as the device asks
+				for w.here && w.e.convs[hall].sync != nil && !w.e.convs[hall].sync.streamed {
+					w.deliver(len(w.stream))
+					for _, q := range w.queries {
+						w.answer(q, true)
+					}
+					w.queries = nil
+					w.deliver(len(w.stream))
+					w.wait(longerRest)
+					w.event(Tick{})
+				}
+			},
 			"wait": func(*rapid.T) {
 				w.wait(time.Duration(rapid.IntRange(1, 200).Draw(rt, "s")) * time.Second)
 				w.event(Tick{})

@@ -99,7 +99,7 @@ func TestRoomStreamed(t *testing.T) {
 	r.in(kept("session", "s1", said("bo", "one", "", "")))
 	r.in(fmt.Sprintf(synced, true, "s1"))
 	r.away(V2)
-	if s := r.e.RoomSync(hall); s.After != "s1" || s.Max != 2000 {
+	if s := r.e.RoomSync(hall); s.After != "s1" || s.Max != 500 {
 		t.Errorf("%+v", s)
 	}
 	r.enter(true, facts)
