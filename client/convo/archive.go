@@ -82,12 +82,12 @@ func (e *Engine) begin(up *catchup) {
 		if last := c.last(); last != nil {
 			c.begun = last.Pos
 		}
-		if !behind {
-			e.caughtUpTo(c)
-		} else if c.rec.Caught == 0 { // nothing came since
+		switch {
+		case c.rec.Caught == 0: // nothing came since the cursor
 			c.rec.Base, c.rec.Caught = c.begun, c.begun
-		} else {
-			c.rec.Base = c.rec.Caught
+			e.saveRecord(c)
+		case !behind:
+			e.caughtUpTo(c)
 		}
 	}
 	if !up.streamed {
@@ -97,11 +97,11 @@ func (e *Engine) begin(up *catchup) {
 
 // caughtUpTo makes the beginning of the session the place behind which the
 // catch-up's results go, and marks what an unfinished one has left open: before
-// what it brought and behind it.
+// what it brought and behind it. The cursor is where it was, and so is the base.
 func (e *Engine) caughtUpTo(c *conversation) {
 	e.markGap(c, c.rec.Base)
 	e.markGap(c, c.rec.Caught)
-	c.rec.Base, c.rec.Caught = c.begun, c.begun
+	c.rec.Caught = c.begun
 	e.saveRecord(c)
 }
 
@@ -201,7 +201,7 @@ func (e *Engine) endCatchup(up *catchup, how ending) {
 			}
 		case begins:
 			if c.chain == nil || !c.met {
-				e.markGap(c, c.rec.Base)
+				e.markGap(c, c.begun)
 			}
 		case stops:
 			e.markBehind(c)
@@ -442,7 +442,7 @@ func (e *Engine) page(p Page) {
 		}
 	}
 	gap := p.Newest || anchor != nil && anchor.Gap
-	if c.more && (!gap && (anchor == nil || anchor == c.items[0]) || gap && c.index(anchorPos(anchor)) < e.lim.Page) {
+	if c.more && (!gap && (anchor == nil || anchor == c.items[0]) || gap && !c.meets(anchor, e.lim.Page)) {
 		// Also before a gap is closed: what its page meets must be known again.
 		before := WaitingPos
 		if len(c.items) > 0 {
@@ -486,6 +486,18 @@ func (e *Engine) page(p Page) {
 		q.Before = b.id
 	}
 	e.askBack(c, q)
+}
+
+// meets reports whether all is in memory that a page of the archive from before an
+// entry can bring again. Entries without a place in it don't count: theirs may be
+// farther back than where they stand.
+func (c *conversation) meets(anchor *item, page int) bool {
+	for i := c.index(anchorPos(anchor)) - 1; i >= 0 && page > 0; i-- {
+		if c.items[i].Archive.ID != "" {
+			page--
+		}
+	}
+	return page == 0
 }
 
 // gapped finds the entry with a gap that the shown one before an index stands

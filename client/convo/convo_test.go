@@ -55,6 +55,17 @@ func start(t testing.TB, cfg Config, store *Memory) *run {
 	return r
 }
 
+// restart is another run of the program, with so many entries of each conversation in memory.
+func (r *run) restart(tail int) {
+	r.t.Helper()
+	snap, err := r.store.Load(tail)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.e.cfg.Limits.Page = tail
+	r.e = New(r.e.cfg, snap)
+}
+
 func (r *run) connect(p Profile) {
 	r.do(Connected{JID: phone, Profile: p, Facts: all, Catchup: p == V2})
 	switch {

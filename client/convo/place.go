@@ -61,7 +61,7 @@ func (e *Engine) place(m message, it *item) bool {
 // follows notes the newest result of the catch-up.
 func (e *Engine) follows(c *conversation, it *item) {
 	if c.chain == nil {
-		c.met = it.Pos <= c.rec.Base
+		c.met = it.Pos <= c.begun
 	} else if c.chain != it {
 		e.together(c, c.chain, it)
 	}

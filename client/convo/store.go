@@ -67,8 +67,8 @@ type Record struct {
 	Read      int64  // position up to which the person has read
 	Displayed int64  // position up to which the contact has
 	Cursor    string // of a room: the id in its archive up to which nothing is missing
-	Base      int64  // while a catch-up is unfinished: position of the newest entry before it; 1 for none
-	Caught    int64  // and of the newest that it has brought
+	Base      int64  // while a catch-up is unfinished: position of the newest entry at its cursor, when it began; 1 for none
+	Caught    int64  // and behind which its next results go: of the newest that its pages have brought
 	Complete  bool   // the archive has nothing older than the oldest entry
 	GapNext   bool   // messages may be missing behind the newest entry
 	Trusted   bool
