@@ -104,6 +104,19 @@ func (e *Engine) claimed(it *item) {
 	}
 }
 
+// claimMoved looks again at the claims before one that the archive has further back
+// than it was: which is the first is a matter of their places.
+func (e *Engine) claimMoved(c *conversation, it *item) {
+	if it.Kind != Claim {
+		return
+	}
+	for _, before := range c.items[:c.index(it.Pos)] {
+		if before.Kind == Claim && slices.ContainsFunc(it.Claims, func(id string) bool { return slices.Contains(before.Claims, id) }) {
+			e.claimed(before)
+		}
+	}
+}
+
 // precedes reports whether a claim is the one that a message is owned by, or comes
 // before it. One that isn't in memory is older than all that are: the store gives
 // the newest first, and an archive is asked for older ones when the store has none.

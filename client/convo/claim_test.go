@@ -342,3 +342,20 @@ func TestClaimOlderThanMemory(t *testing.T) {
 		}
 	}
 }
+
+// TestClaimMoves: a claim that came live in a session whose catch-up broke off, and that the archive then has behind another's, gives the message to the other:
+// the archive decides, not which was heard first (MINE-24, seed 681485 of the simulation).
+func TestClaimMoves(t *testing.T) {
+	r := newRun(t, Carbons)
+	r.in(claimBy("alice@wonder.example/tablet", "a3", "w1")) // the catch-up has not begun to answer
+	r.do(Disconnected{})
+	r.do(Connected{JID: phone, Profile: Carbons, Facts: all})
+	q := r.asked[len(r.asked)-1]
+	r.in(result(q.ID, "a1", fromBob("one", "", whose("w1"))))
+	r.in(result(q.ID, "a2", claimBy(desk.String(), "", "w1")))
+	r.in(result(q.ID, "a3", claimBy("alice@wonder.example/tablet", "", "w1")))
+	r.do(QueryDone{Query: q.ID, First: "a1", Last: "a3", Complete: true})
+	if got := r.owners(bob); got != "elsewhere:desk" {
+		t.Error(got)
+	}
+}
