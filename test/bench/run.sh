@@ -42,7 +42,7 @@ cp "$here/testdata/rooms.go" "$here/testdata/pep.go" "$WORK/tool/loadgen/"
 sed -i 's/"slow": slow,/"slow": slow, "join": joinRoom, "rooms": idleRooms, "pep": personalEvents,/' "$WORK/tool/loadgen/main.go"
 sed -i 's/^\tcase "get":$/&\n\t\tif answerCaps(s, st) {\n\t\t\treturn true\n\t\t}/' "$WORK/tool/loadgen/client.go"
 [ -n "${ROOMS:-}" ] || sed -i 's/one muc [^;]*/: /' "$WORK/tool/run.sh"
-sed -i 's/^  idle5000)/  pep) one pep ${CONTACTS:-1000} --first 0 --occupants ${CONTACTS:-1000} --timeout 120s ;;\n  rooms)\n    one muc 100 --first 600 --occupants 100\n    one muc 500 --first 700 --occupants 500 --timeout 600s\n    one join 1000 --first 0 --occupants 1000 --timeout 600s\n    one rooms 10000 --first 1100 --archive 10000 ;;\n&/; s/timeout 240/timeout ${LIMIT:-240}/' "$WORK/tool/run.sh"
+sed -i 's/^  idle5000)/  pep) one pep ${CONTACTS:-1000} --first 0 --occupants ${CONTACTS:-1000} --timeout 500s ;;\n  rooms)\n    one muc 100 --first 600 --occupants 100\n    one muc 500 --first 700 --occupants 500 --timeout 600s\n    one join 1000 --first 0 --occupants 1000 --timeout 600s\n    one rooms 10000 --first 1100 --archive 10000 ;;\n&/; s/timeout 240/timeout ${LIMIT:-240}/' "$WORK/tool/run.sh"
 
 if [ -z "${CARILLON_BIN:-}" ] && [[ " $* " == *" carillon "* ]]; then
   (cd "$top" && CGO_ENABLED=0 go build -trimpath -o "$WORK/carillon" ./cmd/carillon)

@@ -19,6 +19,8 @@ const (
 	pepCaps = "https://bench.example"
 	// carillon lets an account publish so often at once; a few more come before.
 	maxEvents = 450
+	// How many requests for a subscription wait at once; servers bound that.
+	waiting = 100
 )
 
 var pepFeatures = []string{"http://jabber.org/protocol/caps", "http://jabber.org/protocol/disco#info", pepNode + "+notify"}
@@ -71,17 +73,24 @@ func befriend(publisher *session, contacts []*session, heard *atomic.Int64, limi
 		}
 	}
 	runAll(append(contacts, publisher))
-	for _, c := range contacts {
+	end := time.Now().Add(limit)
+	await := func(count int) error {
+		for ; done.Load() < int64(count); time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				return fmt.Errorf("%d of %d subscriptions", done.Load(), 2*len(contacts))
+			}
+		}
+		return nil
+	}
+	for i, c := range contacts {
+		if err := await(2 * (i - waiting)); err != nil {
+			return err
+		}
 		if err := c.printf("<presence type='subscribe' to='%s'/>", publisher.bare()); err != nil {
 			return err
 		}
 	}
-	for end := time.Now().Add(limit); done.Load() < int64(2*len(contacts)); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			return fmt.Errorf("%d of %d subscriptions", done.Load(), 2*len(contacts))
-		}
-	}
-	return nil
+	return await(2 * len(contacts))
 }
 
 // personalEvents measures what it is to tell many contacts of an event.
