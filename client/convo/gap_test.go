@@ -251,3 +251,30 @@ func TestPageMeetsStored(t *testing.T) {
 		t.Fatalf("shown %q", got)
 	}
 }
+
+// TestOwnMeetsNothing: an own message that had no place in the archive, as far as was known, doesn't close the gap when a page brings it: what is missing before it
+// in the archive isn't where it stood.
+func TestOwnMeetsNothing(t *testing.T) {
+	r := newRun(t, V2)
+	r.in(fromBob("one", "a1", ""))
+	r.do(SendText{Conversation: bob, Body: "mine"})
+	own := *r.out()
+	own.From = phone
+	r.do(Acked{own.ID})
+	r.do(Disconnected{})
+	r.connect(V2) // the archive doesn't tell it, and is slow
+	r.want(bob, "one mine")
+	r.do(Disconnected{})
+	r.do(Connected{JID: phone, Profile: V2, Facts: all, Catchup: true})
+	r.in(result("session", "a6", fromBob("six", "", "")))
+	r.in("<message from='alice@wonder.example'><synced xmlns='urn:xmpp:tmp:xmpp-2:0' complete='false' first='a6' last='a6' count='1'/></message>")
+	r.do(Page{Conversation: bob, Before: r.last(bob).ID})
+	q := r.asked[len(r.asked)-1]
+	r.in(result(q.ID, "a4", fromBob("four", "", "")))
+	r.in(result(q.ID, "a5", string(own.AppendTo(nil))))
+	r.do(QueryDone{Query: q.ID, First: "a4", Last: "a5"})
+	r.want(bob, "one four mine six")
+	if v := r.view(bob); !v.Entries[1].Gap || v.Entries[2].Gap || v.Entries[3].Gap {
+		t.Errorf("%+v", v.Entries)
+	}
+}
