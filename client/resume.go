@@ -3,9 +3,14 @@ package client
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
+	"carillon.im/jid"
 	"carillon.im/sm"
 	"carillon.im/stanza"
+	"carillon.im/xep"
 	"carillon.im/xmltree"
 )
 
@@ -13,7 +18,8 @@ import (
 func (c *Client) remember(ctx context.Context) error {
 	c.mu.Lock()
 	if s := c.session; s != nil && s.id != "" && c.counting {
-		saved := &SavedSession{ID: s.id, JID: s.full, Profile: s.profile, Handled: c.in.H(), Acked: c.out.Acked(), Sent: c.out.Unacked()}
+		saved := &SavedSession{ID: s.id, JID: s.full, Profile: s.profile, Handled: c.in.H(), Acked: c.out.Acked(), Sent: c.out.Unacked(),
+			Rooms: slices.SortedFunc(maps.Keys(s.rooms), func(a, b jid.JID) int { return strings.Compare(a.String(), b.String()) })}
 		if s.max > 0 {
 			saved.Expiry = s.lost.Add(s.max)
 		}
@@ -52,7 +58,10 @@ func (c *Client) recall() error {
 	}
 	c.out = sm.NewQueue(saved.Acked, saved.Sent, entries)
 	c.in, c.counting = sm.NewInbound(saved.Handled), true
-	c.session = &session{id: saved.ID, full: saved.JID, profile: saved.Profile, lost: now}
+	c.session = &session{id: saved.ID, full: saved.JID, profile: saved.Profile, lost: now, rooms: map[jid.JID]bool{}}
+	for _, room := range saved.Rooms[:min(len(saved.Rooms), 2*xep.MaxSessionParts)] {
+		c.session.rooms[room] = true
+	}
 	if !saved.Expiry.IsZero() {
 		if c.session.max = saved.Expiry.Sub(now); c.session.max <= 0 {
 			c.session.id = ""

@@ -183,3 +183,83 @@ func TestRoomCatchUp(t *testing.T) {
 	}
 	<-said
 }
+
+// TestRoomSuspended: what a room has still to tell when a program ends comes to the next one in the same session, which believes it (XEP-0198 5); a state that was
+// saved without rooms is taken up as well.
+func TestRoomSuspended(t *testing.T) {
+	const all = 60
+	w := newWorld(t, "alice", "bob")
+	alice := dial(t, w.config("alice"))
+	alice.room(hall)
+	for i := range all {
+		alice.say(hall, fmt.Sprint(i))
+	}
+	if _, err := alice.Ping(alice.ctx, jid.JID{}); err != nil {
+		t.Fatal(err)
+	}
+	store := &client.MemoryStore{}
+	cfg := w.config("bob")
+	cfg.Store, cfg.MaxEvents = store, 4
+	cfg.Rooms = func() []client.Room {
+		return []client.Room{{JID: jid.MustParse(hall), Nick: "Bob", Sync: &xep.Sync{}}}
+	}
+	bob := dial(t, cfg)
+	next := 0
+	take := func(d *device) bool {
+		ev, err := d.Next(d.ctx)
+		if err != nil {
+			t.Fatalf("%d came, then %v", next, err)
+		}
+		switch ev := ev.(type) {
+		case *client.Archived:
+			if body := ev.Message.Child(stanza.NSClient, "body").Text(); body != fmt.Sprint(next) {
+				t.Fatalf("%s instead of %d", body, next)
+			}
+			next++
+		case *client.Synced:
+			return !ev.Room.IsZero()
+		}
+		return false
+	}
+	for next < all/3 {
+		take(bob)
+	}
+	bob.Handled()
+	if err := bob.Suspend(bob.ctx); err != nil {
+		t.Fatal(err)
+	}
+	saved, err := store.Load(t.Context(), cfg.Account)
+	if err != nil || saved.Session == nil || len(saved.Session.Rooms) != 1 || saved.Session.Rooms[0] != jid.MustParse(hall) {
+		t.Fatalf("saved: %+v, %v", saved.Session, err)
+	}
+	again := dial(t, cfg)
+	if on := expect[*client.Connected](again, nil); !on.Resumed {
+		t.Fatal("another session")
+	}
+	for !take(again) {
+	}
+	if next != all {
+		t.Errorf("%d of %d came", next, all)
+	}
+	alice.say(hall, "live")
+	expect(again, bodyIs("live"))
+	again.Handled()
+	if err := again.Suspend(again.ctx); err != nil {
+		t.Fatal(err)
+	}
+
+	// As a version before this one has left it.
+	if saved, err = store.Load(t.Context(), cfg.Account); err != nil {
+		t.Fatal(err)
+	}
+	saved.Session.Rooms = nil
+	if err := store.Save(t.Context(), cfg.Account, saved); err != nil {
+		t.Fatal(err)
+	}
+	last := dial(t, cfg)
+	if on := expect[*client.Connected](last, nil); !on.Resumed {
+		t.Error("an older state isn't taken up")
+	}
+	alice.say(hall, "still")
+	expect(last, bodyIs("still"))
+}

@@ -68,6 +68,9 @@ type SavedSession struct {
 	Acked   uint32   // stanzas of the client that the server has acknowledged
 	Sent    int      // of Unacked, how many were written
 	Unacked []string // encoded, oldest first
+	// Rooms are those that the session entered with its request: what is left of their
+	// catch-ups comes when it is resumed. States of before have none.
+	Rooms []jid.JID `json:",omitempty"`
 }
 
 // Format keeps the secrets out of what is printed.

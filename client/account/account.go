@@ -43,7 +43,7 @@ const (
 
 // Config says how an account is run.
 type Config struct {
-	// Client is the connection's configuration; Account is required. Sync and Deliveries are set by Start; Features, where there are none, are what the
+	// Client is the connection's configuration; Account is required. Sync, Rooms and Deliveries are set by Start; Features, where there are none, are what the
 	// engine understands (MINE-8, MINE-9).
 	Client client.Config
 	// Store keeps the history; it is the Account's from Start on, and closed by Close. nil keeps nothing.
@@ -86,7 +86,8 @@ type Account struct {
 	engine  *convo.Engine
 	facts   *convo.Facts // nil: not known yet
 	rooms   map[jid.JID]*room
-	refused bool // ErrWaiting, of the step that is applied
+	refused bool              // ErrWaiting, of the step that is applied
+	invited map[string]*error // by id: where to note that a room doesn't pass an invitation on
 
 	calls   chan func()
 	events  chan []client.Event
@@ -106,10 +107,11 @@ type Account struct {
 	order     []jid.JID // keys of changes
 	count     int       // entries in changes
 	outbox    []convo.Send
-	settled   chan struct{} // closed when the first attempt to connect has ended
-	signal    chan struct{} // something is in changes
-	taken     chan struct{} // changes were taken
-	mail      chan struct{} // something is in outbox
+	joinable  map[jid.JID]client.Room // rooms that a session request can enter
+	settled   chan struct{}           // closed when the first attempt to connect has ended
+	signal    chan struct{}           // something is in changes
+	taken     chan struct{}           // changes were taken
+	mail      chan struct{}           // something is in outbox
 }
 
 // Start runs an account. It returns when the store is read; connecting goes on behind it and shows in Status. ctx bounds the reading alone.
@@ -125,27 +127,30 @@ func Start(ctx context.Context, cfg Config) (*Account, error) {
 		return nil, fmt.Errorf("account: history: %w", errors.Join(err, cfg.Store.Close()))
 	}
 	a := &Account{cfg: cfg, store: cfg.Store, calls: make(chan func()), events: make(chan []client.Event), handled: make(chan struct{}), dry: make(chan struct{}),
-		changes: map[jid.JID]*convo.Changed{}, settled: make(chan struct{}), signal: make(chan struct{}, 1), taken: make(chan struct{}, 1), mail: make(chan struct{}, 1)}
+		changes: map[jid.JID]*convo.Changed{}, joinable: map[jid.JID]client.Room{}, settled: make(chan struct{}), signal: make(chan struct{}, 1), taken: make(chan struct{}, 1), mail: make(chan struct{}, 1)}
 	a.engine = convo.New(convo.Config{Account: cfg.Client.Account, NewID: newID, Silent: cfg.Silent, UnlockAfter: cfg.UnlockAfter, RefreshAfter: cfg.RefreshAfter}, snap)
 	a.note()
-	a.rooms = map[jid.JID]*room{}
+	a.rooms, a.invited = map[jid.JID]*room{}, map[string]*error{}
 	for name, f := range snap.Account.Rooms {
 		if j, err := jid.Parse(name); err == nil {
-			a.rooms[j] = &room{nick: f.Nick, mine: f.Mine, archive: true}
+			// What a room of an older store offers isn't known.
+			a.rooms[j] = &room{nick: f.Nick, facts: f.RoomFacts, known: f.Archive || f.IDs}
+			a.noteRoom(j)
 		}
 	}
 	c := cfg.Client
-	c.Sync, c.Deliveries = a.sync, true
+	c.Sync, c.Rooms, c.Deliveries = a.sync, a.joins, true
 	if c.Features == nil {
 		c.Features = features()
 	}
 	if cfg.Live {
 		c.Profile = max(c.Profile, client.ProfileIMNG) // the best one brings what was said before
 	}
+	a.ctx, a.cancel = context.WithCancelCause(context.Background())
 	if a.client, err = client.Start(ctx, c); err != nil {
+		a.cancel(err)
 		return nil, errors.Join(err, cfg.Store.Close())
 	}
-	a.ctx, a.cancel = context.WithCancelCause(context.Background())
 	a.wg.Go(a.own)
 	a.wg.Go(a.pump)
 	a.wg.Go(a.post)
@@ -260,7 +265,8 @@ func (a *Account) Settle(ctx context.Context, with jid.JID) error {
 	}
 }
 
-// Changes waits until something is another than at the last call, and says what. Why the account has ended is its error.
+// Changes waits until something is another than at the last call, and says what; for requests, contacts and the block list it only returns. Why the
+// account has ended is its error.
 func (a *Account) Changes(ctx context.Context) (Changes, error) {
 	select {
 	case <-a.signal:

@@ -44,6 +44,7 @@ func (a *Account) own() {
 		case <-a.taken:
 		case <-ticker.C:
 			a.apply(convo.Tick{})
+			a.reenter()
 		case <-a.ctx.Done():
 		}
 	}
@@ -166,6 +167,10 @@ func (a *Account) take(batch []client.Event) {
 			step = nil
 			a.heardRoom(r.Stanza)
 		}
+		if r, ok := ev.(*client.Received); ok {
+			a.uninvited(r.Stanza)
+			a.reconfigured(r.Stanza)
+		}
 		if said := heard(ev); said != nil {
 			step = append(step, said)
 			continue
@@ -201,10 +206,13 @@ func heard(ev client.Event) convo.Event {
 func (a *Account) happened(ev client.Event) {
 	switch ev := ev.(type) {
 	case *client.Connected:
-		if !ev.Resumed {
-			a.rejoin() // before what waits to be said there
-		}
 		a.apply(convo.Connected{JID: ev.JID, Profile: profile(ev.Profile), Resumed: ev.Resumed, Facts: *a.facts, Catchup: ev.CatchUp})
+		for j, r := range a.rooms {
+			if !ev.Resumed || !r.in {
+				a.apply(convo.Entering{JID: j})
+			}
+		}
+		a.rejoin(ev)
 		a.setStatus(func(s *Status) {
 			*s = Status{Online: true, CatchingUp: a.engine.CatchingUp(), JID: ev.JID, Profile: ev.Profile, Resumed: ev.Resumed}
 		})
@@ -222,6 +230,9 @@ func (a *Account) happened(ev client.Event) {
 		} else {
 			a.contacts(a.client.Roster())
 		}
+		wake(a.signal)
+	case *client.BlockListChanged:
+		wake(a.signal)
 	}
 }
 
@@ -302,7 +313,12 @@ func (a *Account) do(effect convo.Effect) (convo.Event, error) {
 		_ = a.client.SetPresence(presence) // one that was good for Config is good now
 	case convo.Refused:
 		a.refused = true
+	case convo.Requested:
+		wake(a.signal)
 	case convo.Changed:
+		if a.rooms[ef.Conversation] != nil {
+			a.noteRoom(ef.Conversation)
+		}
 		a.changed(ef)
 	}
 	return nil, nil

@@ -24,15 +24,21 @@ type query struct {
 // catchup is what happens between a new session and the moment when nothing
 // is missing any more.
 type catchup struct {
-	streamed bool   // the server sends it by itself (session request)
-	query    string // or the engine asks page by page
-	live     string // archive id of the newest live message meanwhile
-	others   bool   // a live message came meanwhile
+	room     *conversation // whose archive it is; nil: the account's
+	streamed bool          // the server sends it by itself (session request)
+	behind   bool          // one before has not come to its end
+	query    string        // or the engine asks page by page
+	live     string        // archive id of the newest live message meanwhile
+	others   bool          // a live message came meanwhile
 	pages    int
+	twice    bool      // the newest page is asked for a second time
 	tries    int       // pages in a row that failed
 	again    time.Time // with no query under way: when the page is asked for again
 	overlaps bool      // what is streamed may have been known already
 	buffer   []message // and waits until it is complete
+
+	// Of a room's.
+	heard time.Time // when the room last told something
 }
 
 func (e *Engine) ask(q *query) {
@@ -59,13 +65,19 @@ func SyncFrom(cursor string, max int) *xep.Sync {
 // beginCatchup asks for what was missed: behind the cursor, or the newest page
 // of an archive that is new to this device.
 func (e *Engine) beginCatchup(streamed bool) {
-	// What is asked for begins where the last one stopped; what is streamed may
-	// leave something out between the two.
-	behind := e.account.Behind && e.Cursor() != "" && !streamed
-	e.catchup = &catchup{streamed: streamed, overlaps: streamed && (e.account.Behind || e.Cursor() == "")}
+	e.catchup = &catchup{streamed: streamed, behind: e.account.Behind}
 	e.account.Behind = true
 	e.record = true
-	for _, c := range e.inOrder() {
+	e.begin(e.catchup)
+}
+
+// begin notes where the results of a catch-up go, and asks for the first of them.
+func (e *Engine) begin(up *catchup) {
+	// What is asked for begins where the last one stopped; what is streamed may
+	// leave something out between the two.
+	behind := up.behind && e.cursor(up) != "" && !up.streamed
+	up.overlaps = up.streamed && (up.behind || e.cursor(up) == "" || up.room != nil) // a room may leave out the first, and says so in the end
+	for _, c := range e.covers(up) {
 		c.begun, c.chain = 1, nil
 		if last := c.last(); last != nil {
 			c.begun = last.Pos
@@ -78,8 +90,8 @@ func (e *Engine) beginCatchup(streamed bool) {
 			e.caughtUpTo(c)
 		}
 	}
-	if !streamed {
-		e.nextPage()
+	if !up.streamed {
+		e.nextPage(up)
 	}
 }
 
@@ -93,12 +105,19 @@ func (e *Engine) caughtUpTo(c *conversation) {
 	e.saveRecord(c)
 }
 
-func (e *Engine) nextPage() {
-	q := &query{Query: Query{By: e.cfg.Account, After: e.Cursor(), Max: e.lim.Page}}
+func (e *Engine) nextPage(up *catchup) {
+	if up.query = ""; up.room != nil {
+		e.askRooms()
+		return
+	}
+	e.askPage(up)
+}
+
+func (e *Engine) askPage(up *catchup) {
+	q := &query{Query: Query{By: e.archiveOwner(up), After: e.cursor(up), Max: e.lim.Page}, again: up.twice}
 	q.Last = q.After == ""
-	e.catchup.query = ""
 	if e.ask(q); e.queries[q.ID] != nil {
-		e.catchup.query = q.ID
+		up.query, up.twice = q.ID, false
 	}
 }
 
@@ -113,15 +132,17 @@ const (
 
 // pageFailed lets the catch-up rest. After some tries it rests until somebody asks
 // for more or the connection is another; and all the time the next session would go
-// on where it is. What failed with the connection is not the archive's fault.
-func (e *Engine) pageFailed(q *query) {
-	up := e.catchup
+// on where it is. What failed with the connection is not the archive's fault. A
+// room's then leaves a gap, which is shown and paged into.
+func (e *Engine) pageFailed(up *catchup, q *query) {
 	up.query = ""
 	if !e.online {
 		return
 	}
 	if up.tries++; !up.givenUp() {
 		up.again = e.now.Add(rest(up.tries, q.ID))
+	} else if up.room != nil {
+		e.endCatchup(up, stops)
 	}
 }
 
@@ -141,14 +162,14 @@ func rest(try int, id string) time.Duration {
 func (e *Engine) goOn() {
 	if up := e.catchup; up != nil && up.givenUp() && up.query == "" {
 		up.tries = maxTries
-		e.nextPage()
+		e.nextPage(up)
 	}
 }
 
 // pageAgain asks for the page that failed, when it is time.
 func (e *Engine) pageAgain() {
 	if up := e.catchup; e.online && up != nil && !up.streamed && up.query == "" && !up.givenUp() && !e.now.Before(up.again) {
-		e.nextPage()
+		e.nextPage(up)
 	}
 }
 
@@ -162,14 +183,22 @@ const (
 )
 
 // endCatchup closes the catch-up.
-func (e *Engine) endCatchup(how ending) {
-	up := e.catchup
-	e.catchup, e.account.Behind = nil, false
-	if up.live != "" {
-		e.account.Cursors[e.cfg.Account.String()] = up.live
+func (e *Engine) endCatchup(up *catchup, how ending) {
+	if up.room != nil {
+		up.room.sync = nil
+	} else {
+		e.catchup, e.account.Behind, e.record = nil, false, true
 	}
-	for _, c := range e.inOrder() {
+	if up.live != "" {
+		e.setCursor(up, up.live)
+	}
+	covered := e.covers(up)
+	for _, c := range covered {
 		switch how {
+		case whole:
+			if up.room != nil && c.chain != nil && c.chain == c.last() {
+				c.rec.GapNext = false
+			}
 		case begins:
 			if c.chain == nil || !c.met {
 				e.markGap(c, c.begun)
@@ -183,9 +212,8 @@ func (e *Engine) endCatchup(how ending) {
 		}
 		c.chain = nil
 	}
-	e.record = true
-	e.resendLost(how == whole)
-	for _, c := range e.inOrder() {
+	e.resendLost(covered, how == whole)
+	for _, c := range covered {
 		e.pageWanted(c)
 	}
 }
@@ -202,7 +230,7 @@ func (e *Engine) pageWanted(c *conversation) {
 // behind all that came live meanwhile, which may have been in several sessions.
 func (e *Engine) markBehind(c *conversation) {
 	e.markGap(c, c.rec.Caught)
-	if c.rec.Caught == 0 || c.rec.Room {
+	if c.rec.Caught == 0 {
 		return
 	}
 	live := 0 // the session of the one before; 0: not known
@@ -240,20 +268,23 @@ func (e *Engine) markGap(c *conversation, pos int64) {
 }
 
 // synced ends what a session request streams.
-func (e *Engine) synced(s xep.Synced) {
-	if e.catchup == nil || !e.catchup.streamed || !s.Room.IsZero() {
+func (e *Engine) synced(up *catchup, s xep.Synced) {
+	if up == nil || !up.streamed {
 		return
 	}
-	for _, m := range e.catchup.buffer {
+	if up.room != nil && s.Complete {
+		e.fromCursor(up.room)
+	}
+	for _, m := range up.buffer {
 		e.message(m)
 	}
-	if s.Last != "" {
-		e.account.Cursors[e.cfg.Account.String()] = clip(s.Last, maxID)
+	if last := clip(s.Last, maxID); last != "" {
+		e.setCursor(up, last)
 	}
 	if s.Complete {
-		e.endCatchup(whole)
+		e.endCatchup(up, whole)
 	} else {
-		e.endCatchup(begins)
+		e.endCatchup(up, begins)
 	}
 }
 
@@ -278,40 +309,53 @@ func (e *Engine) queryDone(done QueryDone) {
 		}
 		return
 	}
-	if e.catchup == nil || e.catchup.query != q.ID {
+	up := e.catchup
+	if c := e.convs[q.By]; c != nil && c.rec.Room {
+		up = c.sync
+	}
+	if up == nil || up.query != q.ID {
 		return
 	}
+	e.pageDone(up, q, done)
+	if up.room != nil {
+		e.askRooms() // it was another's turn
+	}
+}
+
+// pageDone goes on behind a page of a catch-up.
+func (e *Engine) pageDone(up *catchup, q *query, done QueryDone) {
 	if !done.Failed {
-		e.catchup.tries = 0
+		up.tries = 0
 	}
-	if !done.Failed && q.Last && !e.newest(q) {
+	if !done.Failed && q.Last && !e.newest(up, q) {
 		return
 	}
-	if !done.Failed && done.Last != "" {
-		e.account.Cursors[e.cfg.Account.String()] = clip(done.Last, maxID)
-		e.record = true
+	if last := clip(done.Last, maxID); !done.Failed && last != "" {
+		e.setCursor(up, last)
 	}
 	switch {
 	case done.Failed && done.Unknown && q.After != "":
 		// The archive has forgotten the place: begin with the newest page.
-		delete(e.account.Cursors, e.cfg.Account.String())
-		for _, c := range e.inOrder() {
+		e.setCursor(up, "")
+		for _, c := range e.covers(up) {
 			c.chain = nil
 			e.caughtUpTo(c)
 		}
-		e.nextPage()
-		e.catchup.pages = -1
+		up.pages = -1
+		e.nextPage(up)
 	case done.Failed:
-		e.pageFailed(q)
-	case q.Last && (!done.Complete || e.catchup.pages < 0):
-		e.endCatchup(begins)
+		e.pageFailed(up, q)
+	case q.Last && (!done.Complete || up.pages < 0):
+		e.endCatchup(up, begins)
 	case q.Last || done.Complete || done.Last == "":
-		e.endCatchup(whole)
+		e.endCatchup(up, whole)
 	case done.Last == q.After:
-		e.endCatchup(stops) // it gives the same again, and would for ever
+		e.endCatchup(up, stops) // it gives the same again, and would for ever
+	case up.room != nil && up.pages+1 >= maxRoomPages:
+		e.endCatchup(up, stops)
 	default:
-		e.catchup.pages++
-		e.nextPage()
+		up.pages++
+		e.nextPage(up)
 	}
 }
 
@@ -353,7 +397,7 @@ func (e *Engine) askBack(c *conversation, q *query) {
 // them, what is before it is older than they are, and what is behind it newer.
 // If it has none they may have come after the page was made; one made now that
 // has none either is newer than all of them.
-func (e *Engine) newest(q *query) bool {
+func (e *Engine) newest(up *catchup, q *query) bool {
 	meets := -1
 	for i, m := range q.buffer {
 		if p, ok := e.archived[m.archive]; ok && p.i.live == e.stream {
@@ -361,17 +405,13 @@ func (e *Engine) newest(q *query) bool {
 			break
 		}
 	}
-	if e.catchup.others && meets < 0 && !q.again {
-		pages := e.catchup.pages
-		e.nextPage()
-		e.catchup.pages = pages
-		if next := e.queries[e.catchup.query]; next != nil {
-			next.again = true
-		}
+	if up.others && meets < 0 && !q.again {
+		up.twice = true
+		e.nextPage(up)
 		return false
 	}
 	for i, m := range q.buffer {
-		m.atEnd = e.catchup.others && (meets < 0 || i > meets)
+		m.atEnd = up.others && (meets < 0 || i > meets)
 		e.message(m)
 	}
 	return true
@@ -416,10 +456,11 @@ func (e *Engine) page(p Page) {
 		e.do(LoadHistory{Conversation: c.rec.JID, Before: before, Max: e.lim.Page})
 		return
 	}
-	if anchor == nil && e.catchup != nil && e.online {
+	if anchor == nil && e.of(c) != nil && e.online {
 		// The end is about to come by itself; what is there then can be told apart.
-		c.wanted = &asked
-		e.goOn()
+		if c.wanted = &asked; !c.rec.Room {
+			e.goOn()
+		}
 		return
 	}
 	if !e.online || !e.pageable(c) || c.rec.Complete && !p.Newest && (anchor == nil || !anchor.Gap) {
@@ -472,7 +513,7 @@ func (c *conversation) gapped(end int) *item {
 
 // gapAtEnd reports whether something may be missing behind the last entry shown.
 func (c *conversation) gapAtEnd() bool {
-	if c.rec.GapNext {
+	if c.rec.GapNext || c.away && len(c.items) > 0 {
 		return true
 	}
 	for i := len(c.items) - 1; i >= 0 && c.items[i].Kind != Text; i-- {
@@ -491,7 +532,13 @@ func anchorPos(it *item) int64 {
 }
 
 // pageable reports whether there is an archive to ask.
-func (e *Engine) pageable(c *conversation) bool { return c.rec.Room || e.session.Facts.Archive }
+func (e *Engine) pageable(c *conversation) bool {
+	if c.rec.Room {
+		r := e.rooms[c.rec.JID]
+		return r != nil && r.Archive && e.inside(c)
+	}
+	return e.session.Facts.Archive
+}
 
 // historyLoaded takes older entries from the store in.
 func (e *Engine) historyLoaded(h HistoryLoaded) {

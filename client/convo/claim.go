@@ -33,10 +33,7 @@ const (
 
 // assigner is who assigns ownership ids in a conversation.
 func (e *Engine) assigner(c *conversation) jid.JID {
-	if c.rec.Room {
-		return c.rec.JID
-	}
-	return e.cfg.Account
+	return e.assignerOf(c.rec.JID, c.rec.Room)
 }
 
 // mines reports whether claims mean something in a conversation: the server, or
@@ -107,6 +104,19 @@ func (e *Engine) claimed(it *item) {
 	}
 }
 
+// claimMoved looks again at the claims before one that the archive has further back
+// than it was: which is the first is a matter of their places.
+func (e *Engine) claimMoved(c *conversation, it *item) {
+	if it.Kind != Claim {
+		return
+	}
+	for _, before := range c.items[:c.index(it.Pos)] {
+		if before.Kind == Claim && slices.ContainsFunc(it.Claims, func(id string) bool { return slices.Contains(before.Claims, id) }) {
+			e.claimed(before)
+		}
+	}
+}
+
 // precedes reports whether a claim is the one that a message is owned by, or comes
 // before it. One that isn't in memory is older than all that are: the store gives
 // the newest first, and an archive is asked for older ones when the store has none.
@@ -138,9 +148,8 @@ func (e *Engine) ownership(c *conversation, it *item) {
 }
 
 // claimAgain repeats claims that the last session may have lost.
-func (e *Engine) claimAgain() {
-	clear(e.claims.sent)
-	for _, c := range e.inOrder() {
+func (e *Engine) claimAgain(list []*conversation) {
+	for _, c := range list {
 		var lost []*item
 		for _, it := range c.items {
 			if it.Owner == Claiming {
@@ -181,7 +190,7 @@ func (e *Engine) thisDevice(c *conversation, claim *item) bool {
 // their ids (MINE-21, MINE-44), to who assigned them (MINE-17, MINE-35), without
 // a body (MINE-19) and whoever else is online (MINE-46).
 func (e *Engine) claim(c *conversation, items []*item) {
-	if !e.online || !e.mines(c) {
+	if !e.inside(c) || !e.mines(c) {
 		return
 	}
 	type like struct{ typ, thread string }

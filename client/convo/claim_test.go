@@ -156,7 +156,7 @@ func testHolders(t *testing.T, messages ...string) {
 // of who assigned them (NOTES M14).
 func TestClaimIDs(t *testing.T) {
 	r := newRun(t, NG)
-	r.do(Room{JID: hall, Nick: "al", Joined: true, Mine: true})
+	r.do(Room{JID: hall, Nick: "al", Joined: true, RoomFacts: RoomFacts{Mine: true}})
 	r.in(fromBob("one", "a1", whose("x1")))
 	r.in(fromBob("two", "a2", whose("X1")))
 	r.in("<message from='hall@rooms.example/bo' to='alice@wonder.example/phone' type='groupchat'><body>q</body>" + whose("x1") + "</message>")
@@ -205,7 +205,7 @@ func TestNoClaim(t *testing.T) {
 // TestRoomClaim: MINE-35: to the room; from its occupants (NOTES M9).
 func TestRoomClaim(t *testing.T) {
 	r := newRun(t, NG)
-	r.do(Room{JID: hall, Nick: "al", Joined: true, Mine: true})
+	r.do(Room{JID: hall, Nick: "al", Joined: true, RoomFacts: RoomFacts{Mine: true}})
 	for i := range 2 {
 		r.in(fmt.Sprintf("<message from='hall@rooms.example/bo' to='alice@wonder.example/phone' type='groupchat'><body>q%d</body>%s</message>", i, whose(fmt.Sprint("x", i))))
 	}
@@ -340,5 +340,22 @@ func TestClaimOlderThanMemory(t *testing.T) {
 		if got := again.owners(bob); got != "elsewhere:desk" {
 			t.Errorf("%v first: %s", snap.Conversations[0].Record.JID, got)
 		}
+	}
+}
+
+// TestClaimMoves: a claim that came live in a session whose catch-up broke off, and that the archive then has behind another's, gives the message to the other:
+// the archive decides, not which was heard first (MINE-24, seed 681485 of the simulation).
+func TestClaimMoves(t *testing.T) {
+	r := newRun(t, Carbons)
+	r.in(claimBy("alice@wonder.example/tablet", "a3", "w1")) // the catch-up has not begun to answer
+	r.do(Disconnected{})
+	r.do(Connected{JID: phone, Profile: Carbons, Facts: all})
+	q := r.asked[len(r.asked)-1]
+	r.in(result(q.ID, "a1", fromBob("one", "", whose("w1"))))
+	r.in(result(q.ID, "a2", claimBy(desk.String(), "", "w1")))
+	r.in(result(q.ID, "a3", claimBy("alice@wonder.example/tablet", "", "w1")))
+	r.do(QueryDone{Query: q.ID, First: "a1", Last: "a3", Complete: true})
+	if got := r.owners(bob); got != "elsewhere:desk" {
+		t.Error(got)
 	}
 }

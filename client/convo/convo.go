@@ -112,13 +112,15 @@ type Engine struct {
 	total    int  // entries in memory
 	forgot   bool // conversations that the store may know were dropped
 	contacts map[jid.JID]Contact
-	rooms    map[jid.JID]*Room
+	rooms    map[jid.JID]*roomState
+	crowds   map[jid.JID]*crowd
 	devices  []Device
 	queries  map[string]*query
 	catchup  *catchup // nil: nothing is missing
 	claims   claims
 	unacked  map[string]place    // own entries that this session has, by their id attribute
 	names    map[jid.JID]jid.JID // one copy of each address
+	texts    map[string]string   // and of each occupant id
 
 	effects []Effect
 	writes  []Write
@@ -141,11 +143,13 @@ func New(cfg Config, snap Snapshot) *Engine {
 		convs:    map[jid.JID]*conversation{},
 		archived: map[ArchiveID]place{},
 		contacts: map[jid.JID]Contact{},
-		rooms:    map[jid.JID]*Room{},
+		rooms:    map[jid.JID]*roomState{},
+		crowds:   map[jid.JID]*crowd{},
 		queries:  map[string]*query{},
 		claims:   newClaims(),
 		unacked:  map[string]place{},
 		names:    map[jid.JID]jid.JID{},
+		texts:    map[string]string{},
 	}
 	e.cfg.Account = cfg.Account.Bare()
 	if e.account.Cursors == nil {
@@ -195,6 +199,10 @@ func (e *Engine) apply(ev Event) {
 		e.contact(ev)
 	case Room:
 		e.room(ev)
+	case Entering:
+		e.entering(ev.JID.Bare())
+	case Answered:
+		e.answered(ev)
 	case Tick:
 		e.tick()
 	default:
@@ -237,9 +245,13 @@ func (e *Engine) accountRecord() *Account {
 		a.Cursors[k] = v
 	}
 	a.Own = slices.Clone(a.Own)
+	a.Requests = slices.Clone(a.Requests)
+	for i := range a.Requests {
+		a.Requests[i].Password = ""
+	}
 	a.Rooms = make(map[string]RoomFact, len(e.rooms))
 	for j, r := range e.rooms {
-		a.Rooms[j.String()] = RoomFact{Nick: r.Nick, Mine: r.Mine}
+		a.Rooms[j.String()] = r.fact()
 	}
 	return &a
 }

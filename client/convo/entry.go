@@ -91,8 +91,14 @@ type Entry struct {
 	Body    string // as shown: corrected; without what a reply quotes (XEP-0461 3.2); empty if retracted
 	Subject string
 
+	// Occupant is who sent it to a room, whatever his nickname (XEP-0421); "" where the
+	// room doesn't say.
+	Occupant string
+
 	Edited    bool
 	Retracted bool
+	Moderator jid.JID // of a Retracted one: who took it back, by his address in the room, or the room's; zero: its sender
+	Reason    string  // why the Moderator did
 	Reactions []Reacted
 
 	// What another entry is needed for: the id that a reply, correction,

@@ -26,6 +26,17 @@ type Facts struct {
 	Displayed bool // XEP-0490: the account's PEP takes displayed positions
 }
 
+// RoomFacts are what a room offers, as service discovery says, and who the account
+// is there.
+type RoomFacts struct {
+	Archive   bool   // XEP-0313: what was missed is asked for
+	IDs       bool   // XEP-0359, which Archive implies: ids by the room are its own
+	Occupants bool   // XEP-0421: occupant ids are the room's own
+	Sync      bool   // XMPP 2.0 (docs/ext): a session request can name it
+	Mine      bool   // XEP-0259 (MINE-32)
+	Occupant  string // the account's own occupant id; "" where it isn't known
+}
+
 // Events of the connection.
 type (
 	// Connected says that stanzas can be sent. Everything received later came
@@ -69,12 +80,17 @@ type (
 		// the person wrote to, get receipts, markers and chat states.
 		Trusted bool
 	}
-	// Room says that the account is in a room, or that it has left.
+	// Room says that the account is in a room, as the room has told it in this
+	// session, or that it has left. It may come again: what it says counts from then on.
 	Room struct {
 		JID    jid.JID // bare
 		Nick   string
 		Joined bool
-		Mine   bool // its disco says XEP-0259 (MINE-32)
+		Away   bool // Joined, but put out for a while: the program enters it again
+		// Streamed says that the room tells what was missed by itself, as the session
+		// request asked it to with Engine.RoomSync, and ends it with <synced/>.
+		Streamed bool
+		RoomFacts
 	}
 	// Tick is time going by: once every few seconds is enough. Without it a catch-up
 	// that failed isn't tried again in the session.

@@ -1,6 +1,7 @@
 package convo
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -18,7 +19,14 @@ func FuzzStanzas(f *testing.F) {
 		claimBy("alice@wonder.example/desk", "c1", "w1", "w2"),
 		carbonOf("received", originalM) + "\n" + carbonOf("sent", "<message from='alice@wonder.example/desk' to='bob@wonder.example' type='chat'><body>b</body></message>"),
 		result("id1", "a1", originalM) + "\n" + result("session", "a2", originalM),
+		fmt.Sprintf(directInvite, "attic@rooms.example", stanzaID("a1")) + "\n" + fmt.Sprintf(mediatedInvite, "hall@rooms.example", "") + "\n" + fmt.Sprintf(subscribe, "bob@wonder.example"),
+		presence("bo", "", "owner", "moderator", "") + "\n" + presence("bo", "unavailable", "none", "none", "<status code='110'/>"),
 		"<message from='hall@rooms.example/bo' type='groupchat'><body>b</body></message>",
+		said("bo", "one", "s1", "") + "\n" + said("bo", "two", "s2", "<replace xmlns='urn:xmpp:message-correct:0' id='m-one'/>") + "\n" +
+			strings.Replace(said("bo", "", "s3", "<retract xmlns='urn:xmpp:message-retract:1' id='s1'><moderated xmlns='urn:xmpp:message-moderate:1' by='x'/></retract>"), "/bo'", "'", 1),
+		kept("session", "s1", said("bo", "one", "", "")) + "\n" + kept("session", "s2", said("al", "", "", "<retracted xmlns='urn:xmpp:message-retract:1'/>")) + "\n" +
+			"<message from='hall@rooms.example'><synced xmlns='urn:xmpp:tmp:xmpp-2:0' room='hall@rooms.example' complete='false' first='s1' last='s2' count='2'/></message>\n" + said("cy", "three", "s3", ""),
+		kept("id2", "s2", said("bo", "two", "", "")) + "\n" + kept("id2", "s1", said("al", "one", "", "")) + "\n" + said("bo", "two", "s2", ""),
 		"<presence from='bob@wonder.example/pc' type='unavailable'/>\n" + chat("bob@wonder.example/pc", "<gone xmlns='http://jabber.org/protocol/chatstates'/>"),
 		"<message><body/></message>\n<message from='alice@wonder.example'><synced xmlns='urn:xmpp:tmp:xmpp-2:0' complete='false' first='a' last='b' count='3'/></message>",
 	} {
@@ -27,8 +35,10 @@ func FuzzStanzas(f *testing.F) {
 	f.Fuzz(func(t *testing.T, input string) {
 		for _, p := range []Profile{Classic, Carbons, NG, V2} {
 			r := start(t, Config{Limits: Limits{Conversations: 8, Entries: 16, Total: 32, Threads: 4, Refs: 4, Orphans: 4, Claims: 4, Page: 4}}, NewMemory())
-			r.do(Room{JID: hall, Nick: "al", Joined: true, Mine: true})
+			r.do(Entering{hall})
+			r.do(Room{JID: hall, Nick: "al", Joined: true, RoomFacts: RoomFacts{Mine: true}})
 			r.do(Connected{JID: phone, Profile: p, Facts: all, Catchup: p == V2})
+			r.do(Room{JID: hall, Nick: "al", Joined: true, Streamed: p == V2, RoomFacts: facts})
 			for line := range strings.SplitSeq(input, "\n") {
 				el, err := xmltree.Parse([]byte(line), stanza.NSClient, xmltree.Limits{})
 				if err != nil {
@@ -40,6 +50,10 @@ func FuzzStanzas(f *testing.F) {
 				}
 			}
 			r.do(QueryDone{Query: "id1", First: "a", Last: "b"})
+			for _, q := range r.asked {
+				r.do(QueryDone{Query: q.ID, First: "a", Last: "s2", Complete: q.By == hall})
+			}
+			r.do(Room{JID: hall, Nick: "al", Joined: true, Away: true, RoomFacts: facts}, Room{JID: hall, Nick: "bo", Joined: true, RoomFacts: facts}, Tick{})
 			for _, s := range r.e.Conversations() {
 				r.do(Attention{Conversation: s.JID, Act: Accepted})
 				r.do(Page{Conversation: s.JID})

@@ -33,9 +33,12 @@ type item struct {
 
 // refKey names a message as others do: by its sender and an id. The zero JID
 // stands for whoever sent it.
+// In a room that tells occupants apart the occupant counts, not the nickname,
+// which another may have next (XEP-0421).
 type refKey struct {
-	from jid.JID
-	id   string
+	from     jid.JID
+	occupant string // in place of from
+	id       string
 }
 
 // conversation is one contact's, room's or occupant's.
@@ -60,7 +63,10 @@ type conversation struct {
 	lock     lock
 	typing   []typing
 	states   chatStates
-	topic    string // of a room, as it said in this session
+	sync     *catchup // a room's, that is under way
+	away     bool     // a room goes on without this device: something may be missing at the end
+	topic    string   // of a room, as it said in this session
+	exit     Exit     // of a room that put the account out, until it is entered again
 	holders  []Holder
 	markers  []early // receipts and markers before their message
 	notified int64   // position of the newest marker that was sent
@@ -95,7 +101,7 @@ func (e *Engine) conversation(j jid.JID, room bool) *conversation {
 	if contact, ok := e.contacts[j]; ok {
 		c.rec.Name, c.rec.Trusted = contact.Name, contact.Trusted
 	}
-	if e.catchup != nil {
+	if e.catchup != nil && !room {
 		c.rec.Base, c.rec.Caught, c.begun = 1, 1, 1 // all of it is behind what was known
 	}
 	e.saveRecord(c)
@@ -113,7 +119,7 @@ func (e *Engine) newConversation(rec Record) *conversation {
 func (e *Engine) forgetConversation() {
 	var oldest *conversation
 	for _, c := range e.convs {
-		if len(c.pending) > 0 || c.rec.JID == e.cfg.Account {
+		if len(c.pending) > 0 || c.rec.JID == e.cfg.Account || e.rooms[c.rec.JID] != nil {
 			continue
 		}
 		if oldest == nil || c.rec.Changed.Before(oldest.rec.Changed) ||
@@ -207,9 +213,10 @@ func (c *conversation) last() *item {
 // append puts a new entry at the end.
 func (e *Engine) append(c *conversation, it *item) {
 	e.insert(c, len(c.items), it)
-	if c.rec.GapNext {
+	if c.rec.GapNext || c.away && len(c.items) > 1 {
 		c.rec.GapNext, it.Gap = false, true
 	}
+	c.away = false
 }
 
 // insert puts an entry at an index, with a position between its neighbours'.
@@ -321,13 +328,12 @@ func (e *Engine) register(c *conversation, it *item) {
 	if it.Archive.ID != "" {
 		e.archived[it.Archive] = place{c, it}
 	}
-	from := c.sender(it.From)
-	e.name(c, refKey{from, it.MessageID}, it)
+	e.name(c, c.key(it, it.MessageID), it)
 	if it.OriginID != it.MessageID {
-		e.name(c, refKey{from, it.OriginID}, it)
+		e.name(c, c.key(it, it.OriginID), it)
 	}
 	if c.rec.Room && it.Archive.ID != "" {
-		e.name(c, refKey{c.rec.JID, it.Archive.ID}, it)
+		e.name(c, refKey{from: c.rec.JID, id: it.Archive.ID}, it)
 	}
 }
 
@@ -344,7 +350,7 @@ func (e *Engine) name(c *conversation, k refKey, it *item) {
 	if c.orphan == 0 {
 		return
 	}
-	for _, k := range [...]refKey{k, {jid.JID{}, k.id}} {
+	for _, k := range [...]refKey{k, {id: k.id}} {
 		waiting := c.orphans[k]
 		if waiting == nil {
 			continue
@@ -366,8 +372,13 @@ func (e *Engine) unindex(c *conversation, it *item) {
 	if it.Whose != "" {
 		delete(e.claims.asked, ArchiveID{e.assigner(c), it.Whose})
 	}
-	from := c.sender(it.From)
-	for _, k := range [...]refKey{{from, it.MessageID}, {from, it.OriginID}, {c.rec.JID, it.Archive.ID}} {
+	e.unname(c, it)
+	it.unpair()
+}
+
+// unname takes an entry's names away.
+func (e *Engine) unname(c *conversation, it *item) {
+	for _, k := range [...]refKey{c.key(it, it.MessageID), c.key(it, it.OriginID), {from: c.rec.JID, id: it.Archive.ID}} {
 		if c.byRef[k] == it {
 			delete(c.byRef, k)
 			if heir := it.twins.heir(); heir != nil && (k.id == heir.MessageID || k.id == heir.OriginID) {
@@ -375,7 +386,16 @@ func (e *Engine) unindex(c *conversation, it *item) {
 			}
 		}
 	}
-	it.unpair()
+}
+
+// key is the name by which others know an entry of its sender's.
+func (c *conversation) key(it *item, id string) refKey { return c.keyOf(it.From, it.Occupant, id) }
+
+func (c *conversation) keyOf(from jid.JID, occupant, id string) refKey {
+	if occupant != "" {
+		return refKey{occupant: occupant, id: id}
+	}
+	return refKey{from: c.sender(from), id: id}
 }
 
 // trim keeps the number of entries in memory within the bounds: the oldest go,

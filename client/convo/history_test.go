@@ -184,33 +184,6 @@ func TestChanged(t *testing.T) {
 	}
 }
 
-// TestRoomAway: a room goes on without the device, which its history shows.
-func TestRoomAway(t *testing.T) {
-	r := newRun(t, NG)
-	r.do(Room{JID: hall, Nick: "al", Joined: true})
-	say := func(body, id string) {
-		r.in("<message from='hall@rooms.example/bo' to='alice@wonder.example/phone' type='groupchat'><body>" + body + "</body><stanza-id xmlns='urn:xmpp:sid:0' by='hall@rooms.example' id='" + id + "'/></message>")
-	}
-	say("one", "s1")
-	r.do(Disconnected{})
-	r.connect(NG)
-	say("three", "s3")
-	if en := r.last(hall); !en.Gap {
-		t.Fatalf("%+v", en)
-	}
-	r.do(Page{Conversation: hall, Before: r.last(hall).ID})
-	q := r.asked[len(r.asked)-1]
-	if q.By != hall || q.Before != "s3" || !q.With.IsZero() {
-		t.Fatalf("%+v", q)
-	}
-	for _, m := range [][2]string{{"one", "s1"}, {"two", "s2"}} {
-		r.in("<message from='hall@rooms.example' to='alice@wonder.example/phone'><result xmlns='urn:xmpp:mam:2' queryid='" + q.ID + "' id='" + m[1] + "'><forwarded xmlns='urn:xmpp:forward:0'>" +
-			"<message xmlns='jabber:client' from='hall@rooms.example/bo' type='groupchat'><body>" + m[0] + "</body></message></forwarded></result></message>")
-	}
-	r.do(QueryDone{Query: q.ID, First: "s1", Last: "s2"})
-	r.want(hall, "one two three")
-}
-
 // TestRepeatable: the same events have the same effects, in the same order.
 func TestRepeatable(t *testing.T) {
 	trace := func() (list []string) {

@@ -52,6 +52,9 @@ func (e *Engine) place(m message, it *item) bool {
 		}
 	}
 	e.follows(c, it)
+	if placed {
+		e.claimMoved(c, it)
+	}
 	return true
 }
 
@@ -145,7 +148,8 @@ func (e *Engine) settle(q *query, done QueryDone) {
 			next = it
 			continue
 		}
-		if c.holds(it) {
+		moves := c.holds(it)
+		if moves {
 			e.remove(c, it)
 		}
 		at := len(c.items)
@@ -153,6 +157,9 @@ func (e *Engine) settle(q *query, done QueryDone) {
 			at = c.index(next.Pos)
 		}
 		e.insertBefore(c, at, it)
+		if moves {
+			e.claimMoved(c, it)
+		}
 		switch {
 		case next != nil && next.Gap:
 			next.Gap, it.Gap = false, true

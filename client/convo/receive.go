@@ -27,8 +27,9 @@ type message struct {
 	at      time.Time
 	query   *query // of a result
 
-	c   *conversation
-	own bool
+	c        *conversation
+	own      bool
+	occupant string // who sent it to a room (XEP-0421); "" where it doesn't say
 	// atEnd: of a result, it is newer than all that is known.
 	atEnd    bool
 	buffered bool // of a result, it waited until its page was complete
@@ -82,8 +83,8 @@ func (e *Engine) unwrap(st *stanza.Stanza) (message, bool) {
 			return e.result(st, el)
 		case xep.NSXMPP2:
 			if el.Local() == "synced" {
-				if s, ok := xep.ParseSynced(st); ok && e.fromAccount(st) {
-					e.synced(s)
+				if s, ok := xep.ParseSynced(st); ok {
+					e.synced(e.syncedBy(st, s), s)
 				}
 				return message{}, false
 			}
@@ -137,8 +138,7 @@ func (e *Engine) result(st *stanza.Stanza, el xmltree.Element) (message, bool) {
 	q := e.queries[id]
 	switch {
 	case q != nil && q.By == by && (st.From.IsBare() || st.From.IsZero()):
-	case q == nil && id == xep.SyncQueryID && by == e.cfg.Account && e.fromAccount(st) && e.catchup != nil && e.catchup.streamed:
-		q = nil
+	case q == nil && id == xep.SyncQueryID && e.streams(st, by):
 	default:
 		return message{}, false
 	}
@@ -167,9 +167,15 @@ func (e *Engine) message(m message) {
 		}
 		return
 	}
-	key, room := e.conversationOf(&m)
-	if key.IsZero() {
+	if by := m.archive.By; m.way == archive && by != e.cfg.Account && (st.Type != stanza.TypeGroupchat || st.From.Bare() != by) {
+		return // a room knows what was said there, and nothing else
+	}
+	if e.invitation(m) {
 		return
+	}
+	key, room := e.conversationOf(&m)
+	if key.IsZero() || m.way == archive && m.archive.By != e.assignerOf(key, room) {
+		return // nor does the account's archive know rooms
 	}
 	if m.archive.ID == "" {
 		m.archive = e.archiveOf(st, key, room)
@@ -181,7 +187,7 @@ func (e *Engine) message(m message) {
 		}
 		return
 	}
-	if up := e.catchup; m.way == archive && m.query == nil && !m.buffered && up != nil && up.overlaps && len(up.buffer) < maxStreamed {
+	if up := e.upOf(key, room); m.way == archive && m.query == nil && !m.buffered && up != nil && up.overlaps && len(up.buffer) < maxStreamed {
 		// They may begin before what is known already, and say where it belongs only
 		// when they are complete.
 		m.buffered = true
@@ -193,7 +199,7 @@ func (e *Engine) message(m message) {
 	}
 	m.c = e.convs[key]
 	if m.c == nil {
-		_, ok := kindOf(st)
+		_, ok := m.kind()
 		// What an archive has of the account's own receipts and markers says that there
 		// is a conversation, of which more is to be had; a stranger's begin nothing.
 		trace := !ok && m.way == archive && (m.own || !e.contacts[key].JID.IsZero()) && st.Type == stanza.TypeChat && key != e.cfg.Account
@@ -220,6 +226,9 @@ func (e *Engine) exclusive(m message) bool {
 	if m.way == archive || m.own && m.st.From.IsFull() && m.st.From != e.session.JID && m.way == carbon {
 		return false
 	}
+	if m.st.Type == stanza.TypeGroupchat {
+		return false // what is said in a room is for everybody there
+	}
 	if !m.st.Child(xep.NSIMNG, "im-ng").IsZero() && m.st.To.IsFull() {
 		return true
 	}
@@ -238,16 +247,12 @@ func (e *Engine) exclusive(m message) bool {
 func (e *Engine) conversationOf(m *message) (key jid.JID, room bool) {
 	st := m.st
 	if st.Type == stanza.TypeGroupchat {
-		key = st.From.Bare()
-		if m.own {
-			key = st.To.Bare()
+		r := e.rooms[st.From.Bare()]
+		if r == nil || m.way == carbon { // nobody asked for it; rooms tell each device (XEP-0280 6.1)
+			return jid.JID{}, false
 		}
-		r := e.rooms[key]
-		if r == nil {
-			return jid.JID{}, false // nobody asked for it
-		}
-		m.own = m.own || st.From.Resource() == r.Nick
-		return key, true
+		e.inRoom(m, r)
+		return r.JID, true
 	}
 	peer := st.From
 	if m.own {
@@ -267,6 +272,9 @@ func (e *Engine) conversationOf(m *message) (key jid.JID, room bool) {
 func (e *Engine) archiveOf(st *stanza.Stanza, key jid.JID, room bool) ArchiveID {
 	by := e.cfg.Account
 	if room {
+		if r := e.rooms[key]; r == nil || !r.Archive && !r.IDs {
+			return ArchiveID{} // it may be anybody's (XEP-0359 6)
+		}
 		by = key
 	} else if !e.session.Facts.Archive {
 		return ArchiveID{}
@@ -329,7 +337,7 @@ func (e *Engine) topic(m message) {
 // take makes an entry of a message, or merges it with the one that it already
 // is, and puts it in its place.
 func (e *Engine) take(m message) {
-	kind, ok := kindOf(m.st)
+	kind, ok := m.kind()
 	if !ok {
 		e.topic(m)
 		e.passed(m)
@@ -367,12 +375,17 @@ func (e *Engine) find(m message, kind Kind) *item {
 			return p.i
 		}
 	}
-	from := m.c.sender(m.st.From)
+	if have := m.c.known(m, kind); have != nil {
+		return have
+	}
 	for n, id := range [...]string{xep.OriginID(m.st), m.st.ID} {
 		if id == "" || len(id) > maxID {
 			continue
 		}
-		have := m.c.byRef[refKey{from, id}]
+		have := m.c.byRef[m.c.keyOf(m.st.From, m.occupant, id)]
+		if have == nil && m.occupant != "" { // it came before the room told occupants apart
+			have = m.c.byRef[m.c.keyOf(m.st.From, "", id)]
+		}
 		if have == nil || have.Kind != kind || have.Archive.ID != "" && m.archive.ID != "" {
 			continue
 		}
@@ -388,12 +401,16 @@ func (e *Engine) find(m message, kind Kind) *item {
 // merge adds to an entry what another copy of it says: its place.
 func (e *Engine) merge(m message, it *item) {
 	c := m.c
-	changed := false
+	changed := e.identify(c, it, m)
+	if tomb := m.tombstone(); !tomb.IsZero() && !it.Retracted {
+		it.entomb(tomb)
+		changed = true
+	}
 	if m.archive.ID != "" && it.Archive.ID == "" {
 		it.Archive = m.archive
 		e.archived[m.archive] = place{c, it}
 		if c.rec.Room {
-			e.name(c, refKey{c.rec.JID, m.archive.ID}, it)
+			e.name(c, refKey{from: c.rec.JID, id: m.archive.ID}, it)
 		}
 		it.At = m.at
 		changed = true
@@ -431,7 +448,7 @@ func (e *Engine) read(m message, kind Kind) Entry {
 	en := Entry{
 		Kind: kind, From: st.From, Own: m.own, Type: typeOf(st), At: m.at,
 		MessageID: clip(st.ID, maxID), OriginID: clip(xep.OriginID(st), maxID), Archive: m.archive,
-		Thread: clip(st.Thread(), maxThread),
+		Thread: clip(st.Thread(), maxThread), Occupant: m.occupant,
 	}
 	if en.From.IsZero() {
 		en.From = e.cfg.Account
@@ -450,6 +467,9 @@ func (e *Engine) read(m message, kind Kind) Entry {
 		}
 	}
 	e.readPayloads(&en, m)
+	if tomb := m.tombstone(); !tomb.IsZero() {
+		en.entomb(tomb)
+	}
 	return en
 }
 
@@ -457,8 +477,8 @@ func (e *Engine) read(m message, kind Kind) Entry {
 func (e *Engine) seen(m message, it *item) {
 	if m.live && m.archive.ID != "" {
 		it.live = e.stream
-		if e.catchup != nil {
-			e.catchup.others = true
+		if up := e.of(m.c); up != nil {
+			up.others = true
 		}
 	}
 }

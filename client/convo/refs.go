@@ -25,6 +25,7 @@ func (e *Engine) readPayloads(en *Entry, m message) {
 		case xep.NSRetract:
 			if en.Kind == Retraction && el.Local() == "retract" {
 				en.RefID = clip(el.Attr("id"), maxID)
+				en.moderated(el, m.c.rec.Room && en.From == m.c.rec.JID)
 			}
 		case xep.NSReactions:
 			if en.Kind == Reaction && el.Local() == "reactions" {
@@ -50,6 +51,46 @@ func (e *Engine) readPayloads(en *Entry, m message) {
 	if en.Kind == Retraction || en.Kind == Reaction {
 		en.Body = "" // for clients that know no better (XEP-0424 3.1, XEP-0428)
 	}
+}
+
+// moderated reads who retracted somebody else's message and why, which the room alone
+// may say (XEP-0425 3.1).
+func (en *Entry) moderated(el xmltree.Element, byRoom bool) {
+	by := el.Child(xep.NSModerate, "moderated")
+	if !byRoom {
+		return
+	}
+	if en.Moderator, _ = jid.Parse(strings.Clone(by.Attr("by"))); en.Moderator.IsZero() {
+		en.Moderator = en.From.Bare() // which doesn't say who
+	}
+	en.Reason = clip(el.Child(xep.NSRetract, "reason").Text(), maxReason)
+}
+
+// tombstone is what an archive has of a message that was taken back (XEP-0424 4,
+// XEP-0425 4); zero for another message, and for one that came live, whose sender may
+// write what he likes.
+func (m message) tombstone() xmltree.Element {
+	if m.way != archive || !m.st.Child(stanza.NSClient, "body").IsZero() {
+		return xmltree.Element{}
+	}
+	return m.st.Child(xep.NSRetract, "retracted")
+}
+
+// entomb makes an entry what its archive has of it.
+func (en *Entry) entomb(tomb xmltree.Element) {
+	en.Retracted = true
+	en.blank()
+	if !tomb.Child(xep.NSModerate, "moderated").IsZero() {
+		en.moderated(tomb, true)
+	}
+}
+
+// kind says what entry a message makes; false for none.
+func (m message) kind() (Kind, bool) {
+	if !m.tombstone().IsZero() {
+		return Text, true
+	}
+	return kindOf(m.st)
 }
 
 func emoji(el xmltree.Element) []string {
@@ -104,11 +145,10 @@ func offset(s string, n int) int {
 // and retractions count only for the same sender's messages (XEP-0308 5,
 // XEP-0424 5).
 func (c *conversation) refersTo(it *item) refKey {
-	k := refKey{id: it.RefID}
 	if it.Kind == Correction || it.Kind == Retraction && !c.rec.Room {
-		k.from = c.sender(it.From)
+		return c.key(it, it.RefID)
 	}
-	return k
+	return refKey{id: it.RefID}
 }
 
 // target finds the entry that another is about; nil if it isn't known.
@@ -117,23 +157,30 @@ func (c *conversation) target(it *item, account jid.JID) *item {
 		return nil
 	}
 	k := c.refersTo(it)
-	if !k.from.IsZero() {
+	if k != (refKey{id: it.RefID}) {
 		return c.byRef[k]
 	}
 	if c.rec.Room {
 		// The room's own id (XEP-0444 4.1, XEP-0461 4): nobody else can use it up.
-		found := c.byRef[refKey{c.rec.JID, it.RefID}]
-		if it.Kind == Retraction && found != nil && found.From != it.From {
+		found := c.byRef[refKey{from: c.rec.JID, id: it.RefID}]
+		if it.Kind == Retraction && found != nil && !c.retracts(it, found) {
 			return nil
 		}
 		return found
 	}
 	for _, from := range [...]jid.JID{c.sender(account), it.RefFrom, c.sender(c.rec.JID)} {
-		if found := c.byRef[refKey{from, it.RefID}]; found != nil && found != it {
+		if found := c.byRef[refKey{from: from, id: it.RefID}]; found != nil && found != it {
 			return found
 		}
 	}
 	return nil
+}
+
+// retracts reports whether a retraction in a room counts: by who said it (XEP-0424
+// 5), or by the room itself for a moderator (XEP-0425 3.1). What an occupant says of
+// moderation says nothing.
+func (c *conversation) retracts(it, of *item) bool {
+	return it.From == c.rec.JID || c.key(it, "") == c.key(of, "")
 }
 
 // refer brings together an entry and the one that it is about, now or when
@@ -257,7 +304,7 @@ func (e *Engine) orphan(c *conversation, it *item) {
 		return
 	}
 	k := c.refersTo(it)
-	if c.rec.Room && k.from.IsZero() {
+	if c.rec.Room && k == (refKey{id: it.RefID}) {
 		k.from = c.rec.JID
 	}
 	if c.orphans == nil {
@@ -271,12 +318,13 @@ func (e *Engine) orphan(c *conversation, it *item) {
 // place in the archive, not what came first.
 func (c *conversation) shown(it *item) Entry {
 	en := it.Entry
-	if len(it.about()) == 0 {
+	if len(it.about()) == 0 || en.Retracted { // by its archive: nothing is left to say about it
 		return en
 	}
 	about := gather(nil, it, 0)
 	slices.SortFunc(about, func(a, b *item) int { return compare(a.Pos, b.Pos) })
 	var reacted []Reacted
+	var by []refKey // whose they are
 	for _, r := range about {
 		if r.Delivery == Failed && r.Archive.ID == "" {
 			continue // nobody else has it
@@ -285,20 +333,27 @@ func (c *conversation) shown(it *item) Entry {
 		case Correction:
 			en.Body, en.Edited = r.Body, true
 		case Retraction:
-			en.Retracted = true
+			en.Retracted, en.Moderator, en.Reason = true, r.Moderator, r.Reason
 		case Reaction:
-			from := c.sender(r.From)
-			reacted = slices.DeleteFunc(reacted, func(x Reacted) bool { return x.From == from })
+			k := c.key(r, "")
+			if n := slices.Index(by, k); n >= 0 {
+				reacted, by = slices.Delete(reacted, n, n+1), slices.Delete(by, n, n+1)
+			}
 			if len(r.Emoji) > 0 {
-				reacted = append(reacted, Reacted{from, r.Emoji})
+				reacted, by = append(reacted, Reacted{c.sender(r.From), r.Emoji}), append(by, k)
 			}
 		}
 	}
 	en.Reactions = reacted
 	if en.Retracted {
-		en.Body, en.Subject, en.Edited, en.Reactions = "", "", false, nil
+		en.blank()
 	}
 	return en
+}
+
+// blank takes out of an entry what was taken back.
+func (en *Entry) blank() {
+	en.Body, en.Subject, en.Edited, en.Reactions = "", "", false, nil
 }
 
 // gather collects what is said about an entry: also about its corrections,

@@ -163,7 +163,7 @@ func TestFallback(t *testing.T) {
 // retracts.
 func TestRoomReferences(t *testing.T) {
 	r := newRun(t, NG)
-	r.do(Room{JID: hall, Nick: "al", Joined: true})
+	r.do(Room{JID: hall, Nick: "al", Joined: true, RoomFacts: RoomFacts{IDs: true}})
 	room := func(nick, inner string) {
 		r.in("<message from='hall@rooms.example/" + nick + "' to='alice@wonder.example/phone' type='groupchat' id='m'>" + inner + "</message>")
 	}

@@ -191,6 +191,9 @@ func (e *Engine) write(c *conversation, en Entry) {
 	it := &item{Entry: en}
 	it.ID = e.account.LastEntry
 	it.Own, it.From, it.At, it.Delivery = true, e.ownIn(c), e.now, Pending
+	if r := e.rooms[c.rec.JID]; r != nil && r.Occupants {
+		it.Occupant = r.Occupant
+	}
 	it.MessageID = e.cfg.NewID()
 	it.OriginID = it.MessageID
 	it.Pos = WaitingPos + int64(it.ID)
@@ -206,7 +209,7 @@ func (e *Engine) write(c *conversation, en Entry) {
 		e.saveRecord(c)
 		c.states.sent = Active
 	}
-	if e.online {
+	if e.inside(c) {
 		e.transmit(c, it)
 	}
 	e.save(c, it)
@@ -227,7 +230,7 @@ func (e *Engine) resend(c *conversation, it *item) {
 		c.pending = append(c.pending, it)
 	}
 	it.Delivery, it.Error, it.Doubt = Pending, "", false
-	if e.online {
+	if it.stream = 0; e.inside(c) {
 		e.transmit(c, it)
 	}
 	e.save(c, it)

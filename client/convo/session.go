@@ -15,6 +15,7 @@ func (e *Engine) connected(ev Connected) {
 		e.goOn()
 		e.pageAgain()
 		e.sendWaiting()
+		e.askRooms()
 		return
 	}
 	e.session = ev
@@ -28,16 +29,18 @@ func (e *Engine) connected(ev Connected) {
 	}
 	e.record = true
 	e.devices = nil
+	clear(e.crowds)
+	e.forget(func(r Request) bool { return r.Room.IsZero() }) // the server asks again (RFC 6121 3.1.3)
 	for _, c := range e.inOrder() {
 		e.unlock(c) // a conversation starts unlocked (LOCK-4)
 		c.typing, c.states = nil, chatStates{}
-		if c.rec.Room && len(c.items) > 0 && !c.rec.GapNext {
-			c.rec.GapNext = true // the room went on without this device
-			e.saveRecord(c)
+		if c.rec.Room {
+			e.goesOn(c)
 		}
 	}
 	clear(e.queries)
 	clear(e.unacked)
+	clear(e.claims.sent)
 	for _, c := range e.convs {
 		c.paging, c.wanted = "", nil
 	}
@@ -46,7 +49,7 @@ func (e *Engine) connected(ev Connected) {
 		e.beginCatchup(ev.Catchup)
 	default:
 		e.catchup = nil
-		e.resendLost(false)
+		e.resendLost(e.covers(&catchup{}), false)
 	}
 	e.sendWaiting()
 }
@@ -85,10 +88,17 @@ func (e *Engine) disconnected() {
 // sendWaiting sends what no session has had yet.
 func (e *Engine) sendWaiting() {
 	for _, c := range e.inOrder() {
-		for _, it := range c.pending {
-			if it.stream == 0 && it.Delivery == Pending {
-				e.transmit(c, it)
-			}
+		e.sendWaitingIn(c)
+	}
+}
+
+func (e *Engine) sendWaitingIn(c *conversation) {
+	if !e.inside(c) {
+		return
+	}
+	for _, it := range c.pending {
+		if it.stream == 0 && it.Delivery == Pending {
+			e.transmit(c, it)
 		}
 	}
 }
@@ -96,9 +106,9 @@ func (e *Engine) sendWaiting() {
 // resendLost is called when the archive has told what it has: what an earlier
 // session had and the archive hasn't is lost. Without an archive, or where it
 // hasn't told everything, nobody knows, and the person decides.
-func (e *Engine) resendLost(told bool) {
-	e.claimAgain()
-	for _, c := range e.inOrder() {
+func (e *Engine) resendLost(list []*conversation, told bool) {
+	e.claimAgain(list)
+	for _, c := range list {
 		for _, it := range slices.Clone(c.pending) {
 			if !told && it.stream != 0 && !it.Doubt {
 				it.Doubt = true
@@ -108,13 +118,13 @@ func (e *Engine) resendLost(told bool) {
 			case it.stream == 0 || it.stream == e.stream || it.Delivery == Failed:
 			case it.Delivery == Pending && !it.Doubt:
 				e.transmit(c, it)
-			case it.Delivery == Sent && told:
+			case it.Delivery == Sent && told && !c.rec.Room:
 				// The server has it and the archive hasn't: this is its place.
 				c.pending = slices.DeleteFunc(c.pending, func(x *item) bool { return x == it })
 				e.append(c, it)
 				e.enterPlaced(c, it)
 				e.save(c, it)
-			case it.Delivery == Pending:
+			case it.Delivery == Pending, it.Delivery == Sent && told: // the room hasn't got it
 				it.Delivery, it.Error = Failed, ""
 				e.save(c, it)
 			}
@@ -154,9 +164,12 @@ func (e *Engine) failed(st *stanza.Stanza) {
 		return
 	}
 	e.unlock(c) // whoever it was locked to is no longer there
-	it := c.byRef[refKey{c.sender(e.ownIn(c)), clip(st.ID, maxID)}]
+	it := e.ownByID(c, clip(st.ID, maxID))
 	if it == nil || !it.Own {
 		return
+	}
+	if it.stream != e.stream && !e.inside(c) {
+		return // the connection repeated it before the room let the device in; it is judged then
 	}
 	it.Delivery = Failed
 	it.Error = string(stanza.UndefinedCondition)
@@ -164,6 +177,16 @@ func (e *Engine) failed(st *stanza.Stanza) {
 		it.Error = clip(string(err.Condition), maxID)
 	}
 	e.save(c, it)
+}
+
+// ownByID finds what the person wrote.
+func (e *Engine) ownByID(c *conversation, id string) *item {
+	if r := e.rooms[c.rec.JID]; r != nil && r.Occupant != "" {
+		if it := c.byRef[refKey{occupant: r.Occupant, id: id}]; it != nil {
+			return it
+		}
+	}
+	return c.byRef[refKey{from: c.sender(e.ownIn(c)), id: id}]
 }
 
 // ownIn is how the person is called in a conversation.
@@ -183,6 +206,11 @@ func (e *Engine) ownIn(c *conversation) jid.JID {
 // presence notes other own devices, and unlocks the sender's conversation.
 func (e *Engine) presence(st *stanza.Stanza) {
 	if st.Type != stanza.TypeAvailable && st.Type != stanza.TypeUnavailable {
+		e.wants(st)
+		return
+	}
+	e.exit(st)
+	if e.occupant(st) {
 		return
 	}
 	if st.From.Bare() == e.cfg.Account {
@@ -268,27 +296,12 @@ func (e *Engine) contact(ev Contact) {
 		return
 	}
 	e.contacts[ev.JID] = ev
+	if ev.Trusted {
+		e.forget(func(r Request) bool { return r.From == ev.JID && r.Room.IsZero() })
+	}
 	if c := e.convs[ev.JID]; c != nil && (c.rec.Name != ev.Name || c.rec.Trusted != ev.Trusted) {
 		c.rec.Name, c.rec.Trusted = ev.Name, ev.Trusted
 		e.saveRecord(c)
-	}
-}
-
-func (e *Engine) room(ev Room) {
-	ev.JID = ev.JID.Bare()
-	e.record = true
-	if !ev.Joined {
-		delete(e.rooms, ev.JID)
-		return
-	}
-	e.rooms[ev.JID] = &ev
-	if len(e.rooms) <= e.lim.Conversations {
-		c := e.conversation(ev.JID, true)
-		if !c.rec.Room { // somebody wrote to it before it was known to be one
-			c.rec.Room = true
-			e.saveRecord(c)
-		}
-		e.touch(c, 0)
 	}
 }
 
@@ -302,4 +315,5 @@ func (e *Engine) tick() {
 		}
 		e.ageTyping(c)
 	}
+	e.tickRooms()
 }

@@ -58,10 +58,14 @@ func (e *Engine) Conversation(j jid.JID, limit int) (v View, ok bool) {
 		return View{}, false
 	}
 	v.Summary = e.summary(c)
-	v.Topic = c.topic
+	v.Topic, v.Exit = c.topic, c.exit
+	if in := e.crowds[j]; in != nil {
+		v.People = len(in.list)
+	}
 	v.Current, v.Paging = c.rec.Thread, c.loading || c.paging != ""
 	v.More = c.more || e.online && e.pageable(c) && !c.rec.Complete
 	v.GapAtEnd = c.gapAtEnd()
+	v.CatchingUp = e.online && e.of(c) != nil && !e.of(c).givenUp()
 	if to := e.address(c, "chat"); to != c.rec.JID {
 		v.LockedTo = to
 	}
@@ -146,19 +150,18 @@ func (e *Engine) entry(c *conversation, it *item) Entry {
 // Devices are the account's other sessions that are known.
 func (e *Engine) Devices() []Device { return slices.Clone(e.devices) }
 
-// CatchingUp reports whether something that was missed is still to come.
+// CatchingUp reports whether something that was missed of the account's conversations
+// is still to come; of rooms their Views say it.
 func (e *Engine) CatchingUp() bool { return e.catchup != nil && !e.catchup.givenUp() && e.online }
 
 // restore takes a conversation from the store in.
 func (e *Engine) restore(s Stored) {
 	c := e.newConversation(s.Record)
 	c.more = s.More
-	if s.Record.Room {
-		if f, ok := e.account.Rooms[s.Record.JID.String()]; ok {
-			e.rooms[s.Record.JID] = &Room{JID: s.Record.JID, Nick: f.Nick, Joined: true, Mine: f.Mine}
-		}
-	}
 	e.load(c, s.Entries)
+	if c.rec.Room {
+		e.restoreRoom(c)
+	}
 }
 
 // load takes entries from the store in, older ones than those in memory.

@@ -126,6 +126,12 @@ func (e *Engine) passed(m message) {
 			e.answer(m)
 		}
 	}
+	e.moveCursor(m)
+	e.moveRoomCursor(m)
+}
+
+// moveCursor moves the account's cursor behind a live message.
+func (e *Engine) moveCursor(m message) {
 	if m.live && m.archive.ID != "" && m.archive.By == e.cfg.Account && !e.unheard() {
 		if e.catchup != nil {
 			e.catchup.live = m.archive.ID
@@ -161,11 +167,11 @@ func (e *Engine) receipt(c *conversation, m message, id string, displayed bool) 
 	}
 	if m.own {
 		if displayed {
-			e.readUpTo(c, c.byRef[refKey{c.sender(c.rec.JID), id}])
+			e.readUpTo(c, c.byRef[refKey{from: c.sender(c.rec.JID), id: id}])
 		}
 		return
 	}
-	k := refKey{c.sender(e.ownIn(c)), id}
+	k := refKey{from: c.sender(e.ownIn(c)), id: id}
 	if c.rec.Room {
 		k.from = c.rec.JID
 	}
@@ -214,9 +220,8 @@ func (e *Engine) early(c *conversation, it *item) {
 	if !it.Own || len(c.markers) == 0 {
 		return
 	}
-	from := c.sender(it.From)
 	c.markers = slices.DeleteFunc(c.markers, func(x early) bool {
-		if x.key != (refKey{from, it.MessageID}) && x.key != (refKey{from, it.OriginID}) {
+		if x.key != c.key(it, it.MessageID) && x.key != c.key(it, it.OriginID) {
 			return false
 		}
 		e.reached(c, it, x.displayed)

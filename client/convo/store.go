@@ -47,12 +47,13 @@ type Account struct {
 	Behind    bool                // something behind the cursor is missing
 	Own       []jid.JID           // full addresses that this device had, the newest last
 	Rooms     map[string]RoomFact // rooms by bare JID
+	Requests  []Request           // that wait for the person
 }
 
 // RoomFact is what is remembered of a room.
 type RoomFact struct {
 	Nick string
-	Mine bool
+	RoomFacts
 }
 
 // Record is a conversation without its entries.
@@ -65,6 +66,7 @@ type Record struct {
 	MadeUp    string // the thread made up for messages without one (THR-17)
 	Read      int64  // position up to which the person has read
 	Displayed int64  // position up to which the contact has
+	Cursor    string // of a room: the id in its archive up to which nothing is missing
 	Base      int64  // while a catch-up is unfinished: position of the newest entry at its cursor, when it began; 1 for none
 	Caught    int64  // and behind which its next results go: of the newest that its pages have brought
 	Complete  bool   // the archive has nothing older than the oldest entry

@@ -31,9 +31,13 @@ type View struct {
 	// bare one (XEP-0296).
 	LockedTo jid.JID
 	Topic    string // of a room; "" for none, or not heard of yet
+	Exit     Exit   // of a room that has put the account out
+	People   int    // in the room now, as far as is known: Engine.Occupants
 	More     bool   // older messages are to be had: Page
 	GapAtEnd bool   // messages may be missing behind the newest: Page with Newest
 	Paging   bool   // and have been asked for
+	// CatchingUp: what was missed is still to come, of a room or of all but rooms.
+	CatchingUp bool
 	// Holders are the own devices that wrote or claimed something here lately,
 	// the latest first.
 	Holders []Holder

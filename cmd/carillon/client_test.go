@@ -22,9 +22,15 @@ type clientWorld struct {
 
 func newClientWorld(t *testing.T, names ...string) *clientWorld {
 	t.Helper()
+	return newClientWorldOn(t, nil, names...)
+}
+
+// newClientWorldOn is newClientWorld on a server with more flags.
+func newClientWorldOn(t *testing.T, serve []string, names ...string) *clientWorld {
+	t.Helper()
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
 	data := filepath.Join(t.TempDir(), "server")
-	s := startServer(t, data)
+	s := startServer(t, data, serve...)
 	for _, name := range names {
 		must(t, "secret", "user", "add", name+"@localhost", "--password-stdin", "--data", data)
 	}

@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -49,6 +47,7 @@ func (p *program) run(ctx context.Context, args []string) int {
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetVersionTemplate("carillon {{.Version}}\n")
+	root.SetFlagErrorFunc(knownFlag)
 	root.SetArgs(args)
 	root.SetIn(p.stdin)
 	root.SetOut(p.stdout)
@@ -68,31 +67,4 @@ func (p *program) run(ctx context.Context, args []string) int {
 		return 1
 	}
 	return 0
-}
-
-// knownCommand is the argument check of a command that has only subcommands: whatever comes is one that is misspelled or in the wrong place.
-func knownCommand(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	var near []string
-	add := func(of *cobra.Command) {
-		of.SuggestionsMinimumDistance = 2 // letters
-		for _, name := range of.SuggestionsFor(args[0]) {
-			if path := of.CommandPath() + " " + name; !slices.Contains(near, path) {
-				near = append(near, path)
-			}
-		}
-	}
-	add(cmd)
-	for _, of := range cmd.Commands() {
-		if len(near) == 0 && of.HasSubCommands() && of.Name() != "completion" {
-			add(of)
-		}
-	}
-	advice := fmt.Sprintf("\"%s --help\" lists all", cmd.CommandPath())
-	if len(near) > 0 {
-		advice = "did you mean \"" + strings.Join(near, "\" or \"") + "\"?"
-	}
-	return fmt.Errorf("unknown command %q: %s", args[0], advice)
 }

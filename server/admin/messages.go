@@ -9,7 +9,6 @@ import (
 
 	"carillon.im/jid"
 	"carillon.im/server/route"
-	"carillon.im/server/store"
 	"carillon.im/server/trail"
 	"carillon.im/stanza"
 	"carillon.im/xmltree"
@@ -71,7 +70,11 @@ func explain(ctx context.Context, h *Host, args map[string]string) (Result, erro
 		return Result{}, err
 	}
 	if !h.serves(st.From.Domain()) && !h.serves(st.To.Domain()) {
-		return Result{}, fmt.Errorf("neither %s nor %s is a domain of this server (it serves %s)", st.From.Domain(), st.To.Domain(), strings.Join(h.Domains, ", "))
+		which := fmt.Sprintf("neither %s nor %s is a", st.From.Domain(), st.To.Domain())
+		if st.From.Domain() == st.To.Domain() {
+			which = st.From.Domain() + " is no"
+		}
+		return Result{}, fmt.Errorf("%s domain of this server (it serves %s)", which, strings.Join(h.Domains, ", "))
 	}
 	e, err := h.Live.Explain(ctx, st, profile)
 	if err != nil {
@@ -173,23 +176,27 @@ func trace(ctx context.Context, h *Host, args map[string]string) (Result, error)
 		answer.Next = found[i].Seq
 	}
 	if len(found) == 0 && args["after"] == "" {
-		b.WriteString(h.whyNothing(ctx, bare, q.ID) + "\n")
+		why, err := h.whyNothing(ctx, bare, q.ID)
+		if err != nil {
+			return Result{}, err
+		}
+		b.WriteString(why + "\n")
 	}
 	return Result{Text: b.String(), Data: answer}, nil
 }
 
-// whyNothing says why there is no record of an account, or of a message.
-func (h *Host) whyNothing(ctx context.Context, bare jid.JID, id string) string {
+// whyNothing says why there is no record of an account, or of a message. Of what is no account here there can't be one: that is an error, as for explain.
+func (h *Host) whyNothing(ctx context.Context, bare jid.JID, id string) (string, error) {
 	const kept = "The latest few thousand messages of all accounts since the server's start are kept"
 	if !h.serves(bare.Domain()) {
-		return fmt.Sprintf("nothing is known of %s: %s is no domain of this server (it serves %s); look at the account here that wrote to it, or was written to",
+		return "", fmt.Errorf("nothing is known of %s: %s is no domain of this server (it serves %s); look at the account here that wrote to it, or was written to",
 			bare, bare.Domain(), strings.Join(h.Domains, ", "))
 	}
-	if _, err := h.Store.LoadAccount(ctx, bare); errors.Is(err, store.ErrNotFound) {
-		return fmt.Sprintf("nothing is known of %s: there is no account %[1]s", bare)
+	if _, err := h.Store.LoadAccount(ctx, bare); err != nil {
+		return "", accountError(bare, "looking up", err)
 	}
 	if id != "" {
-		return fmt.Sprintf("nothing is known of message %s of %s. %s, and it isn't one of them", id, bare, kept)
+		return fmt.Sprintf("nothing is known of message %s of %s. %s, and it isn't one of them", id, bare, kept), nil
 	}
-	return fmt.Sprintf("nothing is known of %s. %s, and none is this account's", bare, kept)
+	return fmt.Sprintf("nothing is known of %s. %s, and none is this account's", bare, kept), nil
 }

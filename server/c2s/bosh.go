@@ -56,6 +56,7 @@ type body struct {
 	key     string            // of the last request, "" without keys (XEP-0124 15)
 	in, out []byte            // a stream's bytes, read and written by conn
 	waiting uint64            // the rid of the request that is held, 0 for none
+	told    uint64            // the rid of the last request that has its answer
 	answers map[uint64]string // that may be asked for again, by rid
 	changed chan struct{}     // closed and made anew when out or waiting change
 	idle    time.Time         // of the last request, if it was empty and so was its answer
@@ -120,7 +121,7 @@ func (s *Server) beginBOSH(r *http.Request, el xmltree.Element, rid uint64, clie
 	if n, err := strconv.ParseUint(el.Attr("wait"), 10, 16); err == nil {
 		wait = min(wait, time.Duration(n)*time.Second)
 	}
-	x := &body{srv: s, sid: s.newStreamID(), wait: wait, to: el.Attr("to"), rid: rid - 1, key: el.Attr("newkey"), answers: map[uint64]string{},
+	x := &body{srv: s, sid: s.newStreamID(), wait: wait, to: el.Attr("to"), rid: rid - 1, told: rid - 1, key: el.Attr("newkey"), answers: map[uint64]string{},
 		changed: make(chan struct{}), remote: net.TCPAddrFromAddrPort(client)}
 	x.cond = sync.NewCond(&x.mu)
 	if hold := el.Attr("hold"); hold == "0" {
@@ -179,11 +180,17 @@ func (x *body) request(r *http.Request, el xmltree.Element, rid uint64) string {
 		x.dead.Stop()
 	}
 	x.await(r, rid, el.Attr("type") == "terminate")
+	// What was said first is in the first answer: clients read them in the order of their
+	// requests.
+	for x.told != rid-1 && !x.closed {
+		x.cond.Wait()
+	}
 	if x.idle = (time.Time{}); empty && len(x.out) == 0 {
 		x.idle = time.Now()
 	}
 	a := x.answer(first)
-	x.answers[rid] = a
+	x.answers[rid], x.told = a, rid
+	x.cond.Broadcast()
 	delete(x.answers, rid-boshRequests)
 	if x.waiting == rid {
 		x.waiting = 0

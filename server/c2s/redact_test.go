@@ -16,8 +16,11 @@ func TestRedact(t *testing.T) {
 		"<enabled xmlns='urn:xmpp:sm:3' id='s3>ret' resume='true'/><enabled xmlns='urn:xmpp:carbons:2'/>":                        "<enabled xmlns='urn:xmpp:sm:3' id='...' resume='true'/><enabled xmlns='urn:xmpp:carbons:2'/>",
 		"<resumed xmlns='urn:xmpp:sm:3' h='1' previd='s3cret'/>":                                                                 "<resumed xmlns='urn:xmpp:sm:3' h='1' previd='...'/>",
 		"<resumed xmlns='urn:xmpp:sm:3' previd='cut":                                                                             "<resumed xmlns='urn:xmpp:sm:3' previd='",
-		"<x><field type='text-private' var='a'><value>s3cret</value></field><field var='muc#roomconfig_roomsecret'><value>s3cret</value></field><field var='b'><value>c</value></field></x>": "<x><field type='text-private' var='a'>...</field><field var='muc#roomconfig_roomsecret'>...</field><field var='b'><value>c</value></field></x>",
-		"<iq><enable xmlns='urn:xmpp:push:0' jid='a' node='b'><x><field><value>s3cret</value></field></x></enable></iq>":                                                                     "<iq><enable xmlns='urn:xmpp:push:0' jid='a' node='b'>...</enable></iq>",
+		"<x><field type='text-private' var='a'><value>s3cret</value></field><field var='muc#roomconfig_roomsecret'><value>s3cret</value></field><field var='b'><value>c</value></field></x>":         "<x><field type='text-private' var='a'>...</field><field var='muc#roomconfig_roomsecret'>...</field><field var='b'><value>c</value></field></x>",
+		"<iq><enable xmlns='urn:xmpp:push:0' jid='a' node='b'><x><field><value>s3cret</value></field></x></enable></iq>":                                                                             "<iq><enable xmlns='urn:xmpp:push:0' jid='a' node='b'>...</enable></iq>",
+		"<x><field var='password'><value>s3cret</value></field><field var='password-verify'><value>s3cret</value></field><field var='uri'><value>xmpp:a?register;preauth=s3cret</value></field></x>": "<x><field var='password'>...</field><field var='password-verify'>...</field><field var='uri'>...</field></x>",
+		"<iq><preauth xmlns='urn:xmpp:pars:0' token='s3cret'/></iq>":                             "<iq><preauth xmlns='urn:xmpp:pars:0' token='...'/></iq>",
+		"<service type='turn' username='1' password='s3cret'/><services type='turn'></services>": "<service type='turn' username='1' password='...'/><services type='turn'></services>",
 		"text < more <": "text < more <",
 	} {
 		if got := redact(in); got != want {

@@ -64,6 +64,8 @@ var secrets = [...]struct{ tag, attr string }{
 	{"<additional-data", ""},
 	{"<enable xmlns='" + xep.NSPush + "'", ""}, // what a push service wants to be told (XEP-0357 5)
 	{"<token xmlns='" + xep.NSFast + "'", "token"},
+	{"<preauth xmlns='" + xep.NSPARS + "'", "token"}, // an account for who has it (XEP-0445)
+	{"<service", "password"},                         // XEP-0215
 	// Who has the account's password and this can take over a session.
 	{"<enabled xmlns='" + xep.NSSM + "'", "id"},
 	{"<resumed xmlns='" + xep.NSSM + "'", "previd"},
@@ -103,11 +105,23 @@ func secretOf(tag string) (content bool, attr string) {
 			return s.attr == "", s.attr
 		}
 	}
-	// A room's password in its configuration form (XEP-0045 16.5.3).
-	if strings.HasPrefix(tag, "<field ") && (strings.Contains(tag, "'muc#roomconfig_roomsecret'") || strings.Contains(tag, "'text-private'")) {
-		return true, ""
+	if !strings.HasPrefix(tag, "<field ") {
+		return false, ""
+	}
+	for _, s := range secretFields {
+		if strings.Contains(tag, s) {
+			return true, ""
+		}
 	}
 	return false, ""
+}
+
+// secretFields are what the start tag of a form's field has in it whose value must not
+// be in a log: its type, or its name where a form that is sent back leaves out types.
+var secretFields = [...]string{"'text-private'",
+	"'muc#roomconfig_roomsecret'",    // XEP-0045 16.5.3
+	"var='password",                  // XEP-0133 4.1, 4.6
+	"var='uri'", "var='landing-url'", // of an invitation (XEP-0401)
 }
 
 // withoutValue replaces an attribute's value.

@@ -164,7 +164,7 @@ func unknown(parts []string) error {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		cost := distance(key, name)
+		cost := Distance(key, name)
 		// The right name in the wrong table is one mistake.
 		if name[strings.LastIndexByte(name, '.')+1:] == last {
 			cost = min(cost, 1)
@@ -179,8 +179,8 @@ func unknown(parts []string) error {
 	return fmt.Errorf("unknown key %q: did you mean %q?", key, best)
 }
 
-// distance is the number of letters to insert, remove or replace to turn a into b.
-func distance(a, b string) int {
+// Distance is the number of letters to insert, remove or replace to turn a into b: how far a misspelling is from a name.
+func Distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j

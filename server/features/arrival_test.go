@@ -74,17 +74,16 @@ func learn(t *testing.T, listener string, before, hold, do, want []string) {
 			release[point]()
 			delete(reached, point)
 		case step == "learn":
-			hears.send("<presence>" + wish + "</presence>")
-			switch {
-			case reached["look"] != nil:
-				<-reached["look"]
-			case reached["found"] != nil:
-				<-reached["found"]
-			default:
-				found, goOn := l.hold("found")
-				<-found
-				goOn()
+			looks, goOn := reached["look"], func() {}
+			if looks == nil {
+				looks = reached["found"]
 			}
+			if looks == nil {
+				looks, goOn = l.hold("found")
+			}
+			hears.send("<presence>" + wish + "</presence>")
+			<-looks
+			goOn()
 		case reached["commit"] != nil:
 			published++
 			go publisher.send("<iq type='set' id='p'>" + step + "</iq>")

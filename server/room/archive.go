@@ -309,10 +309,11 @@ func (s *State) retract(v *visit, st *stanza.Stanza, m said, fx *effects) {
 	})
 }
 
-// onCommit adds to what happens when the change at hand is on disk.
+// onCommit adds to what happens when the change at hand, which is alone, is on disk.
 func (s *State) onCommit(also func()) {
-	then := s.busy.done
-	s.busy.done = func(fx *effects, answer any, err error) {
+	c := s.busy[0]
+	then := c.done
+	c.done = func(fx *effects, answer any, err error) {
 		if err == nil {
 			also()
 		}

@@ -4,9 +4,10 @@
 // for a room, the store's answers and what was read are events; apply changes the
 // state and lists effects, which the loop carries out. A room does one thing at a
 // time: what must be on disk, a message or a change of who may do what, is decided,
-// committed and then told, and what comes meanwhile waits. So nobody is ever told
-// of anything that is not there, a commit that fails leaves all as it was, and
-// everybody hears everything in the order of the archive. A room in which nobody
+// committed and then told, and what comes meanwhile waits; only messages to all, of
+// which none changes how the others are judged, are committed together. So nobody is
+// ever told of anything that is not there, a commit that fails leaves all as it was,
+// and everybody hears everything in the order of the archive. A room in which nobody
 // is, is forgotten; the next who asks for it has it read. See DESIGN.md.
 package room
 

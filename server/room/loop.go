@@ -14,7 +14,7 @@ import (
 
 // loop owns the states of many rooms and applies their events one by one. Its
 // mailbox takes at most maxMail stanzas; the store's answers always fit, for each
-// room waits for one at most.
+// room waits for maxTalk at most.
 type loop struct {
 	hub    *Hub
 	rooms  map[jid.JID]*State
@@ -163,8 +163,8 @@ func (l *loop) recovered(s *State, ev event) {
 	told := l.fx.done
 	l.fx = effects{}
 	l.drop(s)
-	if s.busy != nil {
-		told = append(told, s.busy.taken)
+	for _, c := range s.busy {
+		told = append(told, c.taken)
 	}
 	waiting := s.wait
 	if a, ok := ev.(*arrive); ok {

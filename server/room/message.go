@@ -114,7 +114,10 @@ func (s *State) toAll(v *visit, st *stanza.Stanza, fx *effects) {
 		s.retract(v, st, m, fx)
 		return
 	}
-	s.say(v, st, m, nil, fx)
+	n := len(s.busy)
+	if s.say(v, st, m, nil, fx); len(s.busy) > n {
+		s.busy[n].talk = !m.subject
+	}
 }
 
 // maySay judges a message to all.

@@ -401,7 +401,7 @@ func (s *State) afterLeave(fx *effects) {
 		return
 	}
 	clear(s.requests)
-	if s.opt.Persistent || s.busy != nil || s.load != ready {
+	if s.opt.Persistent || len(s.busy) > 0 || s.load != ready {
 		return
 	}
 	s.remove(nil, fx, func(*effects) {})

@@ -316,7 +316,7 @@ func TestMailbox(t *testing.T) {
 	close(held)
 
 	s := newState(&w.hub.cfg, jid.MustParse("busy@rooms.example"))
-	s.load, s.busy = ready, &change{}
+	s.load, s.busy = ready, []*change{{}}
 	fx := effects{}
 	for range maxWaiting + 1 {
 		(&arrive{stanza: st}).apply(s, &fx)

@@ -20,11 +20,12 @@ type State struct {
 	cfg  *Config
 	jid  jid.JID // bare
 	load loadState
-	busy *change   // what waits for the store; nothing else happens meanwhile
+	busy []*change // what waits for the store, in order: one change, or messages to all
 	wait []*arrive // what came while the room was busy or being read
 
 	id      store.AccountID // of its archive
-	lastID  store.ArchiveID
+	lastID  store.ArchiveID // of what is on disk
+	givenID store.ArchiveID // the last that nextID made, whatever became of it
 	opt     Options
 	members map[jid.JID]*membership // who has an affiliation; domains too
 	topic   *stanza.Stanza          // the message that set the subject; nil for none
@@ -93,11 +94,16 @@ type past struct {
 	size int
 }
 
-// change is what the store is asked for. When it is there, or has failed, done
-// goes on; the state hasn't changed meanwhile.
+// change is what the store is asked for. When it is there, or has failed, and so is
+// what was asked for before, done goes on. Meanwhile the state hasn't changed in
+// anything by which the change was judged.
 type change struct {
-	done  func(fx *effects, answer any, err error)
-	taken func() // of the stanza that it comes from; may be nil
+	talk     bool // it is a message to all, which changes nothing but the history
+	done     func(fx *effects, answer any, err error)
+	taken    func() // of the stanza that it comes from; may be nil
+	answered bool
+	answer   any
+	err      error
 }
 
 // request is an IQ that an occupant sent to another.
@@ -148,18 +154,21 @@ func newState(cfg *Config, room jid.JID) *State {
 		requests: map[string]request{}, rates: map[jid.JID]*bucket{}}
 }
 
-// maxWaiting bounds what waits for one room.
-const maxWaiting = 1000
+// maxWaiting bounds what waits for one room, maxTalk the messages to all that wait for
+// the store together.
+const (
+	maxWaiting = 1000
+	maxTalk    = 256
+)
 
 func (ev *arrive) apply(s *State, fx *effects) {
 	s.used = fx.now
 	switch {
-	case s.load >= missing && s.busy == nil:
-		s.handle(ev.stanza, fx)
-		s.finish(ev.taken, fx)
+	case len(s.wait) == 0 && s.free(ev.stanza):
+		s.begin(ev, fx)
 	case len(s.wait) >= maxWaiting:
 		s.refuse(ev.stanza, stanza.NewError(stanza.ResourceConstraint, "the room has too much to do"), fx)
-		s.finish(ev.taken, fx)
+		s.finish(ev.taken, len(s.busy), fx)
 	default:
 		s.wait = append(s.wait, ev)
 		if s.load == unread {
@@ -170,12 +179,33 @@ func (ev *arrive) apply(s *State, fx *effects) {
 	}
 }
 
-// finish calls taken once what its stanza has begun has come to its end.
-func (s *State) finish(taken func(), fx *effects) {
+// free reports whether nothing is in a stanza's way: nothing waits for the store, or
+// nothing but messages to all, and this is one more. How the ones are judged doesn't
+// depend on the others, and they are told in their order.
+func (s *State) free(st *stanza.Stanza) bool {
+	return s.load >= missing && (len(s.busy) == 0 || s.busy[0].talk && len(s.busy) < maxTalk && isTalk(st))
+}
+
+// isTalk: a message to all that sets no subject and takes nothing back.
+func isTalk(st *stanza.Stanza) bool {
+	return st.Kind == stanza.Message && st.Type == stanza.TypeGroupchat && !st.To.IsFull() &&
+		st.Child(stanza.NSClient, "subject").IsZero() && st.Child(xep.NSRetract, "retract").IsZero()
+}
+
+// begin is the turn of what has arrived.
+func (s *State) begin(ev *arrive, fx *effects) {
+	n := len(s.busy)
+	s.handle(ev.stanza, fx)
+	s.finish(ev.taken, n, fx)
+}
+
+// finish calls taken once what its stanza has begun has come to its end. Of what the
+// room is busy with all but n has been begun by it.
+func (s *State) finish(taken func(), n int, fx *effects) {
 	switch {
 	case taken == nil:
-	case s.busy != nil && s.busy.taken == nil:
-		s.busy.taken = taken
+	case len(s.busy) > n:
+		s.busy[n].taken = taken
 	default:
 		fx.done = append(fx.done, taken)
 	}
@@ -183,10 +213,10 @@ func (s *State) finish(taken func(), fx *effects) {
 
 // next goes on with what has waited.
 func (s *State) next(fx *effects) {
-	for len(s.wait) > 0 && s.busy == nil && s.load >= missing {
+	for len(s.wait) > 0 && s.free(s.wait[0].stanza) {
 		ev := s.wait[0]
-		s.wait = s.wait[1:]
-		ev.apply(s, fx)
+		s.wait[0], s.wait = nil, s.wait[1:]
+		s.begin(ev, fx)
 	}
 	if len(s.wait) == 0 {
 		s.wait = nil
@@ -205,7 +235,7 @@ func (ev *loaded) apply(s *State, fx *effects) {
 		s.wait = nil
 		for _, w := range waiting {
 			s.refuse(w.stanza, storeError(ev.err), fx)
-			s.finish(w.taken, fx)
+			s.finish(w.taken, len(s.busy), fx)
 		}
 	default:
 		s.fill(ev, fx.now)
@@ -236,39 +266,51 @@ func (s *State) fill(ev *loaded, now time.Time) {
 }
 
 func (ev *done) apply(s *State, fx *effects) {
-	if ev.of != s.busy {
+	if !slices.Contains(s.busy, ev.of) {
 		return // a bug has put an end to what asked for it
 	}
-	s.busy = nil
-	ev.of.done(fx, ev.answer, ev.err)
-	s.finish(ev.of.taken, fx)
+	ev.of.answered, ev.of.answer, ev.of.err = true, ev.answer, ev.err
+	for len(s.busy) > 0 && s.busy[0].answered {
+		c := s.busy[0]
+		if s.busy[0], s.busy = nil, s.busy[1:]; len(s.busy) == 0 {
+			s.busy = nil
+		}
+		n := len(s.busy)
+		c.done(fx, c.answer, c.err)
+		s.finish(c.taken, n, fx)
+	}
 	s.next(fx)
 	s.afterLeave(fx) // somebody may have been dropped meanwhile
 }
 
 // commit asks for changes to be kept. Nothing else happens to the room until they
-// are on disk, and then first; or until they have failed: then st, if there is one,
-// is answered, and all is as it was (R-ARCH-3).
+// are on disk, and then first, but that messages to all go there together; or until
+// they have failed: then st, if there is one, is answered, and all is as it was
+// (R-ARCH-3). What needs no keeping is done at once, or behind what was said before.
 func (s *State) commit(st *stanza.Stanza, ops []store.Op, fx *effects, then func(fx *effects)) {
-	if len(ops) == 0 {
+	switch {
+	case len(ops) > 0:
+		s.await(st, fx, func(h *Hub, tell func(any, error)) {
+			h.cfg.Store.Submit(store.Unit{Ops: ops, Done: func(err error) { tell(nil, err) }})
+		}, func(fx *effects, _ any) { then(fx) })
+	case len(s.busy) > 0:
+		s.busy = append(s.busy, &change{answered: true, done: func(fx *effects, _ any, _ error) { then(fx) }})
+	default:
 		then(fx)
-		return
 	}
-	s.await(st, fx, func(h *Hub, tell func(any, error)) {
-		h.cfg.Store.Submit(store.Unit{Ops: ops, Done: func(err error) { tell(nil, err) }})
-	}, func(fx *effects, _ any) { then(fx) })
 }
 
 // await asks the store for something. If it fails, st is answered with an error.
 func (s *State) await(st *stanza.Stanza, fx *effects, ask func(h *Hub, tell func(any, error)), then func(fx *effects, answer any)) {
-	s.busy = &change{done: func(fx *effects, answer any, err error) {
+	c := &change{done: func(fx *effects, answer any, err error) {
 		if err == nil {
 			then(fx, answer)
 		} else if st != nil {
 			s.refuse(st, storeError(err), fx)
 		}
 	}}
-	room, c := s.jid, s.busy
+	s.busy = append(s.busy, c)
+	room := s.jid
 	fx.task(func(h *Hub) { ask(h, func(answer any, err error) { h.post(room, &done{c, answer, err}) }) })
 }
 
@@ -400,12 +442,13 @@ func (s *State) occupantID(user jid.JID) string {
 
 // nextID makes the next entry's id.
 func (s *State) nextID(now time.Time) store.ArchiveID {
-	return max(s.lastID+1, store.ArchiveID(now.UnixMicro()))
+	s.givenID = max(s.lastID+1, s.givenID+1, store.ArchiveID(now.UnixMicro()))
+	return s.givenID
 }
 
 // idle: nobody is there, and nothing is on its way.
 func (s *State) idle() bool {
-	return len(s.occupants) == 0 && s.busy == nil && len(s.wait) == 0 && s.load != reading
+	return len(s.occupants) == 0 && len(s.busy) == 0 && len(s.wait) == 0 && s.load != reading
 }
 
 // kept is an address that outlives the stanza that it came in.

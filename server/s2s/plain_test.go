@@ -9,15 +9,18 @@ import (
 )
 
 // plainServer is a server without stream management, that a.example connects to:
-// it lets anybody in and keeps what it reads; features are those that it has then. said delivers its connection.
-func plainServer(t *testing.T, w *world, domain, features string) (said chan *raw) {
+// it lets anybody in and keeps what it reads, for more domains, too; features are those that it has then. said delivers its connection.
+func plainServer(t *testing.T, w *world, domain, features string, more ...string) (said chan *raw) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.locate(domain, l.Addr().String(), false)
-	cert := w.ca.sign(t, nil, domain)
+	names := append(more, domain)
+	for _, name := range names {
+		w.locate(name, l.Addr().String(), false)
+	}
+	cert := w.ca.sign(t, nil, names...)
 	said = make(chan *raw, 10)
 	ended := make(chan struct{})
 	go func() {

@@ -125,7 +125,7 @@ func (s *Server) board(w *way) bool {
 // host finds a way whose stream leads to a pair's other domain. The error says why it
 // isn't to be asked.
 func (s *Server) host(ctx context.Context, p pair) (*way, *conn, error) {
-	if h, c := s.lookFor(p, p.remote, sameDomain); h != nil {
+	if h, c := s.lookFor(p, p.remote); h != nil {
 		return h, c, nil
 	}
 	s.mu.Lock()
@@ -153,7 +153,7 @@ func (s *Server) hostAt(ctx context.Context, p pair, t lookup.Target) (*way, *co
 		return nil, nil
 	}
 	for _, a := range addrs {
-		if h, c := s.lookFor(p, netip.AddrPortFrom(a, t.Port).String(), anyDomain); h != nil {
+		if h, c := s.lookFor(p, netip.AddrPortFrom(a, t.Port).String()); h != nil {
 			return h, c
 		}
 	}
@@ -162,7 +162,7 @@ func (s *Server) hostAt(ctx context.Context, p pair, t lookup.Target) (*way, *co
 
 // lookFor is the way that stands under a key, with its stream, if the pair may be
 // asked for there.
-func (s *Server) lookFor(p pair, key string, needs sharing) (*way, *conn) {
+func (s *Server) lookFor(p pair, key string) (*way, *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := s.hosts[key]
@@ -172,7 +172,7 @@ func (s *Server) lookFor(p pair, key string, needs sharing) (*way, *conn) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	c := h.link
-	if c == nil || h.stopped || h.pair == p || c.shares < needs || len(h.guests)+1 >= s.cfg.Limits.Pairs || c.ended() {
+	if c == nil || h.stopped || h.pair == p || len(h.guests)+1 >= s.cfg.Limits.Pairs || c.ended() {
 		return nil, nil
 	}
 	return h, c
@@ -388,10 +388,7 @@ func (c *conn) openTo(remote string) {
 // seat takes the guests along that a new stream takes; the others get ways of their
 // own. Server.mu and mu are held.
 func (w *way) seat(c *conn) {
-	if !c.outgoing {
-		c.shares = sameDomain // who asks for XEP-0288 must understand that
-	}
-	if c.shares >= sameDomain {
+	if !c.outgoing || c.shares >= sameDomain { // who lends a stream (XEP-0288) must understand it
 		c.offer(w, c.remote)
 	}
 	if c.outgoing && c.shares >= anyDomain {

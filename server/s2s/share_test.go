@@ -76,6 +76,9 @@ func TestShare(t *testing.T) {
 	if n := v.a.Metrics.Accepted.Load() + v.b.Metrics.Accepted.Load(); n != 1 {
 		t.Errorf("%d connections:\n%s\n%s", n, v.a.log, v.b.log)
 	}
+	if strings.Contains(v.a.log.String(), "stream from another server") {
+		t.Error("b asked for the way back of what a had proved")
+	}
 	if len(v.b.taken()) != 8 || len(v.a.taken()) != 8 {
 		t.Errorf("%d and %d came", len(v.b.taken()), len(v.a.taken()))
 	}
@@ -172,7 +175,8 @@ func TestShareRefused(t *testing.T) {
 
 // TestShareBounds: a stream takes so many pairs, and the next one has its own.
 func TestShareBounds(t *testing.T) {
-	v := newTwins(t, func(c *Config) { c.Limits.Pairs = 2 })
+	v := newTwins(t)
+	v.a.Server.cfg.Limits.Pairs = 2 // nothing runs there yet; b would take more
 	v.a.sent("a.example", "b.example", "one", 1)
 	v.a.sent("a2.example", "b.example", "two", 2)
 	v.a.sent("a.example", "b2.example", "three", 3)
@@ -357,6 +361,103 @@ func TestShareRefusedLater(t *testing.T) {
 		r.write("</stream:stream>")
 	}
 	waitFor(t, "both came", func() bool { return len(a.forgotten()) == 2 })
+}
+
+// TestShareOffered: who hasn't dialback is asked for nothing, and who doesn't say that it
+// understands its errors not for another domain of its own (XEP-0220 2.6.2).
+func TestShareOffered(t *testing.T) {
+	for features, asked := range map[string]string{
+		"": "", "<dialback xmlns='urn:xmpp:features:dialback'/>": "a2.example b.example",
+		"<dialback xmlns='urn:xmpp:features:dialback'><errors/></dialback>": "a2.example b.example, a.example b2.example",
+	} {
+		w := newWorld(t)
+		a := w.add("a.example", w.ca.sign(t, nil, "a.example", "a2.example"), func(c *Config) {
+			c.Domains, c.Limits.LivedOn, c.Limits.Ask = []string{"a.example", "a2.example"}, 10*time.Second, 200*time.Millisecond
+		})
+		said := plainServer(t, w, "b.example", features, "b2.example")
+		a.post("a.example", "b.example", "one", 1)
+		first := <-said
+		first.until("<body>one</body></message>")
+		var others []*raw
+		for i, p := range []pair{{"a2.example", "b.example"}, {"a.example", "b2.example"}} {
+			a.post(p.local, p.remote, "further", uint64(2+i))
+			other := <-said
+			other.until("<message from='u@" + p.local + "' to='u@" + p.remote + "'")
+			others = append(others, other)
+		}
+		first.write("</stream:stream>")
+		got := first.rest()
+		for _, p := range []pair{{"a2.example", "b.example"}, {"a.example", "b2.example"}} {
+			if want := strings.Contains(asked, p.local+" "+p.remote); strings.Contains(got, "<db:result from='"+p.local+"' to='"+p.remote+"'>") != want {
+				t.Errorf("%s: %v asked for %t, want %t", features, p, !want, want)
+			}
+		}
+		for _, r := range others {
+			r.write("</stream:stream>")
+		}
+		waitFor(t, "all came", func() bool { return len(a.forgotten()) == 3 })
+	}
+}
+
+// TestShareTooLong: what waited for a further pair and is too long for the stream that
+// takes it goes back (XEP-0478 4).
+func TestShareTooLong(t *testing.T) {
+	v := newTwins(t, func(c *Config) { c.Limits.Stanza.MaxBytes = 20_000 })
+	v.a.sent("a.example", "b.example", "one", 1)
+	v.a.post("a2.example", "b.example", strings.Repeat("x", 30_000), 2)
+	v.a.sent("a2.example", "b.example", "two", 3)
+	v.a.expect("<policy-violation ")
+	v.b.expect("one", "two")
+}
+
+// TestShareLent: a stream that a peer lends for a pair isn't that of the way on which the
+// pair rides: nothing of the others goes there.
+func TestShareLent(t *testing.T) {
+	w := newWorld(t)
+	b := w.add("b.example", nil)
+	first, second := pair{"b.example", "a.example"}, pair{"b.example", "a2.example"}
+	b.Server.mu.Lock()
+	road := b.newWay(first)
+	road.retry = time.Now().Add(time.Hour)
+	road.guests = map[pair]*load{second: {pair: second}}
+	b.ways[first], b.ways[second] = road, road
+	b.Server.mu.Unlock()
+	b.post("b.example", "a.example", "for a", 1)
+	p := b.dial()
+	p.bidi("a2.example", "b.example", w.ca.sign(t, nil, "a2.example"))
+	p.write("<enable xmlns='urn:xmpp:sm:3'/><message from='u@a2.example' to='v@b.example'/><r xmlns='urn:xmpp:sm:3'/>")
+	if got := p.until("<a xmlns='urn:xmpp:sm:3' h='1'/>"); strings.Contains(got, "for a") {
+		t.Errorf("it got %s", got)
+	}
+	road.mu.Lock()
+	defer road.mu.Unlock()
+	if road.link != nil {
+		t.Error("the stream carries another pair's way")
+	}
+}
+
+// TestLoad: what a queue holds for a pair is what was put in and hasn't left it, by
+// whatever way.
+func TestLoad(t *testing.T) {
+	one, two := &load{}, &load{}
+	var q queue
+	for _, l := range []*load{one, two, one, two, one} {
+		q.push(item{data: make([]byte, 10), id: 1, load: l})
+	}
+	if one.bytes != 3*(10+perItem) || two.bytes != 2*(10+perItem) {
+		t.Errorf("%d and %d", one.bytes, two.bytes)
+	}
+	q.take(nil, 25) // three of them
+	if gone := q.giveUp(func(i *item, _ bool) bool { return i.load == one }); len(gone) != 3 || one.bytes != 2*perItem {
+		t.Errorf("%d gone, %d left for those that keep their places", len(gone), one.bytes)
+	}
+	if _, err := q.ack(1, nil); err != nil || one.bytes != perItem {
+		t.Errorf("%v, %d", err, one.bytes)
+	}
+	q.rewind(false)
+	if one.bytes != 0 || two.bytes != 2*(10+perItem) || len(q.list) != 2 {
+		t.Errorf("%d and %d for %d", one.bytes, two.bytes, len(q.list))
+	}
 }
 
 // TestShareUnknown: what other servers may answer to a further pair, or not at all,

@@ -11,7 +11,8 @@
 #   ROUNDS=3                    repetitions, interleaved over the servers
 #   GROUPS_="idle chat fan archive kill slow"   scenarios
 #   ROOMS=1                     with the room scenarios of fan; and the group "rooms": those alone, entering a room of 1,000, and
-#                               10,000 rooms in which nobody is (testdata/rooms.go, compiled into the copied tool)
+#                               10,000 rooms in which nobody is (testdata/rooms.go, compiled into the copied tool); and the group
+#                               "pep": an event told to CONTACTS (1000) contacts' clients that want it (testdata/pep.go)
 #   CARILLON_BIN=path           a binary to measure instead of building one
 #
 # Needs: Debian packages prosody lua-dbi-sqlite3 ejabberd erlang-p1-pgsql postgresql-15 openssl; root, because
@@ -37,10 +38,11 @@ rm -rf "$WORK/tool"
 cp -r "$tool" "$WORK/tool"
 chmod -R u+w "$WORK/tool"
 cp -r "$here/peers/." "$WORK/tool/peers/"
-cp "$here/testdata/rooms.go" "$WORK/tool/loadgen/"
-sed -i 's/"slow": slow,/"slow": slow, "join": joinRoom, "rooms": idleRooms,/' "$WORK/tool/loadgen/main.go"
+cp "$here/testdata/rooms.go" "$here/testdata/pep.go" "$WORK/tool/loadgen/"
+sed -i 's/"slow": slow,/"slow": slow, "join": joinRoom, "rooms": idleRooms, "pep": personalEvents,/' "$WORK/tool/loadgen/main.go"
+sed -i 's/^\tcase "get":$/&\n\t\tif answerCaps(s, st) {\n\t\t\treturn true\n\t\t}/' "$WORK/tool/loadgen/client.go"
 [ -n "${ROOMS:-}" ] || sed -i 's/one muc [^;]*/: /' "$WORK/tool/run.sh"
-sed -i 's/^  idle5000)/  rooms)\n    one muc 100 --first 600 --occupants 100\n    one muc 500 --first 700 --occupants 500 --timeout 600s\n    one join 1000 --first 0 --occupants 1000 --timeout 600s\n    one rooms 10000 --first 1100 --archive 10000 ;;\n&/; s/timeout 240/timeout ${LIMIT:-240}/' "$WORK/tool/run.sh"
+sed -i 's/^  idle5000)/  pep) one pep ${CONTACTS:-1000} --first 0 --occupants ${CONTACTS:-1000} --timeout 120s ;;\n  rooms)\n    one muc 100 --first 600 --occupants 100\n    one muc 500 --first 700 --occupants 500 --timeout 600s\n    one join 1000 --first 0 --occupants 1000 --timeout 600s\n    one rooms 10000 --first 1100 --archive 10000 ;;\n&/; s/timeout 240/timeout ${LIMIT:-240}/' "$WORK/tool/run.sh"
 
 if [ -z "${CARILLON_BIN:-}" ] && [[ " $* " == *" carillon "* ]]; then
   (cd "$top" && CGO_ENABLED=0 go build -trimpath -o "$WORK/carillon" ./cmd/carillon)

@@ -563,12 +563,14 @@ auth_password_format: scram
 registration_timeout: infinity
 modules:
   mod_blocking: {}
+  mod_caps: {}
   mod_carboncopy: {}
   mod_disco: {}
   mod_mam: {assume_mam_usage: true, default: always}
   mod_offline: {}
   mod_ping: {}
   mod_privacy: {}
+  mod_pubsub: {access_createnode: all, plugins: [flat, pep]}
   mod_register: {access: all, ip_access: all}
   mod_roster: {}
   mod_s2s_dialback: {}

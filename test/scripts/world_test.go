@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -60,7 +61,11 @@ func newWorld(t *testing.T, s *script, path string) *world {
 	w := &world{t: t, script: s, id: id, path: path, clients: map[string]*client{}, vars: bindings{}}
 	w.cfg = id.Config()
 	for _, line := range s.settings {
-		if err := config.Set(&w.cfg, line); err != nil {
+		set := config.Set
+		if strings.Contains(line, "[{") { // tables, which --set doesn't know
+			set = func(c *config.Config, line string) error { return config.Parse(c, "", []byte(line)) }
+		}
+		if err := set(&w.cfg, line); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -21,7 +21,8 @@ func Run(t *testing.T, forgets bool, open func(t *testing.T) convo.Store) {
 	}
 	account := convo.Account{
 		LastEntry: 8, Cursors: map[string]string{"alice@wonder.example": "a7"}, Behind: true,
-		Own: []jid.JID{jid.MustParse("alice@wonder.example/phone")}, Rooms: map[string]convo.RoomFact{"hall@rooms.example": {Nick: "al", Mine: true}},
+		Own: []jid.JID{jid.MustParse("alice@wonder.example/phone")}, Rooms: map[string]convo.RoomFact{"hall@rooms.example": {Nick: "al", RoomFacts: convo.RoomFacts{Mine: true}}},
+		Requests: []convo.Request{{From: bob, Room: jid.MustParse("tea@rooms.example"), Reason: "Tea?", Mediated: true, At: time.Date(2026, 11, 21, 7, 0, 0, 0, time.UTC)}},
 	}
 	rec := convo.Record{JID: bob, Name: "Bob", Thread: " t\n", Read: 30, Trusted: true, Changed: time.Date(2026, 11, 21, 8, 0, 0, 1000, time.UTC)}
 	other := convo.Record{JID: carol, Changed: rec.Changed.Add(-time.Hour), Base: 20}

@@ -17,7 +17,6 @@ import (
 	"carillon.im/client/account"
 	"carillon.im/client/convo"
 	"carillon.im/jid"
-	"carillon.im/stanza"
 	"carillon.im/xep"
 )
 
@@ -26,12 +25,34 @@ type Device interface {
 	Do(context.Context, convo.Event) error
 	Look(context.Context, func(*convo.Engine)) error
 	Changes(context.Context) (account.Changes, error)
+	NetworkChanged()
+	access
+	rooms
+	contacts
+}
+
+// access is to the account, for programs.
+type access interface {
 	Devices(context.Context) ([]xep.Client, error)
 	EndDevice(ctx context.Context, id string) error
 	ChangePassword(ctx context.Context, password string) error
-	NetworkChanged()
-	Enter(ctx context.Context, room jid.JID, nick string) error
+}
+
+// rooms are entered and left, and others are invited.
+type rooms interface {
+	Enter(ctx context.Context, room jid.JID, nick, password string) error
 	Leave(ctx context.Context, room jid.JID) error
+	Invite(ctx context.Context, room, whom jid.JID, reason string) error
+}
+
+// contacts are the people of the account's.
+type contacts interface {
+	People(context.Context) (account.People, error)
+	AddContact(ctx context.Context, who jid.JID, name string) error
+	RemoveContact(ctx context.Context, who jid.JID) error
+	Block(ctx context.Context, who jid.JID) error
+	Unblock(ctx context.Context, who jid.JID) error
+	Answer(ctx context.Context, r convo.Request, yes bool) error
 }
 
 // Config says what is shown.
@@ -53,8 +74,21 @@ type snapshot struct {
 	list  []convo.Summary
 	view  convo.View
 	names map[string]convo.Entry // by thread, what it began with
+	asks  []convo.Request
+	in    []convo.Occupant // of the room
+	more  bool             // there are others
 	ok    bool
 	limit int
+	// online is how the connection was: what can be asked for depends on it.
+	online bool
+}
+
+// still reports whether a picture shows what another one would, of the same conversation with that line in the list.
+func (s *snapshot) still(of jid.JID, limit int, online bool, now []convo.Summary) bool {
+	if !s.ok || s.of != of || s.limit != limit || s.online != online || s.view.Paging {
+		return false
+	}
+	return slices.ContainsFunc(now, func(n convo.Summary) bool { return n.JID == of && n.Version == s.view.Version })
 }
 
 // What Update is told.
@@ -72,8 +106,9 @@ type (
 		text string // that was to be sent, if it wasn't taken
 	}
 	enteredMsg struct {
-		room jid.JID
-		err  error
+		room   jid.JID
+		err    error
+		secret bool // a password was given
 	}
 	devicesMsg struct {
 		list []xep.Client
@@ -98,11 +133,18 @@ func (m *Model) look() tea.Cmd {
 		return nil
 	}
 	m.looking, m.stale = true, false
-	ctx, device := m.cfg.Context, m.cfg.Device
-	s := snapshot{of: m.open, limit: m.limit, names: map[string]convo.Entry{}}
+	ctx, device, present := m.cfg.Context, m.cfg.Device, m.overlay == roomOverlay
+	s, have := snapshot{of: m.open, limit: m.limit, online: m.status.Online, names: map[string]convo.Entry{}}, m.snap
 	return func() tea.Msg {
 		err := device.Look(ctx, func(e *convo.Engine) {
-			s.list = e.Conversations()
+			s.list, s.asks = e.Conversations(), e.Requests()
+			if present {
+				s.in, s.more = e.Occupants(s.of)
+			}
+			if have.still(s.of, s.limit, s.online, s.list) { // of ten thousand messages, a picture takes a while
+				s.view, s.ok, s.names = have.view, true, have.names
+				return
+			}
 			if !s.of.IsZero() {
 				s.view, s.ok = e.Conversation(s.of, s.limit)
 			}
@@ -127,68 +169,6 @@ func (m *Model) act(events ...convo.Event) tea.Cmd {
 		}
 		return actedMsg{}
 	}
-}
-
-// enter enters the open conversation's room, if it may be one; those in which the account has been are entered again without this.
-func (m *Model) enter() tea.Cmd {
-	if m.toEnter.IsZero() || !m.status.Online {
-		return nil
-	}
-	j := m.toEnter
-	m.toEnter = jid.JID{}
-	if i := slices.IndexFunc(m.snap.list, func(s convo.Summary) bool { return s.JID == j }); i >= 0 && !m.snap.list[i].Room {
-		if m.sendThen {
-			m.sendThen = false
-			return m.submit()
-		}
-		return nil
-	}
-	ctx, device, nick := m.cfg.Context, m.cfg.Device, m.cfg.Nick
-	if nick == "" {
-		nick = m.cfg.Account.Local()
-	}
-	m.entering = j
-	return func() tea.Msg {
-		ctx, cancel := context.WithTimeout(ctx, enterWait)
-		defer cancel()
-		return enteredMsg{j, device.Enter(ctx, j, nick)}
-	}
-}
-
-// enterWait bounds how long somebody's server is asked whether an address is a room's.
-const enterWait = 10 * time.Second
-
-// entered takes a room's answer.
-func (m *Model) entered(msg enteredMsg) tea.Cmd {
-	if msg.room != m.entering {
-		return nil
-	}
-	send := m.sendThen && m.open == msg.room
-	m.entering, m.sendThen = jid.JID{}, false
-	refused, _ := errors.AsType[*stanza.Error](msg.err)
-	switch {
-	case msg.err == nil || errors.Is(msg.err, account.ErrNoRoom):
-		if send {
-			return m.submit()
-		}
-	case errors.Is(msg.err, context.DeadlineExceeded):
-		if m.notice = m.oneLine(msg.room.Domain()) + " doesn't answer"; send {
-			m.notice += ": enter sends it all the same"
-		}
-	case refused != nil && refused.Condition == stanza.Conflict:
-		m.notice = "somebody in the room has your name: start with --nick"
-	case refused != nil && refused.Condition == stanza.RegistrationRequired:
-		m.notice = "the room is for its members alone"
-	case refused != nil && refused.Condition == stanza.NotAuthorized:
-		m.notice = "the room has a password, which can't be given here"
-	case refused != nil && refused.Condition == stanza.Forbidden:
-		m.notice = "the room doesn't let you in"
-	case refused != nil:
-		m.notice = "not in the room: " + Refused(string(refused.Condition))
-	default:
-		m.notice = "not in the room: " + Reason(msg.err)
-	}
-	return nil
 }
 
 // devicesWait bounds asking the server about devices.
@@ -239,8 +219,12 @@ func (m *Model) changed(msg changedMsg) tea.Cmd {
 	if msg.status.Online != m.status.Online {
 		m.asked = map[place]bool{}
 	}
+	came := msg.status.Online && !m.status.Online
 	m.status = msg.status
-	return tea.Batch(m.look(), m.wait())
+	if v := m.snap.view; came && v.Room && (v.People > 0 || m.outside[m.open] != "") {
+		m.toEnter = m.open // it was there, or would be: that a new session is refused is to be said
+	}
+	return tea.Batch(m.look(), m.wait(), m.refreshPeople())
 }
 
 // looked takes a new picture: what is seen is read, and what is missing on the screen is asked for.
@@ -252,8 +236,19 @@ func (m *Model) looked(msg lookedMsg) tea.Cmd {
 	if m.stale || msg.of != m.open || msg.limit != m.limit {
 		return m.look()
 	}
+	m.newlyAsked(msg.asks)
+	m.stayOn(msg.in)
 	m.snap = msg.snapshot
+	m.arrange()
 	m.index = threadIndex(m.snap.view.Threads)
+	m.threads = make(map[string]int, len(m.index))
+	for i, t := range m.index {
+		m.threads[t.ID] = i
+	}
+	m.called = make(map[string]int, len(m.snap.list))
+	for _, s := range m.snap.list {
+		m.called[m.conversationName(s.JID, s.Name)]++
+	}
 	if m.sel != 0 && m.entryAt(m.sel) < 0 {
 		m.sel = 0
 	}
@@ -261,6 +256,9 @@ func (m *Model) looked(msg lookedMsg) tea.Cmd {
 		m.anchor, m.skip = 0, 0
 	}
 	m.cursor = min(m.cursor, max(0, len(m.snap.list)-1))
+	if m.anchor == 0 && m.sel == 0 {
+		m.limit = pageEntries // who has come back from older messages needn't carry them along
+	}
 	return tea.Batch(m.enter(), m.attend())
 }
 
@@ -344,5 +342,8 @@ func threadIndex(views []convo.ThreadView) []thread {
 
 // threadOf finds a thread in the index, -1 where it isn't.
 func (m *Model) threadOf(id string) int {
-	return slices.IndexFunc(m.index, func(t thread) bool { return t.ID == id })
+	if i, ok := m.threads[id]; ok {
+		return i
+	}
+	return -1
 }

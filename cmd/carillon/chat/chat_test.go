@@ -1,7 +1,6 @@
 package chat
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -114,29 +113,11 @@ func TestNoColor(t *testing.T) {
 		if colour.MatchString(content) == without {
 			t.Errorf("without colour: %v, and the screen is %q", without, content)
 		}
-	}
-}
-
-// TestRoomLate: what is to be sent waits until it is known whether the address is a room's.
-func TestRoomLate(t *testing.T) {
-	s := newScreen(t, 80, 24)
-	s.online()
-	s.keys("n", "'hall@rooms.example", "enter")
-	for _, tt := range []struct {
-		err  error
-		sent int
-	}{{nil, 1}, {account.ErrNoRoom, 2}, {context.DeadlineExceeded, 2}, {stanza.NewError(stanza.Forbidden, ""), 2}} {
-		s.m.entering = s.m.open
-		s.keys("ctrl+a", "ctrl+k", "'hello", "enter")
-		s.has("> hello")
-		s.tell(enteredMsg{s.m.open, tt.err})
-		if n := len(s.m.snap.view.Entries); n != tt.sent {
-			t.Errorf("%v: %d messages", tt.err, n)
+		s.keys("n", "ctrl+o", "'banned@rooms.example", "enter")
+		if content, _ = s.m.screen(); colour.MatchString(content) == without {
+			t.Errorf("without colour: %v, and kept out of a room: %q", without, content)
 		}
 	}
-	s.has("the room doesn't let you in", "> hello")
-	s.keys("enter")
-	s.hasNot("> hello")
 }
 
 // TestNamesakes: who is called the same is told apart by the address.
@@ -148,43 +129,6 @@ func TestNamesakes(t *testing.T) {
 	s.has("▸ carol  ")
 	s.gets("bob@looking.example/pc", "b2", "t1", body("hello"))
 	s.has("bob@wonder", "bob@lookin", " carol  ")
-}
-
-// TestRoom: a room is entered, says who writes and what it is about, and is left.
-func TestRoom(t *testing.T) {
-	s := newScreen(t, 80, 24)
-	s.online()
-	s.gets("bob@wonder.example/pc", "b1", "t1", body("hello"))
-	s.keys("n", "'bob@wonder.example", "enter")
-	s.hasNot("room")
-	s.m.cfg.Nick = "taken"
-	s.keys("ctrl+o", "'hall@rooms.example", "enter")
-	s.has("somebody in the room has your name: start with --nick")
-	s.m.cfg.Nick = ""
-	s.keys("ctrl+o", "'hall@rooms.example", "enter")
-	said := 0
-	says := func(who, text string) {
-		s.now = s.now.Add(time.Minute)
-		said++
-		text += fmt.Sprintf("<stanza-id xmlns='urn:xmpp:sid:0' by='hall@rooms.example' id='r%d'/>", said)
-		st := stanza.Build(stanza.Message, stanza.TypeGroupchat, "", jid.MustParse("hall@rooms.example"+who), alice, text)
-		s.apply(convo.Received{Stanza: st})
-		s.refresh()
-	}
-	says("", "<subject>Tea, at \u009b2J four</subject>")
-	says("/The White Rabbit", body("I'm late."))
-	s.keys("'Good afternoon.", "enter")
-	mine := s.m.snap.view.Entries[1].MessageID
-	says("/alice", body("Good afternoon.")+"<origin-id xmlns='urn:xmpp:sid:0' id='"+mine+"'/>")
-	says("/Dormouse", body("Twinkle, twinkle."))
-	s.shows("27-room")
-	s.keys("tab")
-	s.has("l leave the room")
-	s.keys("l", "n", "l", "y")
-	s.keys("tab", "'anybody?", "enter")
-	if len(s.e.Conversations()) != 2 {
-		t.Errorf("%d conversations", len(s.e.Conversations()))
-	}
 }
 
 // TestHelp: all keys are to be had on the smallest screen.
@@ -297,8 +241,11 @@ func TestSizes(t *testing.T) {
 	for i := range 12 {
 		s.gets("bob@wonder.example/pc", fmt.Sprint("m", i), fmt.Sprint("t", i%4), body(strings.Repeat("wörd 日本 ", i*3+1)))
 	}
+	s.hears(stanza.Message, "", "cellar@rooms.example", strings.ReplaceAll(invitation, "Tea", strings.Repeat("日本 tea ", 100)))
+	s.hears(stanza.Presence, stanza.TypeSubscribe, strings.Repeat("carol", 30)+"@wonder.example", "")
 	s.keys("enter", "'a text that is longer than the narrowest of all the lines that there are to be had here, and goes on")
-	for _, keys := range [][]string{{}, {"up", "up"}, {"esc", "ctrl+t"}, {"esc", "tab"}, {"f1"}, {"esc", "f2"}, {"esc", "tab", "pgup"}, {"pgdown"}} {
+	for _, keys := range [][]string{{}, {"up", "up"}, {"esc", "ctrl+t"}, {"esc", "tab"}, {"f1"}, {"esc", "f2"}, {"esc", "tab", "pgup"}, {"pgdown"},
+		{"f4"}, {"down", "down"}, {"b"}, {"n", "esc", "ctrl+o", "'hall@rooms.example", "enter"}, {"f5"}, {"i", "'x"}, {"esc", "ctrl+o", "'cellar@rooms.example", "enter"}} {
 		s.keys(keys...)
 		for _, size := range [][2]int{{200, 60}, {80, 24}, {62, 12}, {61, 12}, {40, 15}, {34, 10}, {20, 5}, {1, 1}, {80, 24}} {
 			s.tell(tea.WindowSizeMsg{Width: size[0], Height: size[1]})

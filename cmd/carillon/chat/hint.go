@@ -34,6 +34,10 @@ func (m *Model) keysNow() (long, short string) {
 		return "esc back", ""
 	case m.overlay == devicesOverlay:
 		return "↑↓ choose  d end this device  esc back", "↑↓  d end it  esc back"
+	case m.overlay == peopleOverlay:
+		return m.peopleKeys()
+	case m.overlay == roomOverlay:
+		return "↑↓ choose  enter write in private  i invite somebody  esc back", "enter write  i invite  esc back"
 	case m.focus == onList && len(m.snap.list) == 0:
 		return "n write to somebody new  F1 keys  q quit", "n new  F1 keys  q quit"
 	case m.focus == onList && m.cursor < len(m.snap.list) && m.snap.list[m.cursor].Room:
@@ -46,8 +50,12 @@ func (m *Model) keysNow() (long, short string) {
 		return m.messageKeys()
 	case m.mode == address:
 		return "enter open  esc back", ""
+	case m.mode.addresses():
+		return "enter go on  esc back", ""
 	case m.mode != say:
 		return "enter send  esc back", ""
+	case m.snap.view.Room && m.listWidth() > 0:
+		return "enter send  ↑ messages  tab conversations  F5 who is here  ^T threads  F1 keys", "enter send  ↑ messages  tab conversations  F5 who is here  F1 keys"
 	case m.listWidth() == 0:
 		return "enter send  ↑ choose  tab list  F1 keys", "enter send  ↑  tab list  F1 keys"
 	}
@@ -63,6 +71,20 @@ func (m *Model) asks() (long, short string) {
 		return "end its access?  y yes  any other key: no", "end its access?  y yes  n no"
 	case askLeave:
 		return "leave this room?  y yes  any other key: no", "leave it?  y yes  n no"
+	case askRemove:
+		return "remove this contact?  y yes  any other key: no", "remove?  y yes  n no"
+	case askBlock:
+		who := ""
+		if m.personLine < len(m.persons) {
+			who = m.oneLine(m.persons[m.personLine].jid.String())
+		}
+		return "let nothing of " + who + " through?  y yes  any other key: no", "block " + m.cut(who, max(8, m.width-22)) + "?  y yes  n no"
+	case askRoomPassword:
+		what := "the room's password: " + strings.Repeat("•", min(len(m.secret), 16))
+		if m.wrong {
+			what = "that was wrong; " + what
+		}
+		return what + "  enter go in  esc leave it", what + "  esc leave it"
 	case askPassword, askPasswordAgain:
 		what, then := "new password: ", "go on"
 		if m.question == askPasswordAgain {
@@ -98,4 +120,20 @@ func (m *Model) messageKeys() (long, short string) {
 		short += key + " "
 	}
 	return strings.Join(append(keys, "esc back"), "  "), short + " F1 keys  esc back"
+}
+
+// peopleKeys are the keys that mean something for the chosen row of people.
+func (m *Model) peopleKeys() (long, short string) {
+	if m.personLine >= len(m.persons) {
+		return "a add a contact  esc back", ""
+	}
+	switch p := m.persons[m.personLine]; {
+	case p.ask != nil:
+		return "↑↓ choose  enter accept  d refuse  b block  a add a contact  esc back", "enter accept  d refuse  b block"
+	case p.blocked:
+		return "↑↓ choose  b let through again  a add a contact  esc back", "b unblock  a add  esc back"
+	case p.contact != nil:
+		return "↑↓ choose  enter write  d remove  b block  a add a contact  esc back", "enter write  d remove  b block"
+	}
+	return "↑↓ choose  enter write  b block  a make a contact  esc back", "enter write  b block  a add"
 }

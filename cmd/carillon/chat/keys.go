@@ -24,7 +24,9 @@ func (m *Model) pressed(msg tea.KeyPressMsg) tea.Cmd {
 	switch m.question {
 	case askPassword, askPasswordAgain:
 		return m.onSecret(k, msg)
-	case askRetract, askReaction, askEndDevice, askLeave:
+	case askRoomPassword:
+		return m.onRoomPassword(k, msg)
+	case askRetract, askReaction, askEndDevice, askLeave, askRemove, askBlock:
 		return m.answered(k)
 	}
 	switch k {
@@ -40,8 +42,24 @@ func (m *Model) pressed(msg tea.KeyPressMsg) tea.Cmd {
 			return m.askDevices()
 		}
 		return m.attend()
+	case "f4", "ctrl+l":
+		if m.overlay == peopleOverlay {
+			m.overlay = noOverlay
+			return m.attend()
+		}
+		return m.openPeople()
+	case "f5", "ctrl+y":
+		if m.overlay = toggled(m.overlay, roomOverlay); m.overlay == roomOverlay && !m.snap.view.Room {
+			m.overlay, m.notice = noOverlay, "this is no room"
+		}
+		m.occupant = 0
+		return tea.Batch(m.look(), m.attend())
 	}
 	switch m.overlay {
+	case peopleOverlay:
+		return m.onPeople(k)
+	case roomOverlay:
+		return m.onRoom(k)
 	case helpOverlay:
 		switch k {
 		case "esc", "q", "enter":
@@ -275,6 +293,10 @@ func (m *Model) answered(k string) tea.Cmd {
 			ctx, device, room := m.cfg.Context, m.cfg.Device, m.snap.list[m.cursor].JID
 			return func() tea.Msg { return actedMsg{err: device.Leave(ctx, room)} }
 		}
+	case asked == askRemove || asked == askBlock:
+		if k == "y" {
+			return m.removeOrBlock(asked)
+		}
 	case asked == askEndDevice:
 		if k == "y" && m.deviceLine < len(m.devices) {
 			return m.endDevice(m.devices[m.deviceLine], "")
@@ -397,7 +419,7 @@ func (m *Model) typed(msg tea.Msg) tea.Cmd {
 	text, cmd := m.text.Update(msg)
 	m.text = text
 	after := m.text.Value()
-	if m.mode == address || m.open.IsZero() || (before == "") == (after == "") {
+	if m.mode.addresses() || m.open.IsZero() || (before == "") == (after == "") {
 		return cmd
 	}
 	if after == "" {
@@ -409,13 +431,16 @@ func (m *Model) typed(msg tea.Msg) tea.Cmd {
 // submit does what the text is for.
 func (m *Model) submit() tea.Cmd {
 	text := strings.TrimSpace(m.text.Value())
+	if cmd, ok := m.submitPeople(text); ok {
+		return cmd
+	}
 	if text == "" {
 		return nil
 	}
 	if m.mode == address {
 		j, err := jid.Parse(text)
 		if err != nil || j.Local() == "" {
-			m.notice = "that is no address: one looks like bob@example.org"
+			m.notice = noAddress
 			return nil
 		}
 		return m.openConversation(j.Bare())

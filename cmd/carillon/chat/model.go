@@ -28,13 +28,20 @@ const (
 type mode uint8
 
 const (
-	say       mode = iota
-	reply          // to m.about
-	correct        // m.about
-	branch         // off m.about's thread
-	newThread      //
-	address        // of a new conversation
+	say         mode = iota
+	reply            // to m.about
+	correct          // m.about
+	branch           // off m.about's thread
+	newThread        //
+	address          // of a new conversation
+	newContact       // address of somebody who is to be one
+	contactName      // what m.adding is called
+	invitee          // address of who is to be invited into the room
+	nickname         // another one, for a room in which somebody has it
 )
+
+// addresses reports whether a text is no message to the open conversation.
+func (m mode) addresses() bool { return m >= address }
 
 // question is what the next key answers.
 type question uint8
@@ -47,6 +54,9 @@ const (
 	askLeave
 	askPassword // a new one, without which a device that knows the old one can't be ended
 	askPasswordAgain
+	askRoomPassword
+	askRemove // a contact
+	askBlock
 )
 
 // overlay covers the conversations.
@@ -56,6 +66,8 @@ const (
 	noOverlay overlay = iota
 	helpOverlay
 	devicesOverlay
+	peopleOverlay
+	roomOverlay // who is in the room
 )
 
 // Bounds of the screen's state.
@@ -78,8 +90,10 @@ type Model struct {
 	ended   error // the device is over
 	snap    snapshot
 	index   []thread
-	looking bool // a picture is being taken
-	stale   bool // and another is to be
+	threads map[string]int // where a thread is in the index
+	called  map[string]int // how many conversations of the list are called so
+	looking bool           // a picture is being taken
+	stale   bool           // and another is to be
 	asked   map[place]bool
 
 	focus    focus
@@ -111,13 +125,25 @@ type Model struct {
 	devicesDone string // what was done with one
 	deviceLine  int
 	asking      bool   // for devices
-	secret      []rune // the new password that is being typed
+	secret      []rune // the password that is being typed
 	once        string // what was typed the first time
+	wrong       bool   // the room's password that was typed before
+
+	people     account.People // as last asked for
+	peopleErr  error
+	persons    []person // the rows of the page
+	personLine int
+	aiming     jid.JID            // whom the line is to be on; zero: whom it is on
+	adding     jid.JID            // who is to be a contact
+	occupant   int                // the line on the page of who is in the room
+	passwords  map[jid.JID]string // of rooms that the person accepted to enter, until the next try
+	outside    map[jid.JID]string // why the account is not in a room
 }
 
 // New makes the screen of a device.
 func New(cfg Config) *Model {
-	m := &Model{cfg: cfg, style: newStyles(cfg.NoColor), status: cfg.Status, limit: pageEntries, asked: map[place]bool{}, full: map[convo.EntryID]bool{}, drafts: map[jid.JID]string{}}
+	m := &Model{cfg: cfg, style: newStyles(cfg.NoColor), status: cfg.Status, limit: pageEntries, asked: map[place]bool{}, full: map[convo.EntryID]bool{}, drafts: map[jid.JID]string{},
+		passwords: map[jid.JID]string{}, outside: map[jid.JID]string{}}
 	m.text = textarea.New()
 	m.text.Prompt, m.text.ShowLineNumbers, m.text.CharLimit, m.text.EndOfBufferCharacter = "", false, maxTyped, ' '
 	m.text.MaxHeight, m.text.MaxContentHeight, m.text.DynamicHeight = maxTextLines, 500, true
@@ -172,6 +198,11 @@ func (m *Model) update(msg tea.Msg) tea.Cmd {
 			m.deviceLine = min(m.deviceLine, max(0, len(m.devices)-1))
 		}
 		return nil
+	case peopleMsg:
+		m.gotPeople(msg)
+		return nil
+	case saidMsg:
+		return m.said(msg)
 	case tea.ModeReportMsg:
 		m.learn(msg)
 		return nil
@@ -182,7 +213,7 @@ func (m *Model) update(msg tea.Msg) tea.Cmd {
 		return nil
 	case tea.PasteMsg:
 		switch {
-		case m.question == askPassword || m.question == askPasswordAgain:
+		case m.question == askPassword || m.question == askPasswordAgain || m.question == askRoomPassword:
 			m.typedSecret(msg.Content)
 		case m.focus == onText && m.overlay == noOverlay && m.question == noQuestion:
 			return m.typed(msg)
@@ -228,7 +259,7 @@ func (m *Model) openConversation(j jid.JID) tea.Cmd {
 	}
 	m.sendThen = false
 	m.open, m.toEnter, m.limit, m.sel, m.anchor, m.skip = j, j, pageEntries, 0, 0, 0
-	m.snap.view, m.snap.ok, m.index = convo.View{}, false, nil
+	m.snap.view, m.snap.ok, m.index, m.threads = convo.View{}, false, nil, nil
 	m.mode = say
 	m.text.SetValue(m.drafts[j])
 	m.focusOn(onText)

@@ -22,6 +22,8 @@ func (m *Model) help() []string {
 		{"ctrl+N", "begin a new thread"},
 		{"ctrl+T", "threads: go on with another one"},
 		{"page up, down", "older and newer messages"},
+		{"F4 or ctrl+L", "people: who asks something, contacts, whom to block"},
+		{"F5 or ctrl+Y", "who is in this room, and inviting somebody"},
 		{"F2 or ctrl+D", "devices of this account, and how to end one"},
 		{"ctrl+R", "try to connect now"},
 		{"ctrl+C", "quit"},

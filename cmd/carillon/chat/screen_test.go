@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,23 +34,28 @@ var (
 
 // fake is a device whose engine gets what a script says, and whose clock stands still until it is told.
 type fake struct {
-	t       *testing.T
+	t       testing.TB
 	e       *convo.Engine
 	now     time.Time
 	sent    []*stanza.Stanza
 	queries []convo.Query
-	store   *convo.Memory
+	store   convo.Store
 	ids     int
 	status  account.Status
 	clients []xep.Client
 	retried int
 	word    string // the password, if it was changed
+	people  account.People
+	did     []string // with people
 	err     error
 }
 
-func newFake(t *testing.T) *fake {
-	d := &fake{t: t, now: time.Date(2026, 11, 20, 14, 3, 0, 0, time.UTC), store: convo.NewMemory()}
-	d.e = convo.New(convo.Config{Account: alice, NewID: func() string { d.ids++; return fmt.Sprint("id", d.ids) }}, convo.Snapshot{})
+func newFake(t testing.TB) *fake { return newFakeOn(t, convo.NewMemory(), convo.Snapshot{}) }
+
+// newFakeOn is newFake on a store that has something.
+func newFakeOn(t testing.TB, store convo.Store, snap convo.Snapshot) *fake {
+	d := &fake{t: t, now: time.Date(2026, 11, 20, 14, 3, 0, 0, time.UTC), store: store}
+	d.e = convo.New(convo.Config{Account: alice, NewID: func() string { d.ids++; return fmt.Sprint("id", d.ids) }}, snap)
 	return d
 }
 
@@ -92,15 +98,63 @@ func (d *fake) ChangePassword(_ context.Context, password string) error {
 	return d.err
 }
 
-func (d *fake) Enter(_ context.Context, room jid.JID, nick string) error {
+func (d *fake) Enter(_ context.Context, room jid.JID, nick, password string) error {
 	if room.Domain() != "rooms.example" {
 		return account.ErrNoRoom
 	}
 	if nick == "taken" {
 		return stanza.NewError(stanza.Conflict, "")
 	}
-	d.apply(convo.Room{JID: room, Nick: nick, Joined: true})
+	d.apply(convo.Entering{JID: room})
+	if want := map[string]stanza.Condition{"members": stanza.RegistrationRequired, "banned": stanza.Forbidden}[room.Local()]; want != "" {
+		return stanza.NewError(want, "")
+	}
+	if room.Local() == "cellar" && password != "sesame" {
+		return stanza.NewError(stanza.NotAuthorized, "")
+	}
+	if nick == "" {
+		nick = "alice"
+	}
+	d.apply(convo.Room{JID: room, Nick: nick, Joined: true, RoomFacts: convo.RoomFacts{IDs: true}})
 	return nil
+}
+
+func (d *fake) Invite(_ context.Context, _, whom jid.JID, _ string) error {
+	d.did = append(d.did, "invite "+whom.String())
+	return d.err
+}
+
+func (d *fake) People(context.Context) (account.People, error) { return d.people, d.err }
+
+func (d *fake) AddContact(_ context.Context, who jid.JID, name string) error {
+	d.did = append(d.did, "add "+who.String()+" "+name)
+	d.people.Contacts = append(d.people.Contacts, xep.RosterItem{JID: who, Name: name, Subscription: "none", Ask: true})
+	d.apply(convo.Answered{From: who, Yes: true})
+	return d.err
+}
+
+func (d *fake) RemoveContact(_ context.Context, who jid.JID) error {
+	d.did = append(d.did, "remove "+who.String())
+	d.people.Contacts = slices.DeleteFunc(d.people.Contacts, func(c xep.RosterItem) bool { return c.JID == who })
+	return d.err
+}
+
+func (d *fake) Block(_ context.Context, who jid.JID) error {
+	d.did = append(d.did, "block "+who.String())
+	d.people.Blocked = append(d.people.Blocked, who)
+	return d.err
+}
+
+func (d *fake) Unblock(_ context.Context, who jid.JID) error {
+	d.did = append(d.did, "unblock "+who.String())
+	d.people.Blocked = slices.DeleteFunc(d.people.Blocked, func(j jid.JID) bool { return j == who })
+	return d.err
+}
+
+func (d *fake) Answer(_ context.Context, r convo.Request, yes bool) error {
+	d.did = append(d.did, fmt.Sprint("answer ", r.From, r.Room, yes))
+	d.apply(convo.Answered{From: r.From, Room: r.Room, Yes: yes})
+	return d.err
 }
 
 func (d *fake) Leave(_ context.Context, room jid.JID) error {
@@ -210,7 +264,7 @@ func keyNamed(name string) tea.KeyPressMsg {
 		}
 	}
 	code, special := map[string]rune{"enter": tea.KeyEnter, "up": tea.KeyUp, "down": tea.KeyDown, "esc": tea.KeyEscape, "tab": tea.KeyTab, "f1": tea.KeyF1,
-		"f2": tea.KeyF2, "pgup": tea.KeyPgUp, "pgdown": tea.KeyPgDown}[name]
+		"f2": tea.KeyF2, "f4": tea.KeyF4, "f5": tea.KeyF5, "pgup": tea.KeyPgUp, "pgdown": tea.KeyPgDown}[name]
 	if special {
 		return tea.KeyPressMsg{Code: code, Mod: mod}
 	}

@@ -9,7 +9,7 @@ import (
 // styles are how things look. Colours are those of the terminal's own palette, and nothing is said by colour alone.
 type styles struct {
 	faint, strong, reverse, warn func(string) string
-	palette                      []color.Color // empty: none
+	threads                      []func(string) string // one for each colour; empty: none
 }
 
 // newStyles makes them, without any colour if told so (NO_COLOR).
@@ -21,17 +21,19 @@ func newStyles(plain bool) styles {
 	s := styles{faint: paint(base.Faint(true)), strong: paint(base.Bold(true)), reverse: paint(base.Reverse(true)), warn: paint(base.Bold(true))}
 	if !plain {
 		s.warn = paint(base.Foreground(lipgloss.Red))
-		s.palette = []color.Color{lipgloss.Cyan, lipgloss.Magenta, lipgloss.Yellow, lipgloss.Green, lipgloss.Blue, lipgloss.BrightRed}
+		for _, c := range []color.Color{lipgloss.Cyan, lipgloss.Magenta, lipgloss.Yellow, lipgloss.Green, lipgloss.Blue, lipgloss.BrightRed} {
+			s.threads = append(s.threads, paint(base.Foreground(c)))
+		}
 	}
 	return s
 }
 
 // thread colours what belongs to a thread below root n.
 func (s styles) thread(n int, text string) string {
-	if len(s.palette) == 0 {
+	if len(s.threads) == 0 {
 		return text
 	}
-	return lipgloss.NewStyle().Inline(true).Foreground(s.palette[n%len(s.palette)]).Render(text)
+	return s.threads[n%len(s.threads)](text)
 }
 
 // head is the time and name of a message: those of others stand out.

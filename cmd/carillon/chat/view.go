@@ -80,6 +80,12 @@ func (m *Model) screen() (string, *tea.Cursor) {
 	case m.overlay == devicesOverlay:
 		rows = append(rows, m.style.faint(strings.Repeat("─", m.width)))
 		rows = append(rows, m.block(m.devicesPage(), m.pageHeight())...)
+	case m.overlay == peopleOverlay:
+		rows = append(rows, m.style.faint(strings.Repeat("─", m.width)))
+		rows = append(rows, m.block(m.peoplePage(), m.pageHeight())...)
+	case m.overlay == roomOverlay:
+		rows = append(rows, m.style.faint(strings.Repeat("─", m.width)))
+		rows = append(rows, m.block(m.roomPage(), m.pageHeight())...)
 	case m.listWidth() == 0 && (m.focus == onList || m.focus == onThreads):
 		rows = append(rows, m.style.faint(strings.Repeat("─", m.width)))
 		rows = append(rows, m.lists(m.width, m.pageHeight())...)
@@ -116,6 +122,11 @@ func (m *Model) header() string {
 		name += " · " + m.oneLine(m.cfg.Name)
 	}
 	state := m.connection() + " "
+	if n := len(m.snap.asks); n > 0 && m.width >= wideFrom {
+		state = fmt.Sprintf("F4: %d ask · %s", n, state)
+	} else if n > 0 {
+		state = fmt.Sprintf("F4: %d? %s", n, state)
+	}
 	left := m.fit(name, m.width-m.wide(state)-1)
 	if m.ended != nil || m.status.Final {
 		state = m.style.warn(state)
@@ -226,7 +237,7 @@ func (m *Model) summary(i, w int) string {
 		unread = "… "
 	}
 	name := m.conversationName(s.JID, s.Name)
-	if slices.ContainsFunc(m.snap.list, func(o convo.Summary) bool { return o.JID != s.JID && m.conversationName(o.JID, o.Name) == name }) {
+	if m.called[name] > 1 {
 		name = m.oneLine(s.JID.String())
 	}
 	text := m.sides(mark+" "+name, unread, w)
@@ -295,7 +306,7 @@ func (m *Model) conversation() ([]string, *tea.Cursor) {
 	lines := m.screenful()
 	room := m.room()
 	switch {
-	case m.open.IsZero() && m.mode != address:
+	case m.open.IsZero() && !m.mode.addresses():
 		rows = append(rows, m.welcome(w, room)...)
 	default:
 		for range max(0, room-len(lines)) {
@@ -325,7 +336,7 @@ func (m *Model) conversation() ([]string, *tea.Cursor) {
 	}
 	for i, text := range strings.Split(m.text.View(), "\n") {
 		prompt := "   "
-		if i == 0 && (!m.open.IsZero() || m.mode == address) {
+		if i == 0 && (!m.open.IsZero() || m.mode.addresses()) {
 			prompt = " > "
 		}
 		rows = append(rows, prompt+m.fit(text, w-3))
@@ -350,6 +361,9 @@ func (m *Model) title(w int) string {
 	right := m.alsoOn(true)
 	if m.wide(left)+m.wide(right)+1 > w {
 		right = m.alsoOn(false)
+	}
+	if v.Room && v.People > 0 {
+		right = strconv.Itoa(v.People) + " here "
 	}
 	if m.anchor != 0 {
 		right = "older messages, esc: newest "
@@ -393,7 +407,7 @@ const away = " (offline)"
 
 // welcome is what is there before a conversation is open.
 func (m *Model) welcome(w, h int) []string {
-	text := []string{"choose a conversation with ↑ ↓ and press enter", "", "^O  write to somebody new", "F1  all keys"}
+	text := []string{"choose a conversation with ↑ ↓ and press enter", "", "^O  write to somebody new", "F4  contacts, and what is asked", "F1  all keys"}
 	switch {
 	case len(m.snap.list) > 0:
 	case m.status.Online && !m.status.CatchingUp:
@@ -425,11 +439,23 @@ func (m *Model) rule(w int) string {
 		}
 	case newThread:
 		what = "new thread"
+	case newContact:
+		what = "add whom? bob@example.org"
+	case contactName:
+		what = "a name for " + m.oneLine(m.adding.String()) + ", or none"
+	case invitee:
+		what = "invite whom? bob@example.org"
+	case nickname:
+		what = "by which name in this room?"
 	default:
 		if m.open.IsZero() {
 			break
 		}
 		what = "to " + m.conversationName(m.open, m.snap.view.Name)
+		if why := m.whyOutside(); why != "" {
+			what = "not in the room: " + why
+			break
+		}
 		if to := m.snap.view.LockedTo; !to.IsZero() {
 			what += " at " + m.deviceName(to.Resource())
 		}
@@ -448,6 +474,9 @@ func (m *Model) rule(w int) string {
 	left := ""
 	if what != "" {
 		left = "─ " + m.cut(what, w-4-m.wide(right)) + " "
+	}
+	if m.mode == say && m.whyOutside() != "" {
+		return m.style.warn(left) + m.style.faint(strings.Repeat("─", max(0, w-m.wide(left)-m.wide(right)))+right)
 	}
 	return m.style.faint(left + strings.Repeat("─", max(0, w-m.wide(left)-m.wide(right))) + right)
 }
