@@ -278,3 +278,25 @@ func TestOwnMeetsNothing(t *testing.T) {
 		t.Errorf("%+v", v.Entries)
 	}
 }
+
+// TestPageEndsWithLive: a page of the end that the archive made later, and that begins behind the first of what came live meanwhile, leaves that where it is; also
+// where all that is known has no place in the archive. Found by the model.
+func TestPageEndsWithLive(t *testing.T) {
+	r := newRun(t, V2)
+	r.do(SendText{Conversation: bob, Body: "mine"})
+	r.do(Acked{r.out().ID})
+	r.restart(1)
+	r.connect(V2)
+	r.want(bob, "mine")
+	r.do(Page{Conversation: bob})
+	q := r.asked[len(r.asked)-1]
+	if q.Before != "" || !q.Last {
+		t.Fatalf("%+v", q)
+	}
+	for i, body := range []string{"five", "six", "seven"} {
+		r.in(fromBob(body, fmt.Sprintf("a%d", i+5), ""))
+	}
+	r.in(result(q.ID, "a6", fromBob("six", "", ""))) // and seven came behind it
+	r.do(QueryDone{Query: q.ID, First: "a6", Last: "a6"})
+	r.want(bob, "mine five six seven")
+}
