@@ -100,7 +100,9 @@ func (e *Engine) begin(up *catchup) {
 // what it brought and behind it. The cursor is where it was, and so is the base.
 func (e *Engine) caughtUpTo(c *conversation) {
 	e.markGap(c, c.rec.Base)
-	e.markGap(c, c.rec.Caught)
+	if e.markGap(c, c.rec.Caught); c.rec.Room {
+		e.markBehind(c) // what is told by itself need not begin there
+	}
 	c.rec.Caught = c.begun
 	e.saveRecord(c)
 }
