@@ -300,3 +300,27 @@ func TestPageEndsWithLive(t *testing.T) {
 	r.do(QueryDone{Query: q.ID, First: "a6", Last: "a6"})
 	r.want(bob, "mine five six seven")
 }
+
+// TestPageBeforeUnplaced: a mark before the last message, which has no place in the archive, goes when the newest page meets what is before it.
+func TestPageBeforeUnplaced(t *testing.T) {
+	r := newRun(t, V2)
+	r.in(fromBob("one", "a1", ""))
+	r.do(SendText{Conversation: bob, Body: "mine"})
+	r.do(Acked{r.out().ID})
+	for _, complete := range []bool{false, true} { // first it isn't told whether there was something before
+		r.do(Disconnected{})
+		r.do(Connected{JID: phone, Profile: V2, Facts: all, Catchup: true})
+		r.in(fmt.Sprintf("<message from='alice@wonder.example'><synced xmlns='urn:xmpp:tmp:xmpp-2:0' complete='%t' first='' last='' count='0'/></message>", complete))
+	}
+	mine := r.last(bob)
+	if r.want(bob, "one mine"); !mine.Gap {
+		t.Fatal("what may be missing isn't marked")
+	}
+	r.do(Page{Conversation: bob, Before: mine.ID})
+	q := r.asked[len(r.asked)-1]
+	r.in(result(q.ID, "a1", fromBob("one", "", "")))
+	r.do(QueryDone{Query: q.ID, First: "a1", Last: "a1"})
+	if r.want(bob, "one mine"); r.last(bob).Gap {
+		t.Error("the mark is still there")
+	}
+}
