@@ -324,3 +324,20 @@ func TestPageBeforeUnplaced(t *testing.T) {
 		t.Error("the mark is still there")
 	}
 }
+
+// TestMeetsBound: history from a time without an archive isn't loaded as a whole before a gap is closed.
+func TestMeetsBound(t *testing.T) {
+	c := &conversation{}
+	for n := range maxWaiting + 1 {
+		if c.meets(nil, 1) {
+			t.Fatalf("enough with %d entries, none of them archived", n)
+		}
+		c.items = append(c.items, &item{Entry: Entry{Pos: int64(n + 1)}})
+	}
+	if !c.meets(nil, 1) {
+		t.Error("goes on for ever")
+	}
+	if c.items[2].Archive.ID = "a"; !c.meets(c.items[3], 1) || c.meets(c.items[3], 2) {
+		t.Error("what is archived is counted")
+	}
+}
