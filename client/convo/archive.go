@@ -492,14 +492,16 @@ func (e *Engine) page(p Page) {
 
 // meets reports whether all is in memory that a page of the archive from before an
 // entry can bring again. Entries without a place in it don't count: theirs may be
-// farther back than where they stand.
+// farther back than where they stand. More of them than can wait at once come from
+// a time without an archive.
 func (c *conversation) meets(anchor *item, page int) bool {
-	for i := c.index(anchorPos(anchor)) - 1; i >= 0 && page > 0; i-- {
+	end := c.index(anchorPos(anchor))
+	for i := end - 1; i >= 0 && page > 0 && end-i <= maxWaiting; i-- {
 		if c.items[i].Archive.ID != "" {
 			page--
 		}
 	}
-	return page == 0
+	return page == 0 || end > maxWaiting
 }
 
 // gapped finds the entry with a gap that the shown one before an index stands

@@ -251,3 +251,93 @@ func TestPageMeetsStored(t *testing.T) {
 		t.Fatalf("shown %q", got)
 	}
 }
+
+// TestOwnMeetsNothing: an own message that had no place in the archive, as far as was known, doesn't close the gap when a page brings it: what is missing before it
+// in the archive isn't where it stood.
+func TestOwnMeetsNothing(t *testing.T) {
+	r := newRun(t, V2)
+	r.in(fromBob("one", "a1", ""))
+	r.do(SendText{Conversation: bob, Body: "mine"})
+	own := *r.out()
+	own.From = phone
+	r.do(Acked{own.ID})
+	r.do(Disconnected{})
+	r.connect(V2) // the archive doesn't tell it, and is slow
+	r.want(bob, "one mine")
+	r.do(Disconnected{})
+	r.do(Connected{JID: phone, Profile: V2, Facts: all, Catchup: true})
+	r.in(result("session", "a6", fromBob("six", "", "")))
+	r.in("<message from='alice@wonder.example'><synced xmlns='urn:xmpp:tmp:xmpp-2:0' complete='false' first='a6' last='a6' count='1'/></message>")
+	r.do(Page{Conversation: bob, Before: r.last(bob).ID})
+	q := r.asked[len(r.asked)-1]
+	r.in(result(q.ID, "a4", fromBob("four", "", "")))
+	r.in(result(q.ID, "a5", string(own.AppendTo(nil))))
+	r.do(QueryDone{Query: q.ID, First: "a4", Last: "a5"})
+	r.want(bob, "one four mine six")
+	if v := r.view(bob); !v.Entries[1].Gap || v.Entries[2].Gap || v.Entries[3].Gap {
+		t.Errorf("%+v", v.Entries)
+	}
+}
+
+// TestPageEndsWithLive: a page of the end that the archive made later, and that begins behind the first of what came live meanwhile, leaves that where it is; also
+// where all that is known has no place in the archive. Found by the model.
+func TestPageEndsWithLive(t *testing.T) {
+	r := newRun(t, V2)
+	r.do(SendText{Conversation: bob, Body: "mine"})
+	r.do(Acked{r.out().ID})
+	r.restart(1)
+	r.connect(V2)
+	r.want(bob, "mine")
+	r.do(Page{Conversation: bob})
+	q := r.asked[len(r.asked)-1]
+	if q.Before != "" || !q.Last {
+		t.Fatalf("%+v", q)
+	}
+	for i, body := range []string{"five", "six", "seven"} {
+		r.in(fromBob(body, fmt.Sprintf("a%d", i+5), ""))
+	}
+	r.in(result(q.ID, "a6", fromBob("six", "", ""))) // and seven came behind it
+	r.do(QueryDone{Query: q.ID, First: "a6", Last: "a6"})
+	r.want(bob, "mine five six seven")
+}
+
+// TestPageBeforeUnplaced: a mark before the last message, which has no place in the archive, goes when the newest page meets what is before it.
+func TestPageBeforeUnplaced(t *testing.T) {
+	r := newRun(t, V2)
+	r.in(fromBob("one", "a1", ""))
+	r.do(SendText{Conversation: bob, Body: "mine"})
+	r.do(Acked{r.out().ID})
+	for _, complete := range []bool{false, true} { // first it isn't told whether there was something before
+		r.do(Disconnected{})
+		r.do(Connected{JID: phone, Profile: V2, Facts: all, Catchup: true})
+		r.in(fmt.Sprintf("<message from='alice@wonder.example'><synced xmlns='urn:xmpp:tmp:xmpp-2:0' complete='%t' first='' last='' count='0'/></message>", complete))
+	}
+	mine := r.last(bob)
+	if r.want(bob, "one mine"); !mine.Gap {
+		t.Fatal("what may be missing isn't marked")
+	}
+	r.do(Page{Conversation: bob, Before: mine.ID})
+	q := r.asked[len(r.asked)-1]
+	r.in(result(q.ID, "a1", fromBob("one", "", "")))
+	r.do(QueryDone{Query: q.ID, First: "a1", Last: "a1"})
+	if r.want(bob, "one mine"); r.last(bob).Gap {
+		t.Error("the mark is still there")
+	}
+}
+
+// TestMeetsBound: history from a time without an archive isn't loaded as a whole before a gap is closed.
+func TestMeetsBound(t *testing.T) {
+	c := &conversation{}
+	for n := range maxWaiting + 1 {
+		if c.meets(nil, 1) {
+			t.Fatalf("enough with %d entries, none of them archived", n)
+		}
+		c.items = append(c.items, &item{Entry: Entry{Pos: int64(n + 1)}})
+	}
+	if !c.meets(nil, 1) {
+		t.Error("goes on for ever")
+	}
+	if c.items[2].Archive.ID = "a"; !c.meets(c.items[3], 1) || c.meets(c.items[3], 2) {
+		t.Error("what is archived is counted")
+	}
+}

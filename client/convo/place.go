@@ -126,9 +126,15 @@ func (e *Engine) settle(q *query, done QueryDone) {
 	if slices.Contains(q.results, next) { // it had no place in the archive when the page was asked for
 		next = e.archived[ArchiveID{q.By, q.Before}].i
 	}
-	if next == nil || !c.holds(next) {
-		next = nil // the end, as it was: what came since and isn't in the page is behind it
-		for _, it := range c.items[c.index(q.end+1):] {
+	end := q.end
+	if n := len(q.results); n > 0 && c.holds(q.results[n-1]) {
+		end = max(end, q.results[n-1].Pos)
+	}
+	if next == nil || !c.holds(next) || q.Before == "" && end > q.end {
+		// The end, as it was: what came since and isn't in the page is behind it, or
+		// before it where the page ends with what came since.
+		next = nil
+		for _, it := range c.items[c.index(end+1):] {
 			if !slices.Contains(q.results, it) {
 				next = it
 				break

@@ -414,6 +414,9 @@ func (e *Engine) merge(m message, it *item) {
 		}
 		it.At = m.at
 		changed = true
+		if m.query != nil && m.query.back && c.holds(it) {
+			e.remove(c, it) // where it stood was a guess: nothing is known to follow on it
+		}
 	}
 	if n := slices.Index(c.pending, it); n >= 0 {
 		c.pending = slices.Delete(c.pending, n, n+1)
