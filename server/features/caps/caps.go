@@ -5,8 +5,9 @@
 // The model: verified information is kept by its hash, for all sessions alike,
 // in a bounded cache. One question at a time is open to a session, and what its
 // presence names meanwhile is asked for behind it, the last alone. So many are
-// open to all; presence that comes while there is no room for another goes
-// unnoticed until the session's next. Clients of other servers, of which there are
+// open to all; the others wait in line, and whoever's hash is known by the time of
+// their turn isn't asked: after a start, when all come back at once, a few questions
+// answer for thousands. Clients of other servers, of which there are
 // more, have questions of their own (outside.go), one for each hash. A session that named a hash and told
 // something else, or nothing, isn't asked for that hash again, while another
 // session that names it is.
@@ -44,6 +45,10 @@ const maxInfo = 32 << 10
 // each costs a look-up per contact when it comes.
 const maxNotify = 64
 
+// maxLate is how many sessions wait for their question; what others name goes
+// unnoticed until their next presence.
+const maxLate = 20_000
+
 // Cache is what is known of clients' capabilities. Its methods may be called
 // concurrently.
 type Cache struct {
@@ -56,6 +61,8 @@ type Cache struct {
 	known   *lru[string, verified] // by ver
 	refused *lru[attempt, struct{}]
 	open    map[jid.JID]last // sessions with an open question, and the hash that they named last
+	late    map[jid.JID]late // sessions that wait for a question
+	line    []jid.JID        // the same in the order of their coming
 	outside outside          // questions to clients of other servers
 	closed  bool
 }
@@ -71,6 +78,19 @@ type verified struct {
 type last struct {
 	named xep.Caps
 	told  bool
+}
+
+// late is a session that waits for a question, and what it named last; Notify has
+// been called for that if it is known.
+type late struct {
+	session feature.SessionRef
+	last
+}
+
+// notice is a call of Notify.
+type notice struct {
+	session feature.SessionRef
+	nodes   []string
 }
 
 // attempt is a hash that a session named.
@@ -91,7 +111,7 @@ func New(o Options) *Cache {
 		o.Timeout = 30 * time.Second
 	}
 	c := &Cache{opt: o, known: newLRU[string, verified](o.Entries),
-		refused: newLRU[attempt, struct{}](o.Entries), open: map[jid.JID]last{},
+		refused: newLRU[attempt, struct{}](o.Entries), open: map[jid.JID]last{}, late: map[jid.JID]late{},
 		outside: outside{questions: map[string]*question{}, domains: map[string]int{}, company: map[string]int{}}}
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	return c
@@ -145,21 +165,56 @@ func (c *Cache) learn(s feature.SessionRef, st *stanza.Stanza) (notify []string,
 	_, busy := c.open[a.session]
 	v, known := c.known.get(named.Ver)
 	known = known || named.Ver == ""
-	if busy {
+	_, waits := c.late[a.session]
+	switch {
+	case busy:
 		c.open[a.session] = last{named, known}
+	case waits:
+		c.late[a.session] = late{s, last{named, known}}
 	}
 	if known {
 		return v.notify, true
 	}
-	if c.closed || busy || len(c.open) >= c.opt.Open {
+	if c.closed || busy || waits {
 		return nil, false
 	}
 	if _, refused := c.refused.get(a); refused {
 		return nil, true
 	}
-	c.open[a.session] = last{named: named}
-	c.wg.Go(func() { c.ask(s, named) })
+	switch {
+	case len(c.open) < c.opt.Open:
+		c.open[a.session] = last{named: named}
+		c.wg.Go(func() { c.ask(s, named) })
+	case len(c.late) < maxLate:
+		c.late[a.session] = late{s, last{named: named}}
+		c.line = append(c.line, a.session)
+	}
 	return nil, false
+}
+
+// nextInLine opens questions while there is room, and returns whom none is needed
+// for. mu is held.
+func (c *Cache) nextInLine() (told []notice) {
+	for len(c.line) > 0 && len(c.open) < c.opt.Open && !c.closed {
+		session := c.line[0]
+		c.line = c.line[1:]
+		l := c.late[session]
+		delete(c.late, session)
+		if l.told {
+			continue
+		}
+		v, known := c.known.get(l.named.Ver)
+		if !known {
+			_, known = c.refused.get(attempt{session, l.named.Ver})
+		}
+		if known {
+			told = append(told, notice{l.session, v.notify})
+			continue
+		}
+		c.open[session] = last{named: l.named}
+		c.wg.Go(func() { c.ask(l.session, l.named) })
+	}
+	return told
 }
 
 // capsOf is the capabilities that a presence names, none if they couldn't be verified
@@ -180,17 +235,21 @@ func (c *Cache) ask(s feature.SessionRef, named xep.Caps) {
 		ctx, cancel := context.WithTimeout(c.ctx, c.opt.Timeout)
 		v, ok := query(ctx, s, named)
 		cancel()
-		var sure bool
-		if v, named, sure, more = c.answered(s.JID(), named, v, ok); sure && c.opt.Notify != nil {
-			c.opt.Notify(s, v.notify)
+		var told []notice
+		told, named, more = c.answered(s, named, v, ok)
+		for _, n := range told {
+			if c.opt.Notify != nil {
+				c.opt.Notify(n.session, n.nodes)
+			}
 		}
 	}
 }
 
 // answered ends a question, or replaces it by the next: more reports whether there
-// is one. sure reports whether about is what the session named last, and not told
-// yet.
-func (c *Cache) answered(session jid.JID, asked xep.Caps, v verified, ok bool) (about verified, next xep.Caps, sure, more bool) {
+// is one. told is for whom it is answered: the session, if that is about what it
+// named last and it doesn't know yet, and who waited behind it.
+func (c *Cache) answered(s feature.SessionRef, asked xep.Caps, v verified, ok bool) (told []notice, next xep.Caps, more bool) {
+	session := s.JID()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if ok {
@@ -207,10 +266,13 @@ func (c *Cache) answered(session jid.JID, asked xep.Caps, v verified, ok bool) (
 	}
 	if !known && !c.closed {
 		c.open[session] = last{named: now.named}
-		return verified{}, now.named, false, true
+		return nil, now.named, true
 	}
 	delete(c.open, session)
-	return v, xep.Caps{}, known && !now.told, false
+	if known && !now.told {
+		told = append(told, notice{s, v.notify})
+	}
+	return append(told, c.nextInLine()...), xep.Caps{}, false
 }
 
 // query is XEP-0115 5.4.
