@@ -1,6 +1,8 @@
 package features_test
 
 import (
+	"bytes"
+	"crypto/sha1"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -354,6 +356,16 @@ func TestEventsBombs(t *testing.T) {
 	if got := romeo.ask("get", "", avatar); !strings.Contains(got, " bytes='10'") {
 		t.Errorf("a small photo's avatar: %s", got)
 	}
+
+	// Nor is one in the vCard that doesn't fit there.
+	full := "<vCard xmlns='vcard-temp'><NOTE>" + strings.Repeat("x", vcardBytes-100) + "</NOTE></vCard>"
+	romeo.expect("set", "", full, "")
+	image := bytes.Repeat([]byte("i"), 100)
+	id := fmt.Sprintf("%x", sha1.Sum(image))
+	romeo.ask("set", "", pubsub("<publish node='urn:xmpp:avatar:data'><item id='"+id+"'><data xmlns='urn:xmpp:avatar:data'>"+base64.StdEncoding.EncodeToString(image)+"</data></item></publish>"))
+	metadata := "<publish node='urn:xmpp:avatar:metadata'><item id='" + id + "'><metadata xmlns='urn:xmpp:avatar:metadata'><info bytes='100' id='" + id + "' type='image/png'/></metadata></item></publish>"
+	romeo.expect("set", "", pubsub(metadata), publishedXML(xep.NodeAvatarMetadata, id))
+	romeo.expect("get", "", "<vCard xmlns='vcard-temp'/>", full)
 
 	displayed := func(id string) string {
 		return "<message to='juliet@" + domain + "'><displayed xmlns='" + xep.NSDisplayed + "'><stanza-id xmlns='urn:xmpp:sid:0' by='romeo@" + domain + "' id='" + id + "'/></displayed></message>"

@@ -224,6 +224,8 @@ func TestSlotIsHeldTo(t *testing.T) {
 	w.status(http.StatusUnsupportedMediaType, "PUT", put, "", "12345")
 	w.status(http.StatusForbidden, "PUT", get, "text/plain", "12345")
 	w.status(http.StatusForbidden, "PUT", get+"?slot=9999999999.AAAA", "text/plain", "12345")
+	w.status(http.StatusForbidden, "PUT", strings.Replace(put, "?slot=1", "?slot=2", 1), "text/plain", "12345") // a later time
+	w.status(http.StatusForbidden, "PUT", put+"A", "text/plain", "12345")
 	other, _ := w.slot("a", "text/plain", 5)
 	w.status(http.StatusForbidden, "PUT", get+other[strings.Index(other, "?"):], "text/plain", "12345")
 	w.status(http.StatusNotFound, "PUT", strings.Replace(put, "/a?", "/b?", 1), "text/plain", "12345")

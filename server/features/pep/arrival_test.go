@@ -32,7 +32,7 @@ func (someone) JID() jid.JID { return jid.MustParse("romeo@montague.lit") }
 // are all told; who comes later, too.
 func TestComingIsBounded(t *testing.T) {
 	s := New(Options{})
-	asked := make(chan jid.JID, maxComing+1)
+	asked := make(chan jid.JID, maxComing+2)
 	come := func(i int) {
 		s.Notify(newcomer{jid: jid.MustParse(fmt.Sprintf("romeo@montague.lit/%d", i)), asked: asked}, nil)
 	}
