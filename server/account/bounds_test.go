@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"carillon.im/jid"
+	"carillon.im/server/feature"
 	"carillon.im/stanza"
 	"carillon.im/xmltree"
 )
@@ -219,5 +220,25 @@ func TestIdleAccountsAreForgotten(t *testing.T) {
 	w.state("alice", func(s *State) { here = len(s.sessions) })
 	if here != 1 {
 		t.Error("an account with a session was forgotten")
+	}
+}
+
+// TestHeardIsBounded: of so many nodes a listener that is told newest items remembers
+// what it heard; of what it doesn't remember it is told again.
+func TestHeardIsBounded(t *testing.T) {
+	var l listening
+	l.want([]string{"n"})
+	from := func(i int) jid.JID { return jid.MustParse(fmt.Sprintf("u%d@h.example", i)) }
+	for i := range maxHeard + 1 {
+		l.note(heardOf{from(i), "n"}, false)
+	}
+	l.note(heardOf{from(0), "n"}, true) // one that it knows
+	if len(l.heard) != maxHeard {
+		t.Errorf("it remembers %d", len(l.heard))
+	}
+	for i, want := range map[int]feature.Heard{0: feature.HeardItem, 1: feature.HeardChange, maxHeard: feature.HeardNothing} {
+		if got := l.hasHeard(from(i), "n"); got != want {
+			t.Errorf("of node %d it heard %d, want %d", i, got, want)
+		}
 	}
 }

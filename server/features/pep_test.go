@@ -1,6 +1,9 @@
 package features_test
 
 import (
+	"bytes"
+	"crypto/sha1"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -307,6 +310,73 @@ func TestEventsBounds(t *testing.T) {
 	romeo.expect("set", "", publishXML("n4", "1", "x"), "resource-constraint wait")
 }
 
+// TestEventsBombs: what one request may name, and what comes in by another name than as
+// an item, is bounded as items are.
+func TestEventsBombs(t *testing.T) {
+	l := start(t, limits)
+	romeo := l.bind("romeo", "orchard")
+	ids := func(n int) (list string) {
+		for i := range n {
+			list += fmt.Sprintf("<item id='%d'/>", i)
+		}
+		return list
+	}
+	groups := func(n, size int) string {
+		g := strings.Repeat("</value><value>"+strings.Repeat("g", size), n)
+		return pubsub("<create node='g'/><configure>" + formXML("node_config", "roster_groups_allowed", strings.TrimPrefix(g, "</value><value>")) + "</configure>")
+	}
+	bookmarks := func(n, size int) (list string) {
+		for i := range n {
+			list += fmt.Sprintf("<conference jid='r%d@rooms.lit'><nick>%s</nick></conference>", i, strings.Repeat("n", size))
+		}
+		return privateXML("<storage xmlns='storage:bookmarks'>" + list + "</storage>")
+	}
+	photo := func(size int) string {
+		return "<vCard xmlns='vcard-temp'><PHOTO><BINVAL>" + base64.StdEncoding.EncodeToString(make([]byte, size)) + "</BINVAL></PHOTO></vCard>"
+	}
+	most, avatar := eventLimits.Items, itemsXML(xep.NodeAvatarMetadata)
+	for _, c := range []struct{ typ, payload, want string }{
+		{"get", itemsXML("n", ids(most)), notFound},
+		{"get", itemsXML("n", ids(most+1)), tooMuch},
+		{"set", pubsub("<retract node='n'>" + ids(most) + "</retract>"), notFound},
+		{"set", pubsub("<retract node='n'>" + ids(most+1) + "</retract>"), tooMuch},
+		{"set", groups(51, 1), notAcceptable},
+		{"set", groups(1, 257), notAcceptable},
+		{"set", groups(50, 256), ""},
+		{"set", bookmarks(most+1, 1), tooMuch},
+		{"set", bookmarks(1, eventLimits.ItemBytes), tooMuch},
+		{"set", bookmarks(most, 1), ""},
+		// A photo that no item could hold is the vCard's alone.
+		{"set", photo(eventLimits.ItemBytes), ""},
+		{"get", avatar, notFound},
+	} {
+		romeo.expect(c.typ, "", c.payload, c.want)
+	}
+	romeo.expect("set", "", photo(10), "")
+	if got := romeo.ask("get", "", avatar); !strings.Contains(got, " bytes='10'") {
+		t.Errorf("a small photo's avatar: %s", got)
+	}
+
+	// Nor is one in the vCard that doesn't fit there.
+	full := "<vCard xmlns='vcard-temp'><NOTE>" + strings.Repeat("x", vcardBytes-100) + "</NOTE></vCard>"
+	romeo.expect("set", "", full, "")
+	image := bytes.Repeat([]byte("i"), 100)
+	id := fmt.Sprintf("%x", sha1.Sum(image))
+	romeo.ask("set", "", pubsub("<publish node='urn:xmpp:avatar:data'><item id='"+id+"'><data xmlns='urn:xmpp:avatar:data'>"+base64.StdEncoding.EncodeToString(image)+"</data></item></publish>"))
+	metadata := "<publish node='urn:xmpp:avatar:metadata'><item id='" + id + "'><metadata xmlns='urn:xmpp:avatar:metadata'><info bytes='100' id='" + id + "' type='image/png'/></metadata></item></publish>"
+	romeo.expect("set", "", pubsub(metadata), publishedXML(xep.NodeAvatarMetadata, id))
+	romeo.expect("get", "", "<vCard xmlns='vcard-temp'/>", full)
+
+	displayed := func(id string) string {
+		return "<message to='juliet@" + domain + "'><displayed xmlns='" + xep.NSDisplayed + "'><stanza-id xmlns='urn:xmpp:sid:0' by='romeo@" + domain + "' id='" + id + "'/></displayed></message>"
+	}
+	romeo.send(displayed("small"))
+	romeo.send(displayed(strings.Repeat("x", eventLimits.ItemBytes)))
+	if got := romeo.ask("get", "", itemsXML(xep.NSDisplayed)); !strings.Contains(got, "id='small'") {
+		t.Errorf("displayed: %s", got)
+	}
+}
+
 // TestEventsRace: two devices that publish and configure at the same moment; all
 // of it is done, one after the other, and an item that was published once the node
 // was closed is shown to nobody else.
@@ -407,6 +477,28 @@ func TestOldBookmarks(t *testing.T) {
 			// A node that others may read isn't filled by who can't know of it.
 			romeo.expect("set", "", pubsubOwner("<configure node='urn:xmpp:bookmarks:1'>"+formXML("node_config", "access_model", "open")+"</configure>"), "")
 			romeo.expect("set", "", privateXML("<storage xmlns='storage:bookmarks'>"+room+"</storage>"), "not-allowed cancel")
+		})
+	}
+}
+
+// TestOldBookmarksThatDontFit: more of them, or larger ones, than the node can hold stay
+// where they are, and are shown there.
+func TestOldBookmarksThatDontFit(t *testing.T) {
+	room := func(i, size int) string {
+		return fmt.Sprintf("<conference jid='r%d@rooms.lit'><nick>%s</nick></conference>", i, strings.Repeat("n", size))
+	}
+	many := ""
+	for i := range eventLimits.Items + 1 {
+		many += room(i, 1)
+	}
+	for name, rooms := range map[string]string{"many": many, "large": room(0, eventLimits.ItemBytes)} {
+		t.Run(name, func(t *testing.T) {
+			l := start(t, limits)
+			old := "<storage xmlns='storage:bookmarks'>" + rooms + "</storage>"
+			l.commit(store.KVPut{Account: 1, Space: "private", Key: "{storage:bookmarks}storage", Value: []byte(old)})
+			romeo := l.bind("romeo", "orchard")
+			romeo.expect("get", "", itemsXML(xep.NodeBookmarks), notFound)
+			romeo.expect("get", "", privateXML("<storage xmlns='storage:bookmarks'/>"), privateXML(old))
 		})
 	}
 }

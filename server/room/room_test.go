@@ -48,7 +48,7 @@ func TestRules(t *testing.T) {
 
 func TestNick(t *testing.T) {
 	for _, same := range [][2]string{{"Juliet", "juliet"}, {"Juliet", "ＪＵＬＩＥＴ"}, {"Juliet", "Jul1et"}, {"Juliet", "JuIiet"}, {"Juliet", "Јuliеt"}, {"Romeo", "Rοmeο"},
-		{"Romeo", "R0me0"}, {"Romeo", "Rorneo"}, {"A B", "AB"}, {"Zoe", "Zoë"}, {"wow", "vvovv"}, {"x", "x\u200d"}} {
+		{"Romeo", "R0me0"}, {"Romeo", "Rorneo"}, {"A B", "AB"}, {"Zoe", "Zoë"}, {"wow", "vvovv"}, {"x", "x\u200d"}, {"cat", "Ϲat"}} {
 		if skeleton(same[0]) != skeleton(same[1]) {
 			t.Errorf("%q and %q look alike: %q, %q", same[0], same[1], skeleton(same[0]), skeleton(same[1]))
 		}
@@ -58,8 +58,13 @@ func TestNick(t *testing.T) {
 			t.Errorf("%q and %q are two", other[0], other[1])
 		}
 	}
+	for letter, same := range lookAlikes {
+		if skeleton(string(letter)) != string(same) {
+			t.Errorf("%q is not taken for %q", letter, same)
+		}
+	}
 	for nick, ok := range map[string]bool{"Juliet": true, "J": true, "日本": true, "🎉": true, " x": false, "x ": false, "\u00ad": false, "": false,
-		strings.Repeat("x", maxNick): true, strings.Repeat("x", maxNick+1): false} {
+		strings.Repeat("日", maxNick): true, strings.Repeat("x", maxNick+1): false} {
 		if (checkNick(nick) == nil) != ok {
 			t.Errorf("%q: %v", nick, checkNick(nick))
 		}

@@ -270,7 +270,7 @@ func (s *Service) grant(st *stanza.Stanza, p xmltree.Element) (string, error) {
 		return "", err
 	}
 	get := s.opt.Base(st.From.Domain()) + Path + id.String() + "/" + escape(req.Name)
-	return string(xep.AppendUploadSlot(nil, get+"?"+slotParam+"="+s.sign(id, r.Created.Add(slotTime)), get)), nil
+	return string(xep.AppendUploadSlot(nil, get+"?"+slotParam+"="+s.sign(id, r.Created.Add(slotTime).Unix()), get)), nil
 }
 
 // reserve makes a row if the account has room for it.

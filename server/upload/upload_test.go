@@ -4,17 +4,22 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"carillon.im/jid"
@@ -220,6 +225,8 @@ func TestSlotIsHeldTo(t *testing.T) {
 	w.status(http.StatusUnsupportedMediaType, "PUT", put, "", "12345")
 	w.status(http.StatusForbidden, "PUT", get, "text/plain", "12345")
 	w.status(http.StatusForbidden, "PUT", get+"?slot=9999999999.AAAA", "text/plain", "12345")
+	w.status(http.StatusForbidden, "PUT", strings.Replace(put, "?slot=1", "?slot=2", 1), "text/plain", "12345") // a later time
+	w.status(http.StatusForbidden, "PUT", put+"A", "text/plain", "12345")
 	other, _ := w.slot("a", "text/plain", 5)
 	w.status(http.StatusForbidden, "PUT", get+other[strings.Index(other, "?"):], "text/plain", "12345")
 	w.status(http.StatusNotFound, "PUT", strings.Replace(put, "/a?", "/b?", 1), "text/plain", "12345")
@@ -271,6 +278,40 @@ func TestBrokenPut(t *testing.T) {
 type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, errors.New("broken") }
+
+// connected is what an answer is written to, over a connection that a request's body comes on.
+type connected struct {
+	*httptest.ResponseRecorder
+	net.Conn
+}
+
+func (c connected) Write(b []byte) (int, error) { return c.ResponseRecorder.Write(b) }
+
+// TestStalledPut: a body may come slowly, but not stop.
+func TestStalledPut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.web.Close() // in the bubble there is no network
+		put, _ := w.slot("a", "", 5)
+		client, server := net.Pipe()
+		r := httptest.NewRequest("PUT", put, server)
+		r.ContentLength = 5
+		go func() {
+			for range 4 {
+				client.Write([]byte("x"))
+				time.Sleep(stallTime - time.Second)
+			}
+		}()
+		begin, answer := time.Now(), httptest.NewRecorder()
+		w.ServeHTTP(connected{answer, server}, r)
+		if took, want := time.Since(begin), 3*(stallTime-time.Second)+stallTime; answer.Code != http.StatusBadRequest || took != want {
+			t.Errorf("%d after %v, want %v", answer.Code, took, want)
+		}
+		if left := w.left(); len(left) != 0 {
+			t.Errorf("on the disk: %v", left)
+		}
+	})
+}
 
 // TestParallelPuts: of many who put one file, one does.
 func TestParallelPuts(t *testing.T) {
@@ -418,6 +459,59 @@ func TestQuota(t *testing.T) {
 	}
 	w.pass(slotTime + time.Second)
 	w.slot("a", "text/plain", 1000)
+}
+
+// unhurried is a store that lets others go first once it has told what there is.
+type unhurried struct{ *store.Store }
+
+func (s unhurried) KVList(ctx context.Context, id store.AccountID, space string) ([]store.KV, error) {
+	list, err := s.Store.KVList(ctx, id, space)
+	for range 1000 {
+		runtime.Gosched()
+	}
+	return list, err
+}
+
+// TestParallelGrants: of many who ask at once, no more get slots than the quota has room for.
+func TestParallelGrants(t *testing.T) {
+	w := newWorld(t, nil)
+	w.opt.Store = unhurried{w.store}
+	var given atomic.Int32
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			if w.ask(alice, request("a", "", 1000)).Type == stanza.TypeResult {
+				given.Add(1)
+			}
+		})
+	}
+	if wg.Wait(); given.Load() != 3 {
+		t.Errorf("%d slots", given.Load())
+	}
+}
+
+// TestMaxFiles: however small they are, an account has so many files.
+func TestMaxFiles(t *testing.T) {
+	w := newWorld(t, nil)
+	value, err := json.Marshal(row{Name: "a", Size: 1, Created: w.now, Done: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	account, err := w.store.Account(t.Context(), alice.Bare())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ops []store.Op
+	for i := range maxFiles - 1 {
+		ops = append(ops, store.KVPut{Account: account.ID, Space: space, Key: fmt.Sprintf("%016x", i), Value: value})
+	}
+	if err := w.store.Commit(t.Context(), ops...); err != nil {
+		t.Fatal(err)
+	}
+	w.slot("a", "", 1)
+	if e := w.ask(alice, request("a", "", 1)).ParseError(); e == nil || e.Condition != stanza.ResourceConstraint {
+		t.Errorf("one file too many: %v", e)
+	}
 }
 
 // TestClean deletes what is over, what a crash left, and what an account that is

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -36,8 +37,8 @@ func (s *Service) importBookmarks(ctx context.Context, owner feature.AccountRef,
 		return err
 	}
 	items, rest := takeApart(old)
-	if len(items) == 0 || len(items) > s.opt.Limits.Items {
-		return nil
+	if len(items) == 0 || len(items) > s.opt.Limits.Items || s.tooLarge(items) {
+		return nil // they stay where they are
 	}
 	err = owner.Update(ctx, feature.Update{Put: []feature.KeyValue{s.opt.SetFragment(storageName(), rest)},
 		Events: []feature.EventChange{s.publication(&n, items...)}})
@@ -157,6 +158,11 @@ func takeApart(storage xmltree.Element) (items []xep.PubSubItem, rest []byte) {
 	return items, rest
 }
 
+// tooLarge reports whether there is an item that couldn't be published by itself.
+func (s *Service) tooLarge(items []xep.PubSubItem) bool {
+	return slices.ContainsFunc(items, func(it xep.PubSubItem) bool { return len(it.Payload) > s.opt.Limits.ItemBytes })
+}
+
 // SetStorage adds to an update what it means that bookmarks are stored as private
 // XML: what is new or different is published, what is missing retracted, and
 // nothing is said of the rest (XEP-0402 5.3.2).
@@ -168,6 +174,9 @@ func (s *Service) SetStorage(ctx context.Context, owner feature.AccountRef, stor
 	items, rest := takeApart(storage)
 	if len(items) > n.keep(s.opt.Limits.Items) {
 		return stanza.NewError(stanza.PolicyViolation, "too many bookmarks")
+	}
+	if s.tooLarge(items) {
+		return stanza.NewError(stanza.PolicyViolation, fmt.Sprintf("a bookmark has at most %d bytes", s.opt.Limits.ItemBytes))
 	}
 	if n.Access != accessWhitelist {
 		// The client can't know that it would publish them to others.
