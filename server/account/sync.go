@@ -39,7 +39,7 @@ const (
 // others who wait for the store get their turn in between.
 const seekStep = 4096
 
-// A catch-up that sends more than newDevice messages rests twice as long as each
+// A catch-up that sends more than newDevice messages rests three times as long as each
 // batch took to read, maxRest at most: reading and writing could otherwise keep two
 // processors busy for seconds, and where there are no more nobody would look
 // whether other connections have something to read.
@@ -256,12 +256,12 @@ func (x *session) sendRange(ctx context.Context, q *store.ArchiveQuery, head *xe
 	return nil
 }
 
-// rest waits twice as long as the work took.
+// rest waits three times as long as the work took.
 func rest(ctx context.Context, took time.Duration) error {
 	if took <= 0 {
 		return nil
 	}
-	t := time.NewTimer(min(2*took, maxRest))
+	t := time.NewTimer(min(3*took, maxRest))
 	defer t.Stop()
 	select {
 	case <-t.C:
