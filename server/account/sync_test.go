@@ -507,7 +507,7 @@ func TestCatchUpReadsLittle(t *testing.T) {
 			return d.session.room != nil
 		})
 		runtime.ReadMemStats(&after)
-		if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
+		if n := after.TotalAlloc - before.TotalAlloc; n > messages*(60<<10)/2 { // whatever else the process does meanwhile
 			t.Errorf("%+v: %d KiB were used for a client that doesn't read", want, n>>10)
 		}
 		waitFor(t, func() bool { d.read(1<<20, true); return d.synced })
