@@ -412,6 +412,16 @@ func (w *world) end(t testing.TB) {
 	}
 }
 
+// left waits until a resource of alice's has no session any more.
+func (w *world) left(t testing.TB, resource string) {
+	t.Helper()
+	for by := time.Now().Add(20 * time.Second); w.hub.session("alice@"+domain+"/"+resource) != nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(by) {
+			t.Fatalf("the session of %s doesn't end", resource)
+		}
+	}
+}
+
 // pipe connects over net.Pipe.
 func (w *world) pipe(direct bool) net.Conn {
 	a, b := net.Pipe()

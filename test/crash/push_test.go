@@ -27,7 +27,7 @@ func TestPushOverKills(t *testing.T) {
 	if err := os.WriteFile(file, []byte(cfg), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.args = []string{"--config", file}
+	p.args, p.ready = []string{"--config", file}, []string{address}
 	p.addUser("romeo")
 	p.addUser("juliet")
 	p.start()

@@ -28,6 +28,7 @@ type process struct {
 	domain string
 	args   []string // beside those that every one has
 	addr   string
+	ready  []string // the addresses at which it listens when it has started, beside addr
 	log    bytes.Buffer // of the run that goes on
 	cmd    *exec.Cmd
 	keys   xmppclient.Cache
@@ -72,11 +73,14 @@ func (p *process) start() {
 		p.t.Fatal(err)
 	}
 	deadline := time.Now().Add(20 * time.Second)
-	for {
-		c, err := net.Dial("tcp", p.addr)
+	for waiting := append([]string{p.addr}, p.ready...); ; {
+		c, err := net.Dial("tcp", waiting[0])
 		if err == nil {
 			c.Close()
-			return
+			if waiting = waiting[1:]; len(waiting) == 0 {
+				return
+			}
+			continue
 		}
 		if time.Now().After(deadline) {
 			p.kill()
