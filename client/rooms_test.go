@@ -150,7 +150,7 @@ func TestRoomCatchUp(t *testing.T) {
 	}
 	bob := dial(t, cfg)
 	next, synced := 0, false
-	for next < all {
+	for next < all || !synced {
 		ev, err := bob.Next(bob.ctx)
 		if err != nil {
 			t.Fatal(err)
@@ -177,9 +177,6 @@ func TestRoomCatchUp(t *testing.T) {
 			t.Fatalf("%s instead of %d", body, next)
 		}
 		next++
-	}
-	if !synced {
-		t.Error("the catch-up didn't end")
 	}
 	<-said
 }

@@ -479,8 +479,8 @@ func (e *Engine) page(p Page) {
 	}
 	// From the nearest entry that has a place in this archive.
 	for at := c.index(anchorPos(anchor)); at < len(c.items); at++ {
-		if a := c.items[at].Archive; a.By == q.By {
-			q.Before = a.ID
+		if it := c.items[at]; it.Archive.By == q.By && !it.astray {
+			q.Before = it.Archive.ID
 			break
 		}
 	}
@@ -497,7 +497,7 @@ func (e *Engine) page(p Page) {
 func (c *conversation) meets(anchor *item, page int) bool {
 	end := c.index(anchorPos(anchor))
 	for i := end - 1; i >= 0 && page > 0 && end-i <= maxWaiting; i-- {
-		if c.items[i].Archive.ID != "" {
+		if it := c.items[i]; it.Archive.ID != "" && !it.astray {
 			page--
 		}
 	}

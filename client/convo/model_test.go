@@ -36,7 +36,11 @@ type world struct {
 	online   bool
 	resuming bool // the server keeps what it has for the session
 	profile  Profile
-	bound    int // sessions
+	bound    int  // sessions
+	offline  bool // the server keeps messages for who was offline
+	before   int  // so many were archived before the session
+	starts   int
+	had      map[string]int // in which run of the device it had a message last
 	serial   int
 	own      map[string]bool // ids of own messages in the archive
 	typed    []string        // bodies that the person wrote
@@ -90,6 +94,11 @@ func (w *world) arrives(st *stanza.Stanza) {
 
 func (w *world) receive(xml string) {
 	el := parse(w.t, xml)
+	for _, m := range w.archive {
+		if strings.Contains(xml, "'"+m.id+"'") {
+			w.had[m.id] = w.starts
+		}
+	}
 	w.event(Received{el})
 }
 
@@ -108,6 +117,11 @@ func (w *world) keep(m archivedMessage) {
 	if w.online || w.resuming {
 		w.queue = append(w.queue, strings.Replace(m.xml, "</message>", stanzaID(m.id)+"</message>", 1))
 	}
+}
+
+// offline is a message as the server sends it that kept it for who was offline (XEP-0160, XEP-0203).
+func offline(m archivedMessage) string {
+	return strings.Replace(m.xml, "</message>", stanzaID(m.id)+"<delay xmlns='urn:xmpp:delay' from='wonder.example' stamp='2026-01-01T00:00:00Z'/></message>", 1)
 }
 
 func (w *world) write(from, to string, ref int, how string) {
@@ -202,6 +216,14 @@ func (w *world) step(what string) {
 			w.queue = w.queue[1:]
 			w.receive(xml)
 		}
+	case "kept":
+		if w.online && w.offline && w.before > 0 {
+			// A part of what was archived before the session, and nothing that may be in the device's store alone.
+			m := w.archive[rapid.IntRange(max(0, w.before-8), w.before-1).Draw(w.t, "which")]
+			if run, ok := w.had[m.id]; parse(w.t, m.xml).From.Bare() != alice && (!ok || run == w.starts) {
+				w.queue = append(w.queue, offline(m))
+			}
+		}
 	case "answer":
 		w.answerSome()
 	case "fail":
@@ -249,7 +271,14 @@ func (w *world) step(what string) {
 		}
 	case "restart":
 		w.cut()
-		snap, err := w.store.Load(w.e.lim.Page + rapid.IntRange(0, 4).Draw(w.t, "tail"))
+		w.starts++
+		tail := w.e.lim.Page + rapid.IntRange(0, 4).Draw(w.t, "tail")
+		for _, c := range w.e.convs { // what has no place in the archive is known by its ids only while it is in memory
+			if i := slices.IndexFunc(c.items, func(it *item) bool { return it.Archive.ID == "" || it.astray }); i >= 0 {
+				tail = max(tail, len(c.items)-i)
+			}
+		}
+		snap, err := w.store.Load(tail)
 		if err != nil {
 			w.t.Fatal(err)
 		}
@@ -311,8 +340,13 @@ func (w *world) resume() {
 func (w *world) connect() {
 	w.online = true
 	w.bound++
+	w.before = len(w.archive)
 	if w.profile == V2 {
 		w.stream()
+	} else if w.offline {
+		for range rapid.IntRange(0, 3).Draw(w.t, "kept") {
+			w.step("kept")
+		}
 	}
 	w.event(Connected{JID: phone, Profile: w.profile, Facts: all, Catchup: w.profile == V2})
 }
@@ -340,7 +374,8 @@ func (w *world) stream() {
 }
 
 func newWorld(t *rapid.T) *world {
-	w := &world{t: t, pages: map[string]*page{}, own: map[string]bool{}, profile: rapid.SampledFrom([]Profile{NG, V2}).Draw(t, "profile")}
+	w := &world{t: t, pages: map[string]*page{}, own: map[string]bool{}, had: map[string]int{}, profile: rapid.SampledFrom([]Profile{NG, V2}).Draw(t, "profile")}
+	w.offline = w.profile != V2 && rapid.Bool().Draw(t, "offline")
 	w.run = start(nil, Config{Limits: Limits{Page: rapid.IntRange(1, 6).Draw(t, "page")}}, NewMemory())
 	w.run.t = fatal{t: t}
 	return w
@@ -404,7 +439,7 @@ func TestHistoryIsTheArchive(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)
 		steps := rapid.SliceOfN(rapid.SampledFrom([]string{"bob", "bob", "carol", "desk", "about", "say", "deliver", "deliver", "deliver",
-			"answer", "answer", "answer", "fail", "refuse", "page", "cut", "resume", "missed", "tick", "connect", "connect", "restart"}), 60, 120).Draw(t, "steps")
+			"answer", "answer", "answer", "fail", "refuse", "page", "kept", "cut", "resume", "missed", "tick", "connect", "connect", "restart"}), 60, 120).Draw(t, "steps")
 		for _, s := range steps {
 			w.now = w.now.Add(time.Second)
 			w.step(s)

@@ -34,6 +34,7 @@ type message struct {
 	atEnd    bool
 	buffered bool // of a result, it waited until its page was complete
 	live     bool // it came as it was sent: states and receipts mean something
+	kept     bool // the server had kept it for want of a device (XEP-0160): it says nothing of what came before and after
 }
 
 func (e *Engine) received(ev Received) {
@@ -95,14 +96,15 @@ func (e *Engine) unwrap(st *stanza.Stanza) (message, bool) {
 			return message{}, false
 		}
 	}
-	at := e.now
+	m := message{st: st, way: direct, at: e.now}
 	for el := range st.Payloads() {
-		if _, stamp, ok := xep.ParseDelay(el); ok {
-			at = e.past(stamp)
+		if by, stamp, ok := xep.ParseDelay(el); ok {
+			m.at = e.past(stamp)
+			m.kept = st.Type != stanza.TypeGroupchat && (by == e.cfg.Account || by == e.cfg.Account.DomainJID())
 			break
 		}
 	}
-	return message{st: st, way: direct, at: at}, true
+	return m, true
 }
 
 // forwarded reads the message in a carbon or result (XEP-0297).
@@ -350,7 +352,7 @@ func (e *Engine) take(m message) {
 		e.merge(m, have)
 		return
 	}
-	it := &item{Entry: e.read(m, kind)}
+	it := &item{Entry: e.read(m, kind), astray: m.kept}
 	if m.own && m.way != archive && m.archive.ID == "" && m.st.From == e.session.JID && e.session.Profile >= NG {
 		// A reflection of something that is in no archive.
 		it.Delivery = Sent
@@ -406,8 +408,8 @@ func (e *Engine) merge(m message, it *item) {
 		it.entomb(tomb)
 		changed = true
 	}
-	if m.archive.ID != "" && it.Archive.ID == "" {
-		it.Archive = m.archive
+	if m.archive.ID != "" && it.Archive.ID == "" || it.astray && m.way == archive {
+		it.Archive, it.astray = m.archive, m.kept
 		e.archived[m.archive] = place{c, it}
 		if c.rec.Room {
 			e.name(c, refKey{from: c.rec.JID, id: m.archive.ID}, it)
@@ -475,7 +477,7 @@ func (e *Engine) read(m message, kind Kind) Entry {
 
 // seen notes what came live while the catch-up is under way.
 func (e *Engine) seen(m message, it *item) {
-	if m.live && m.archive.ID != "" {
+	if m.live && !m.kept && m.archive.ID != "" {
 		it.live = e.stream
 		if up := e.of(m.c); up != nil {
 			up.others = true

@@ -132,7 +132,7 @@ func (e *Engine) passed(m message) {
 
 // moveCursor moves the account's cursor behind a live message.
 func (e *Engine) moveCursor(m message) {
-	if m.live && m.archive.ID != "" && m.archive.By == e.cfg.Account && !e.unheard() {
+	if m.live && !m.kept && m.archive.ID != "" && m.archive.By == e.cfg.Account && !e.unheard() {
 		if e.catchup != nil {
 			e.catchup.live = m.archive.ID
 		} else if e.Cursor() != m.archive.ID {

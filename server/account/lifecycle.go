@@ -460,7 +460,7 @@ func (s *State) flushNext(first int, fx *effects) {
 // them (R-CONV-6, XEP-0160 2). One that came by Bind 2 reads the archive: what is
 // there isn't sent to it, and nobody else needs it (XEP-0386 4).
 func (s *State) flushOffline(x *session, fx *effects) {
-	if s.flushing != nil || s.uncleared != 0 || !x.bind2 && (x.queriedArchive() || x.profile > route.Carbons) {
+	if s.flushing != nil || s.uncleared != 0 || !x.bind2 && (x.readsArchive() || x.profile > route.Carbons) {
 		return
 	}
 	s.flushing, s.flushLeft, s.flushSkipped = x, 0, nil
@@ -472,6 +472,16 @@ func (s *State) flushOffline(x *session, fx *effects) {
 		fx.call(func() { s.cfg.hub.readOffline(s.jid, id, after, ev) })
 	})
 	ev.entry = s.hold(fx.now, func(*effects) {})
+}
+
+// archiveUnread: a session was not told what it asked the archive for, and may need
+// the offline messages.
+type archiveUnread struct{ session *session }
+
+func (ev *archiveUnread) apply(s *State, fx *effects) {
+	if i := s.index(ev.session); i >= 0 {
+		s.flushNext(i, fx)
+	}
 }
 
 // abandonFlush: the session will not have the rest of the offline messages.

@@ -155,7 +155,7 @@ func TestOfflineFlushInChunks(t *testing.T) {
 	// A negative priority and a client that reads the archive get none.
 	w.bind("bob/low -1").expect()
 	reads := w.bind("bob/reads")
-	reads.QueriedArchive()
+	reads.ReadingArchive()(true)
 	reads.send("<presence/>")
 	reads.expectAny("from='bob@h.example/reads'", "from='bob@h.example/low'")
 	reads.Close(reads)
@@ -217,6 +217,30 @@ func countStanzas(elements []string) (n uint32) {
 		}
 	}
 	return n
+}
+
+// TestOfflineAfterFailedQuery: who asked the archive and was not told gets what was kept; while it is being told, and afterwards, it doesn't.
+func TestOfflineAfterFailedQuery(t *testing.T) {
+	w := newWorld(t, "alice bob")
+	w.bind("alice/a online").say(bob, "kept")
+	b := w.bind("bob/b")
+	failing, succeeding := b.ReadingArchive(), b.ReadingArchive()
+	b.send("<presence/>")
+	b.expect("<presence")
+	failing(false)
+	b.expect()
+	succeeding(true)
+	b.ReadingArchive()(false)
+	b.expect()
+	b.Close(b)
+	c := w.bind("bob/c")
+	failing = c.ReadingArchive()
+	c.send("<presence/>")
+	c.expect("<presence")
+	failing(false)
+	c.expect("kept … <delay ")
+	c.ReadingArchive()(false)
+	c.expect()
 }
 
 func TestOfflineIsDated(t *testing.T) {

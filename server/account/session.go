@@ -60,6 +60,7 @@ type session struct {
 	credit    chan struct{} // likewise, when received stanzas are done
 	questions map[string]chan *stanza.Stanza
 	queried   bool             // has read the archive
+	reading   int              // requests that read it now
 	catchUp   *catchUp         // nil: what comes is live
 	unbroken  bool             // the device has all up to what it acknowledges (S-10)
 	cursor    store.ArchiveID  // the newest archived message that it acknowledged
@@ -470,17 +471,27 @@ func (x *session) giveUp() (Transport, []sm.Entry[tag]) {
 	return tr, rest
 }
 
-// QueriedArchive notes that the client reads the archive (R-CONV-6).
-func (x *session) QueriedArchive() {
+// ReadingArchive implements feature.SessionRef.
+func (x *session) ReadingArchive() (done func(told bool)) {
 	x.mu.Lock()
-	x.queried = true
+	x.reading++
 	x.mu.Unlock()
+	return func(told bool) {
+		x.mu.Lock()
+		x.reading--
+		x.queried = x.queried || told
+		x.mu.Unlock()
+		if !told {
+			x.hub.post(x.jid.Bare(), &archiveUnread{x})
+		}
+	}
 }
 
-func (x *session) queriedArchive() bool {
+// readsArchive reports whether the session has read the archive or is about to.
+func (x *session) readsArchive() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.queried
+	return x.queried || x.reading > 0
 }
 
 func (x *session) connID() string {

@@ -317,9 +317,10 @@ type SessionRef interface {
 	// SetActive is XEP-0352: an inactive session gets presence and chat states
 	// held back.
 	SetActive(bool)
-	// QueriedArchive notes that the session reads the archive: offline
-	// messages are then not sent to it (R-CONV-6).
-	QueriedArchive()
+	// ReadingArchive notes that the session reads the archive: offline messages
+	// are then not sent to it (R-CONV-6). done is called once, with whether it was
+	// told what it asked for: one that wasn't has the offline messages after all.
+	ReadingArchive() (done func(told bool))
 	// Send queues a stanza, complete canonical XML, behind what the session
 	// was sent before. It blocks while the session's queue is full, so that a
 	// long answer doesn't grow the server; the error is the context's or that

@@ -90,18 +90,28 @@ func (a archive) query(ctx context.Context, q *feature.Query) (string, error) {
 	if size < 0 {
 		size = a.opt.Page
 	}
-	if size = min(size, a.opt.MaxPage); size > 0 {
-		q.Session.QueriedArchive()
+	if size = min(size, a.opt.MaxPage); size == 0 {
+		sel, err := a.selection(ctx, q, &req)
+		if err != nil {
+			return "", err
+		}
+		return a.count(ctx, sel)
 	}
-	sel, err := a.selection(ctx, q, &req)
+	done := q.Session.ReadingArchive()
+	fin, err := a.read(ctx, q, &req, size)
+	refused, own := stanza.AsError(err)
+	done(err == nil || own && refused.Condition == stanza.ItemNotFound) // who hears that its id is gone asks for another page
+	return fin, err
+}
+
+// read sends a page and returns what ends it.
+func (a archive) read(ctx context.Context, q *feature.Query, req *xep.MAMQuery, size int) (string, error) {
+	sel, err := a.selection(ctx, q, req)
 	if err != nil {
 		return "", err
 	}
 	// The items that RSM's after and before leave out count too (XEP-0059 2.7).
 	whole := req.Page.After == "" && req.Page.Before == ""
-	if size == 0 {
-		return a.count(ctx, sel)
-	}
 	p := page{store: a.store, session: q.Session, head: xep.NewMAMResult(q.Owner.JID(), q.Session.JID(), req.ID)}
 	var more bool
 	if sel.UpTo != 0 { // else nothing was ever archived
