@@ -411,11 +411,11 @@ func TestBackPressure(t *testing.T) {
 
 // TestEarly: connections before their handshake are bounded in number and time.
 func TestEarly(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.Limits.EarlyTime = 200 * time.Millisecond })
+	w := newWorld(t, func(c *Config) { c.Limits.EarlyTime = time.Second })
 	first := w.dial()
 	w.dial().open()
 	w.dial().open()
-	waitFor(t, func() bool { return w.srv.Metrics.Accepted.Load() == 3 })
+	waitFor(t, func() bool { w.srv.mu.Lock(); defer w.srv.mu.Unlock(); return w.srv.early == 3 })
 	p := w.dial()
 	if got := p.rest(); got != "" {
 		t.Errorf("one too many got %q", got)
