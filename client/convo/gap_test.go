@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestGapBeforeCatchup: a mark of what is missing stands before all that a catch-up from behind it brings, also where a live message came first and took
@@ -339,5 +340,49 @@ func TestMeetsBound(t *testing.T) {
 	}
 	if c.items[2].Archive.ID = "a"; !c.meets(c.items[3], 1) || c.meets(c.items[3], 2) {
 		t.Error("what is archived is counted")
+	}
+}
+
+// TestKeptMessages: what a server has kept for want of a device says nothing of what came before it and behind it. Where the newest page, asked for late, begins
+// behind it, what is between the two can be paged into; what the archive has then is in its order. Found by sim, seed 220961.
+func TestKeptMessages(t *testing.T) {
+	r := newRun(t, Carbons)
+	asked := func() Query { return r.asked[len(r.asked)-1] }
+	kept := func(by, message string) string {
+		return strings.Replace(message, "</message>", "<delay xmlns='urn:xmpp:delay' from='"+by+"' stamp='2026-01-01T00:00:00Z'/></message>", 1)
+	}
+	r.do(Disconnected{})
+	r.do(Connected{JID: phone, Profile: Carbons, Facts: all})
+	r.do(QueryDone{Query: asked().ID, Failed: true})
+	r.in(kept("wonder.example", fromBob("four", "a4", "")))
+	r.in(fromBob("seven", "a7", ""))
+	r.wait(time.Minute)
+	r.do(Tick{})
+	q := asked()
+	r.in(result(q.ID, "a7", fromBob("seven", "", "")))
+	r.do(QueryDone{Query: q.ID, First: "a7", Last: "a7"})
+	r.want(bob, "four seven")
+	v := r.view(bob)
+	if !v.More {
+		t.Fatal("nothing says that there is more")
+	}
+	r.do(Page{Conversation: bob, Before: v.Entries[0].ID})
+	if q = asked(); q.Before != "a7" || q.With != bob {
+		t.Fatalf("%+v", q)
+	}
+	for i, body := range []string{"three", "four", "five"} {
+		r.in(result(q.ID, fmt.Sprint("a", 3+i), fromBob(body, "", "")))
+	}
+	r.do(QueryDone{Query: q.ID, First: "a3", Last: "a5", Complete: true})
+	r.want(bob, "three four five seven")
+	if v := r.view(bob); v.More || v.Entries[1].Gap || v.Entries[2].Gap || v.Entries[3].Gap {
+		t.Errorf("%+v", v)
+	}
+	// The cursor doesn't go back to what was kept; somebody else's word that a message is old changes nothing.
+	for _, c := range [][2]string{{"wonder.example", "a7"}, {"elsewhere.example", "b-elsewhere.example"}} {
+		r.in(kept(c[0], fromBob("at "+c[0], "b-"+c[0], "")))
+		if got := r.e.Cursor(); got != c[1] {
+			t.Errorf("the cursor is %q behind what %s says", got, c[0])
+		}
 	}
 }
