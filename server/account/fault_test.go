@@ -14,6 +14,7 @@ import (
 	"carillon.im/server/feature"
 	"carillon.im/server/store"
 	"carillon.im/stanza"
+	"carillon.im/xmltree"
 )
 
 // TestCommitFails: senders get an error before any <a/>, nothing is delivered,
@@ -131,6 +132,36 @@ func TestOfflineCountAfterFailure(t *testing.T) {
 			t.Errorf("%d counted", s.offline)
 		}
 	})
+}
+
+// TestBrokenRequest: who is told of a request in the next connection of the session is told whether to ask again.
+func TestBrokenRequest(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	failure := errors.New("I/O")
+	set, err := feature.NewSet(feature.Feature{IQs: []feature.IQ{{Scope: feature.Server, Type: stanza.TypeGet, Name: xmltree.Name{Space: "urn:test", Local: "q"},
+		Handle: func(context.Context, *feature.Query) (string, error) { return "", failure }}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, "alice", func(c *Config) { c.Features = set })
+	a := w.bind("alice/a")
+	ask := func(id, want string) {
+		t.Helper()
+		st, err := stanza.ParseBytes([]byte("<iq type='get' id='"+id+"' to='h.example'><q xmlns='urn:test'/></iq>"), xmltree.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		st.From = a.JID()
+		if err := a.Receive(ctx, st, 100); err != nil {
+			t.Fatal(err)
+		}
+		w.settle()
+		a.expect("id='" + id + "' type='error' … " + want)
+	}
+	ask("1", "<error type='cancel'><internal-server-error")
+	cancel()
+	failure = ctx.Err()
+	ask("2", "<error type='wait'><resource-constraint")
 }
 
 func TestLoadFails(t *testing.T) {

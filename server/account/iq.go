@@ -98,11 +98,13 @@ func (h *Hub) answerIQ(ctx context.Context, x *session, st *stanza.Stanza, scope
 		return st.Reply(reply)
 	}
 	e, told := stanza.AsError(err)
-	if !told {
+	switch {
+	case told:
+	case ctx.Err() != nil:
+		e = stanza.NewError(stanza.ResourceConstraint, "the connection broke meanwhile: ask again") // type wait: nothing is wrong with the request
+	default:
 		e = storeError(err)
-		if ctx.Err() == nil {
-			h.cfg.Log.Error("request failed", "account", st.From.Bare(), "stanza", st.ID, "payload", st.Payload().Space(), "error", err)
-		}
+		h.cfg.Log.Error("request failed", "account", st.From.Bare(), "stanza", st.ID, "payload", st.Payload().Space(), "error", err)
 	}
 	return st.ErrorReply(e)
 }
