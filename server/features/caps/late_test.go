@@ -87,6 +87,31 @@ func TestLateBounds(t *testing.T) {
 	c.Close()
 }
 
+// TestTurns: a hash for which somebody was asked in vain comes behind the others, and who
+// is asked is the session that is there, when another of its address has come meanwhile.
+func TestTurns(t *testing.T) {
+	c := New(Options{Open: 1})
+	defer c.Close()
+	var asked []string
+	gate := make(chan struct{})
+	come := func(name, called, ver string) {
+		c.observe(&session{jid: jid.MustParse(name + "@x.lit/r"), answer: func(context.Context) (*stanza.Stanza, error) {
+			<-gate
+			asked = append(asked, called) // one at a time
+			return nil, stanza.NewError(stanza.ServiceUnavailable, "")
+		}}, presence("sha-1", ver))
+	}
+	come("a", "a", "x")
+	come("b", "b, that was", "x")
+	come("c", "c", "y")
+	come("b", "b, that is", "x")
+	close(gate)
+	c.wg.Wait()
+	if want := []string{"a", "c", "b, that is"}; !slices.Equal(asked, want) {
+		t.Errorf("asked %q, want %q", asked, want)
+	}
+}
+
 // TestSilent: clients that don't answer hold up who named the same as they, a few at a time, and nobody else.
 func TestSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
