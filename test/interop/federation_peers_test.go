@@ -159,13 +159,9 @@ func ejabberdCommand(external bool) func(*other) *exec.Cmd {
 	return func(o *other) *exec.Cmd {
 		_, port, _ := net.SplitHostPort(o.resolver)
 		pem := filepath.Join(o.dir, "both.pem")
-		var both []byte
-		for _, file := range []string{o.id.cert, o.id.key} {
-			b, err := os.ReadFile(file)
-			if err != nil {
-				o.t.Fatal(err)
-			}
-			both = append(both, b...)
+		both, err := joinFiles(o.id.cert, o.id.key)
+		if err != nil {
+			o.t.Fatal(err)
 		}
 		ca := o.ca.file
 		if !external {
@@ -193,7 +189,6 @@ func ejabberdCommand(external bool) func(*other) *exec.Cmd {
 	}
 }
 
-// ejabberdRegister makes an account in band (XEP-0077).
 func ejabberdRegister(o *other, user string) {
 	user, domain := o.account(user)
 	nc, err := net.Dial("tcp", "127.0.0.1:"+o.c2s)
@@ -201,20 +196,8 @@ func ejabberdRegister(o *other, user string) {
 		o.t.Fatal(err)
 	}
 	defer nc.Close()
-	nc.SetDeadline(time.Now().Add(patience))
-	fmt.Fprintf(nc, "<stream:stream to='%s' version='1.0' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>"+
-		"<iq type='set' id='reg'><query xmlns='jabber:iq:register'><username>%s</username><password>secret-%s</password></query></iq>", domain, user, user)
-	var got strings.Builder
-	buf := make([]byte, 4096)
-	for !strings.Contains(got.String(), "id='reg'") {
-		k, err := nc.Read(buf)
-		if err != nil {
-			o.t.Fatalf("registering: %v after %s", err, got.String())
-		}
-		got.Write(buf[:k])
-	}
-	if !strings.Contains(got.String(), "type='result'") {
-		o.t.Fatalf("registering: %s", got.String())
+	if err := signUp(nc, domain, user, "secret-"+user); err != nil {
+		o.t.Fatal(err)
 	}
 }
 

@@ -62,14 +62,7 @@ func converse(t *testing.T, own, theirs *other) {
 	a, b := "alice@"+own.domain, "bob@"+theirs.domain
 
 	// Subscriptions and presence.
-	alice.send("<presence type='subscribe' to='" + b + "'/>")
-	bob.until("type='subscribe'", a)
-	bob.send("<presence type='subscribed' to='" + a + "'/>")
-	alice.until("<presence", b+"/phone")
-	bob.send("<presence type='subscribe' to='" + a + "'/>")
-	alice.until("type='subscribe'", b)
-	alice.send("<presence type='subscribed' to='" + b + "'/>")
-	bob.until("<presence", a+"/phone")
+	acquaint(alice, bob)
 	bob.send("<presence><show>away</show></presence>")
 	alice.until("<show>away</show>")
 	alice.send("<presence><show>dnd</show></presence>")

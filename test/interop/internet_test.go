@@ -30,7 +30,7 @@ type other struct {
 	command  func(*other) *exec.Cmd
 	register func(o *other, user string)
 	process  *exec.Cmd
-	ended    chan struct{}
+	ended    <-chan struct{}
 }
 
 // names is a DNS server for the test's domains, all of them on this machine. They
@@ -82,22 +82,12 @@ func (n *names) answer(w dns.ResponseWriter, q *dns.Msg) {
 
 func (o *other) start() {
 	o.t.Helper()
-	log, err := os.OpenFile(o.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	cmd := o.command(o)
+	ended, err := background(cmd, o.logFile())
 	if err != nil {
 		o.t.Fatal(err)
 	}
-	defer log.Close()
-	cmd := o.command(o)
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		o.t.Fatal(err)
-	}
-	ended := make(chan struct{})
 	o.process, o.ended = cmd, ended
-	go func() {
-		cmd.Wait()
-		close(ended)
-	}()
 	for deadline := time.Now().Add(patience); ; {
 		nc, err := net.Dial("tcp", "127.0.0.1:"+o.s2s)
 		if err == nil {
@@ -121,12 +111,7 @@ func (o *other) stop() {
 		return
 	}
 	o.process.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-o.ended:
-	case <-time.After(patience):
-		o.process.Process.Kill()
-		<-o.ended
-	}
+	awaitEnd(o.process.Process, o.ended)
 	o.process = nil
 }
 

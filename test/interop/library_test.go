@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -25,14 +24,7 @@ func TestLibrary(t *testing.T) {
 				lacking(t, what)
 			}
 			ca, id := newIdentity(t, domain)
-			s, err := newServer(kind, filepath.Join(t.TempDir(), "server"), ca, id, false)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				s.stop()
-				s.report(t)
-			})
+			s := serveKind(t, kind, ca, id, false)
 			for _, c := range []struct {
 				name string
 				run  func(*testing.T, *server)

@@ -3,6 +3,7 @@ package interop
 import (
 	"context"
 	"crypto/tls"
+	"encoding/xml"
 	"net"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"carillon.im/jid"
 	"carillon.im/test/xmppclient"
+	"carillon.im/xep"
 )
 
 // login is a client of a user, with presence.
@@ -43,6 +45,7 @@ type person struct {
 	t    *testing.T
 	c    *xmppclient.Client
 	seen []string
+	info string // what it answers when it is asked what it can (XEP-0030); "": nothing
 }
 
 func (p *person) send(xml string) {
@@ -71,15 +74,41 @@ func (p *person) within(d time.Duration, pieces ...string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		xml := strings.ReplaceAll(xmppclient.XML(ev), `"`, "'")
-		p.seen = append(p.seen, xml)
+		got := strings.ReplaceAll(xmppclient.XML(ev), `"`, "'")
+		p.seen = append(p.seen, got)
+		p.tell(got)
 		all := true
 		for _, piece := range pieces {
-			all = all && strings.Contains(xml, piece)
+			all = all && strings.Contains(got, piece)
 		}
 		if all {
-			return xml, nil
+			return got, nil
 		}
+	}
+}
+
+// tell answers who asks what the client can.
+func (p *person) tell(question string) {
+	p.t.Helper()
+	var iq struct {
+		From string `xml:"from,attr"`
+		ID   string `xml:"id,attr"`
+		Type string `xml:"type,attr"`
+	}
+	if p.info != "" && strings.HasPrefix(question, "<iq ") && strings.Contains(question, xep.NSDiscoInfo) && xml.Unmarshal([]byte(question), &iq) == nil && iq.Type == "get" {
+		p.send("<iq type='result' to='" + iq.From + "' id='" + iq.ID + "'>" + p.info + "</iq>")
+	}
+}
+
+// acquaint subscribes two who are online to each other.
+func acquaint(one, other *person) {
+	one.t.Helper()
+	for _, pair := range [][2]*person{{one, other}, {other, one}} {
+		asks, agrees := pair[0], pair[1]
+		asks.send("<presence type='subscribe' to='" + agrees.c.JID().Bare().String() + "'/>")
+		agrees.until("type='subscribe'", asks.c.JID().Bare().String())
+		agrees.send("<presence type='subscribed' to='" + asks.c.JID().Bare().String() + "'/>")
+		asks.until("<presence", agrees.c.JID().String())
 	}
 }
 
