@@ -56,7 +56,7 @@ func ownConfig(s *server, a account, addr string) xmpp.Config {
 
 func ownClient(t *testing.T, cfg xmpp.Config) *own {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*patience) // for all that it waits for
 	c, err := xmpp.Dial(ctx, cfg)
 	if err != nil {
 		cancel()
