@@ -479,7 +479,7 @@ func (e *Engine) page(p Page) {
 	}
 	// From the nearest entry that has a place in this archive.
 	for at := c.index(anchorPos(anchor)); at < len(c.items); at++ {
-		if it := c.items[at]; it.Archive.By == q.By && !it.astray {
+		if it := c.items[at]; it.Archive.By == q.By && !it.Astray {
 			q.Before = it.Archive.ID
 			break
 		}
@@ -497,7 +497,7 @@ func (e *Engine) page(p Page) {
 func (c *conversation) meets(anchor *item, page int) bool {
 	end := c.index(anchorPos(anchor))
 	for i := end - 1; i >= 0 && page > 0 && end-i <= maxWaiting; i-- {
-		if it := c.items[i]; it.Archive.ID != "" && !it.astray {
+		if it := c.items[i]; it.Archive.ID != "" && !it.Astray {
 			page--
 		}
 	}

@@ -386,3 +386,41 @@ func TestKeptMessages(t *testing.T) {
 		}
 	}
 }
+
+// TestKeptOverRestart: what was kept is known again after a restart by its place in the archive, whatever other ids it has: shown once, taken back, and read where
+// another device has read it.
+func TestKeptOverRestart(t *testing.T) {
+	anonymous := strings.Replace(fromBob("four", "", ""), " id='m-four'", "", 1)
+	for name, told := range map[string]string{
+		"without an id": anonymous,
+		"taken back":    strings.Replace(anonymous, "<body>four</body>", "<retracted xmlns='urn:xmpp:message-retract:1' stamp='2026-01-02T00:00:00Z'/>", 1),
+	} {
+		r := newRun(t, Carbons)
+		r.do(Disconnected{})
+		r.do(Connected{JID: phone, Profile: Carbons, Facts: all})
+		r.in(strings.Replace(anonymous, "</message>", stanzaID("a4")+"<delay xmlns='urn:xmpp:delay' from='wonder.example' stamp='2026-01-01T00:00:00Z'/></message>", 1))
+		r.restart(100)
+		r.do(Connected{JID: phone, Profile: Carbons, Facts: all})
+		r.in("<message from='alice@wonder.example' to='alice@wonder.example/phone' type='headline'><event xmlns='http://jabber.org/protocol/pubsub#event'><items node='urn:xmpp:mds:displayed:0'>" +
+			"<item id='bob@wonder.example'><displayed xmlns='urn:xmpp:mds:displayed:0'><stanza-id xmlns='urn:xmpp:sid:0' id='a4' by='alice@wonder.example'/></displayed></item></items></event></message>")
+		if n := r.view(bob).Unread; n != 0 {
+			t.Errorf("%s: %d unread", name, n)
+		}
+		q := r.asked[len(r.asked)-1]
+		r.in(result(q.ID, "a3", fromBob("three", "", "")))
+		r.in(result(q.ID, "a4", told))
+		r.in(result(q.ID, "a5", fromBob("five", "", "")))
+		r.do(QueryDone{Query: q.ID, First: "a3", Last: "a5", Complete: true})
+		want := "three four five"
+		if name == "taken back" {
+			want = "three  five"
+		}
+		r.want(bob, want)
+		r.restart(100)
+		r.want(bob, want)
+		if en := r.view(bob).Entries[1]; en.Archive.ID != "a4" || en.Retracted != (name == "taken back") {
+			t.Errorf("%s: %+v", name, en)
+		}
+		holds(t, r.e)
+	}
+}

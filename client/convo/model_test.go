@@ -274,7 +274,7 @@ func (w *world) step(what string) {
 		w.starts++
 		tail := w.e.lim.Page + rapid.IntRange(0, 4).Draw(w.t, "tail")
 		for _, c := range w.e.convs { // what has no place in the archive is known by its ids only while it is in memory
-			if i := slices.IndexFunc(c.items, func(it *item) bool { return it.Archive.ID == "" || it.astray }); i >= 0 {
+			if i := slices.IndexFunc(c.items, func(it *item) bool { return it.Archive.ID == "" || it.Astray }); i >= 0 {
 				tail = max(tail, len(c.items)-i)
 			}
 		}

@@ -352,7 +352,7 @@ func (e *Engine) take(m message) {
 		e.merge(m, have)
 		return
 	}
-	it := &item{Entry: e.read(m, kind), astray: m.kept}
+	it := &item{Entry: e.read(m, kind)}
 	if m.own && m.way != archive && m.archive.ID == "" && m.st.From == e.session.JID && e.session.Profile >= NG {
 		// A reflection of something that is in no archive.
 		it.Delivery = Sent
@@ -408,8 +408,8 @@ func (e *Engine) merge(m message, it *item) {
 		it.entomb(tomb)
 		changed = true
 	}
-	if m.archive.ID != "" && it.Archive.ID == "" || it.astray && m.way == archive {
-		it.Archive, it.astray = m.archive, m.kept
+	if m.archive.ID != "" && it.Archive.ID == "" || it.Astray && m.way == archive {
+		it.Archive, it.Astray = m.archive, m.kept
 		e.archived[m.archive] = place{c, it}
 		if c.rec.Room {
 			e.name(c, refKey{from: c.rec.JID, id: m.archive.ID}, it)
@@ -449,7 +449,7 @@ func (e *Engine) read(m message, kind Kind) Entry {
 	st := m.st
 	en := Entry{
 		Kind: kind, From: st.From, Own: m.own, Type: typeOf(st), At: m.at,
-		MessageID: clip(st.ID, maxID), OriginID: clip(xep.OriginID(st), maxID), Archive: m.archive,
+		MessageID: clip(st.ID, maxID), OriginID: clip(xep.OriginID(st), maxID), Archive: m.archive, Astray: m.kept,
 		Thread: clip(st.Thread(), maxThread), Occupant: m.occupant,
 	}
 	if en.From.IsZero() {
