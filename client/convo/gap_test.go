@@ -348,13 +348,10 @@ func TestMeetsBound(t *testing.T) {
 func TestKeptMessages(t *testing.T) {
 	r := newRun(t, Carbons)
 	asked := func() Query { return r.asked[len(r.asked)-1] }
-	kept := func(by, message string) string {
-		return strings.Replace(message, "</message>", "<delay xmlns='urn:xmpp:delay' from='"+by+"' stamp='2026-01-01T00:00:00Z'/></message>", 1)
-	}
 	r.do(Disconnected{})
 	r.do(Connected{JID: phone, Profile: Carbons, Facts: all})
 	r.do(QueryDone{Query: asked().ID, Failed: true})
-	r.in(kept("wonder.example", fromBob("four", "a4", "")))
+	r.in(delayed("wonder.example", fromBob("four", "a4", "")))
 	r.in(fromBob("seven", "a7", ""))
 	r.wait(time.Minute)
 	r.do(Tick{})
@@ -380,7 +377,7 @@ func TestKeptMessages(t *testing.T) {
 	}
 	// The cursor doesn't go back to what was kept; somebody else's word that a message is old changes nothing.
 	for _, c := range [][2]string{{"wonder.example", "a7"}, {"elsewhere.example", "b-elsewhere.example"}} {
-		r.in(kept(c[0], fromBob("at "+c[0], "b-"+c[0], "")))
+		r.in(delayed(c[0], fromBob("at "+c[0], "b-"+c[0], "")))
 		if got := r.e.Cursor(); got != c[1] {
 			t.Errorf("the cursor is %q behind what %s says", got, c[0])
 		}
@@ -398,7 +395,7 @@ func TestKeptOverRestart(t *testing.T) {
 		r := newRun(t, Carbons)
 		r.do(Disconnected{})
 		r.do(Connected{JID: phone, Profile: Carbons, Facts: all})
-		r.in(strings.Replace(anonymous, "</message>", stanzaID("a4")+"<delay xmlns='urn:xmpp:delay' from='wonder.example' stamp='2026-01-01T00:00:00Z'/></message>", 1))
+		r.in(delayed("wonder.example", strings.Replace(anonymous, "</message>", stanzaID("a4")+"</message>", 1)))
 		r.restart(100)
 		r.do(Connected{JID: phone, Profile: Carbons, Facts: all})
 		r.in("<message from='alice@wonder.example' to='alice@wonder.example/phone' type='headline'><event xmlns='http://jabber.org/protocol/pubsub#event'><items node='urn:xmpp:mds:displayed:0'>" +
