@@ -421,3 +421,87 @@ func TestKeptOverRestart(t *testing.T) {
 		holds(t, r.e)
 	}
 }
+
+// TestKeptAndPaged: more than a page was kept. While older pages come, what they have stands behind what they haven't, before what they went back from.
+func TestKeptAndPaged(t *testing.T) {
+	for _, gap := range []bool{false, true} {
+		r := start(t, Config{Limits: Limits{Page: 2}}, NewMemory())
+		first := ""
+		if gap { // behind something that is known
+			first = "zero "
+			r.connect(Carbons)
+			r.in(fromBob("zero", "a0", ""))
+		}
+		r.do(Disconnected{})
+		r.do(Connected{JID: phone, Profile: Carbons, Facts: all})
+		asked := func() Query { return r.asked[len(r.asked)-1] }
+		page := func(ids ...int) {
+			t.Helper()
+			q := asked()
+			for _, id := range ids {
+				r.in(result(q.ID, fmt.Sprint("a", id), fromBob(fmt.Sprint(id), "", "")))
+			}
+			r.do(QueryDone{Query: q.ID, First: fmt.Sprint("a", ids[0]), Last: fmt.Sprint("a", ids[len(ids)-1]), Complete: ids[0] == 0})
+		}
+		if gap {
+			r.do(QueryDone{Query: asked().ID, Failed: true, Unknown: true}) // the archive was begun anew
+		}
+		for i := 1; i <= 6; i++ {
+			r.in(delayed("wonder.example", fromBob(fmt.Sprint(i), fmt.Sprint("a", i), "")))
+		}
+		page(5, 6)
+		for _, next := range [][]int{{3, 4}, {1, 2}} {
+			r.want(bob, first+"1 2 3 4 5 6")
+			before := EntryID(0)
+			for _, en := range r.view(bob).Entries {
+				if en.Gap {
+					before = en.ID
+				}
+			}
+			r.do(Page{Conversation: bob, Before: before})
+			page(next...)
+		}
+		r.want(bob, first+"1 2 3 4 5 6")
+		for _, it := range r.e.convs[bob].items {
+			if it.Astray {
+				t.Errorf("%s is astray", it.Body)
+			}
+		}
+		if v := r.view(bob); gap != v.Entries[min(1, len(v.Entries))].Gap {
+			t.Errorf("%+v", v.Entries)
+		}
+	}
+}
+
+// TestKeptAndExpired: what was kept and isn't in the archive any more stays where it came, and nothing is asked for again and again.
+func TestKeptAndExpired(t *testing.T) {
+	r := newRun(t, Carbons)
+	r.in(fromBob("zero", "a0", ""))
+	r.do(Disconnected{})
+	r.do(Connected{JID: phone, Profile: Carbons, Facts: all})
+	asked := func() Query { return r.asked[len(r.asked)-1] }
+	r.do(QueryDone{Query: asked().ID, Failed: true, Unknown: true})
+	r.in(delayed("wonder.example", fromBob("one", "a1", "")))
+	r.in(result(asked().ID, "a6", fromBob("six", "", "")))
+	r.do(QueryDone{Query: asked().ID, First: "a6", Last: "a6"})
+	r.want(bob, "zero one six") // it is older than the newest page
+	for n := 0; ; n++ {
+		v := r.view(bob)
+		gap := EntryID(0)
+		for _, en := range v.Entries {
+			if en.Gap {
+				gap = en.ID
+			}
+		}
+		if gap == 0 && !v.GapAtEnd {
+			break
+		}
+		if n == 3 {
+			t.Fatalf("%+v", v.Entries)
+		}
+		r.do(Page{Conversation: bob, Before: gap})
+		r.in(result(asked().ID, "a5", fromBob("five", "", "")))
+		r.do(QueryDone{Query: asked().ID, First: "a5", Last: "a5", Complete: true})
+	}
+	r.want(bob, "zero one five six")
+}
