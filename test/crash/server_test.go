@@ -28,7 +28,7 @@ type process struct {
 	domain string
 	args   []string // beside those that every one has
 	addr   string
-	ready  []string // the addresses at which it listens when it has started, beside addr
+	ready  []string     // the addresses at which it listens when it has started, beside addr
 	log    bytes.Buffer // of the run that goes on
 	cmd    *exec.Cmd
 	keys   xmppclient.Cache
