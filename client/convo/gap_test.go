@@ -505,3 +505,19 @@ func TestKeptAndExpired(t *testing.T) {
 	}
 	r.want(bob, "zero one five six")
 }
+
+// TestKeptBehindLive: what was kept and comes behind live messages stands before them when the newest page says so, though they are newer than that page.
+func TestKeptBehindLive(t *testing.T) {
+	r := start(t, Config{}, NewMemory())
+	r.do(Connected{JID: phone, Profile: Carbons, Facts: all})
+	q := r.asked[len(r.asked)-1]
+	for i := 4; i <= 6; i++ { // the page was made behind the fourth
+		r.in(fromBob(fmt.Sprint(i), fmt.Sprint("a", i), ""))
+	}
+	r.in(delayed("wonder.example", fromBob("2", "a2", "")))
+	for i := 1; i <= 4; i++ {
+		r.in(result(q.ID, fmt.Sprint("a", i), fromBob(fmt.Sprint(i), "", "")))
+	}
+	r.do(QueryDone{Query: q.ID, First: "a1", Last: "a4"})
+	r.want(bob, "1 2 3 4 5 6")
+}

@@ -24,10 +24,10 @@ func (e *Engine) place(m message, it *item) bool {
 		return false // settle does it
 	}
 	switch {
-	case placed && (c.chain == nil || c.chain == it || it.Pos > c.chain.Pos):
+	case placed && !m.strays && (c.chain == nil || c.chain == it || it.Pos > c.chain.Pos):
 		e.follows(c, it)
 		return false
-	case placed: // the archive has it behind what it has just told
+	case placed: // the archive has it behind what it has just told, or directly behind it
 		e.remove(c, it)
 	}
 	at := len(c.items)
@@ -55,7 +55,8 @@ func (e *Engine) place(m message, it *item) bool {
 		}
 	}
 	e.follows(c, it)
-	if placed {
+	if placed && it.Kind == Claim {
+		e.claimed(it)
 		e.claimMoved(c, it)
 	}
 	return true

@@ -32,6 +32,7 @@ type message struct {
 	occupant string // who sent it to a room (XEP-0421); "" where it doesn't say
 	// atEnd: of a result, it is newer than all that is known.
 	atEnd    bool
+	strays   bool // of a result, its entry stood where it came
 	buffered bool // of a result, it waited until its page was complete
 	live     bool // it came as it was sent: states and receipts mean something
 	kept     bool // the server had kept it for want of a device (XEP-0160): it says nothing of what came before and after
@@ -409,6 +410,7 @@ func (e *Engine) merge(m message, it *item) {
 		changed = true
 	}
 	if m.archive.ID != "" && it.Archive.ID == "" || it.Astray && m.way == archive {
+		m.strays = it.Astray
 		it.Archive, it.Astray = m.archive, m.kept
 		e.archived[m.archive] = place{c, it}
 		if c.rec.Room {
