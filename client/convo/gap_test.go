@@ -521,3 +521,35 @@ func TestKeptBehindLive(t *testing.T) {
 	r.do(QueryDone{Query: q.ID, First: "a1", Last: "a4"})
 	r.want(bob, "1 2 3 4 5 6")
 }
+
+// TestKeptAtEnd: a gap before what was kept is closed when the newest page of the archive is known to stand before it.
+func TestKeptAtEnd(t *testing.T) {
+	r := start(t, Config{Limits: Limits{Page: 1}}, NewMemory())
+	r.connect(Carbons)
+	r.in(fromBob("1", "a1", ""))
+	r.in(fromBob("3", "a3", ""))
+	c := r.e.convs[bob]
+	r.in(delayed("wonder.example", fromBob("2", "a2", "")))
+	c.last().Gap, c.items[1].Gap = true, true // as a catch-up leaves it that stopped twice
+	for n, next := range []string{"3", "2", "1"} {
+		gap := EntryID(0)
+		for _, en := range r.view(bob).Entries {
+			if en.Gap {
+				gap = en.ID
+			}
+		}
+		if gap == 0 && n < 2 {
+			t.Fatalf("no gap before page %d: %s", n, r.bodies(bob))
+		}
+		r.do(Page{Conversation: bob, Before: gap})
+		q := r.asked[len(r.asked)-1]
+		r.in(result(q.ID, "a"+next, fromBob(next, "", "")))
+		r.do(QueryDone{Query: q.ID, First: "a" + next, Last: "a" + next})
+	}
+	r.want(bob, "1 2 3")
+	for _, en := range r.view(bob).Entries {
+		if en.Gap {
+			t.Errorf("a gap before %s", en.Body)
+		}
+	}
+}

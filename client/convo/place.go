@@ -150,9 +150,13 @@ func (e *Engine) settle(q *query, done QueryDone) {
 	}
 	for _, it := range slices.Backward(q.results) {
 		if c.holds(it) && (next == nil || it.Pos < next.Pos) {
-			if next != nil {
+			switch {
+			case next != nil:
 				e.together(c, it, next)
-			} else if c.rec.GapNext {
+			case q.Before == "": // the archive has nothing behind it: what stands there was kept, and is older
+				e.together(c, it, c.last())
+			}
+			if next == nil {
 				c.rec.GapNext = false
 			}
 			next = it
