@@ -27,29 +27,31 @@ func settled(t *testing.T, before int) {
 	}
 }
 
-// blackhole is a network that can stop delivering without saying so.
+// blackhole is a network whose connections can stop delivering without saying so.
 type blackhole struct {
 	*world
-	on atomic.Bool
+	made, lost atomic.Int32 // connections, by their number
 }
 
-func (b *blackhole) swallow(yes bool) { b.on.Store(yes) }
+// swallow stops those that there are.
+func (b *blackhole) swallow() { b.lost.Store(b.made.Load()) }
 
 func (b *blackhole) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	conn, err := b.world.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
-	return &swallowing{conn, b}, nil
+	return &swallowing{conn, b, b.made.Add(1)}, nil
 }
 
 type swallowing struct {
 	net.Conn
-	hole *blackhole
+	hole   *blackhole
+	number int32
 }
 
 func (s *swallowing) Write(b []byte) (int, error) {
-	if s.hole.on.Load() {
+	if s.number <= s.hole.lost.Load() {
 		return len(b), nil
 	}
 	return s.Conn.Write(b)
@@ -250,6 +252,6 @@ func (f *fake) config() client.Config {
 	return client.Config{
 		Account: jid.MustParse("alice@localhost"), Password: "secret", RootCAs: sh.roots, Dialer: f, AllowPlain: true,
 		Addresses: []client.Address{{Host: "localhost:5223", TLS: !f.plain}}, Quiet: true, Profile: client.ProfileClassic,
-		RetryMin: 5 * time.Millisecond, RetryMax: 20 * time.Millisecond, ConnectTimeout: 5 * time.Second,
+		RetryMin: 5 * time.Millisecond, RetryMax: 20 * time.Millisecond, ConnectTimeout: patience,
 	}
 }

@@ -203,6 +203,9 @@ func TestEndDevice(t *testing.T) {
 		return one, len(list)
 	}
 	one, all := find("phone")
+	for all < 2 && desk.ctx.Err() == nil { // a login doesn't wait until it is written down which program it was
+		one, all = find("phone")
+	}
 	if all != 2 || one.ID == "" || !one.Connected || !one.Fast || !one.Password || one.Software != "carillon" || one.FirstSeen.IsZero() {
 		t.Fatalf("%d devices, phone: %+v", all, one)
 	}
@@ -305,12 +308,11 @@ func TestNetworkChanged(t *testing.T) {
 	cfg.ProbeTimeout = 80 * time.Millisecond
 	alice := dial(t, cfg)
 	expect[*client.Synced](alice, nil)
-	hole.swallow(true)
+	hole.swallow()
 	alice.NetworkChanged()
 	if off := expect[*client.Disconnected](alice, nil); !errors.Is(off.Err, client.ErrSilent) {
 		t.Errorf("disconnected: %v", off.Err)
 	}
-	hole.swallow(false)
 	if on := expect[*client.Connected](alice, nil); !on.Resumed {
 		t.Errorf("connected: %+v", on)
 	}
@@ -373,14 +375,16 @@ func TestDeliveries(t *testing.T) {
 	alice := dial(t, cfg)
 	expect[*client.Connected](alice, nil)
 	var ids []string
-	for ctx, cancel := context.WithTimeout(alice.ctx, 100*time.Millisecond); ; {
-		defer cancel()
+	for {
+		ctx, cancel := context.WithTimeout(alice.ctx, 100*time.Millisecond)
 		r, err := alice.Send(ctx, chat("bob@localhost", "x"))
-		if err != nil {
+		cancel()
+		if err == nil {
+			ids = append(ids, r.ID())
+			r.Wait(alice.ctx)
+		} else if len(ids) > 1 || alice.ctx.Err() != nil {
 			break // the events wait to be taken
 		}
-		ids = append(ids, r.ID())
-		r.Wait(alice.ctx)
 	}
 	if len(ids) < 2 || len(ids) > 8 {
 		t.Errorf("%d messages", len(ids))

@@ -49,7 +49,7 @@ func TestMain(m *testing.M) {
 
 // leaks reports goroutines that outlive the tests.
 func leaks() int {
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(patience)
 	for runtime.NumGoroutine() > 1 {
 		if time.Now().After(deadline) {
 			stacks := make([]byte, 1<<20)

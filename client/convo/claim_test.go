@@ -284,6 +284,14 @@ func TestBigClaim(t *testing.T) {
 	}
 }
 
+// reopened is the program started again with what it has read, over an empty store.
+func (r *run) reopened(snap Snapshot) *run {
+	again := &run{t: r.t, store: NewMemory(), now: r.now}
+	again.e = New(Config{Account: alice, NewID: func() string { again.ids++; return fmt.Sprintf("again%d", again.ids) }}, snap)
+	again.do(Connected{JID: phone, Profile: NG, Facts: all})
+	return again
+}
+
 // TestClaimBeforeKnown: a claim that came before the one that is known takes the
 // message, also when that one was read from the store, whichever of the two
 // conversations was read first. Found by sim, seed 532127.
@@ -302,9 +310,7 @@ func TestClaimBeforeKnown(t *testing.T) {
 	}
 	for range 2 {
 		slices.Reverse(snap.Conversations)
-		again := &run{t: t, store: NewMemory(), now: r.now}
-		again.e = New(Config{Account: alice, NewID: func() string { again.ids++; return fmt.Sprintf("again%d", again.ids) }}, snap)
-		again.do(Connected{JID: phone, Profile: NG, Facts: all})
+		again := r.reopened(snap)
 		q := again.asked[0]
 		again.in(result(q.ID, "a2", claimBy(phone.String(), "", "w1")))
 		again.in(result(q.ID, "a3", claimBy(desk.String(), "", "w1")))
@@ -333,9 +339,7 @@ func TestClaimOlderThanMemory(t *testing.T) {
 	}
 	for range 2 {
 		slices.Reverse(snap.Conversations)
-		again := &run{t: t, store: NewMemory(), now: r.now}
-		again.e = New(Config{Account: alice, NewID: func() string { again.ids++; return fmt.Sprintf("again%d", again.ids) }}, snap)
-		again.do(Connected{JID: phone, Profile: NG, Facts: all})
+		again := r.reopened(snap)
 		again.in(claimBy(phone.String(), "a5", "w1"))
 		if got := again.owners(bob); got != "elsewhere:desk" {
 			t.Errorf("%v first: %s", snap.Conversations[0].Record.JID, got)

@@ -107,22 +107,14 @@ func (c *Session) count(ctx context.Context) (uint64, error) {
 			c.mu.Unlock()
 			return n, nil
 		}
-		wait := c.nextCredit()
+		credit := c.credit.next()
 		c.mu.Unlock()
 		select {
-		case <-wait:
+		case <-credit:
 		case <-ctx.Done():
 			return 0, ctx.Err()
 		}
 	}
-}
-
-// nextCredit is closed when a received stanza is done. mu is held.
-func (x *session) nextCredit() <-chan struct{} {
-	if x.credit == nil {
-		x.credit = make(chan struct{})
-	}
-	return x.credit
 }
 
 // settled waits until all that was received is done, which it will be soon:
@@ -134,10 +126,10 @@ func (x *session) settled(ctx context.Context) error {
 			x.mu.Unlock()
 			return nil
 		}
-		wait := x.nextCredit()
+		credit := x.credit.next()
 		x.mu.Unlock()
 		select {
-		case <-wait:
+		case <-credit:
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-x.hub.stopped:
@@ -188,20 +180,9 @@ func (c *Session) answer(ctx context.Context, st *stanza.Stanza, scope feature.S
 // spacious waits until the client has read so much of its queue that it may be
 // sent another answer: whoever asks faster than it reads is read more slowly.
 func (c *Session) spacious(ctx context.Context) error {
-	for {
-		c.mu.Lock()
-		if c.out.Bytes() < c.hub.cfg.Limits.OutboxBytes/2 || c.overflow || c.claim != nil || !c.current() || c.hub.closing.Load() {
-			c.mu.Unlock()
-			return nil
-		}
-		wait := c.nextRoom()
-		c.mu.Unlock()
-		select {
-		case <-wait:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	return c.awaitRoom(ctx, func() (done bool, err error) {
+		return c.hasRoom() || c.overflow || c.claim != nil || !c.current() || c.hub.closing.Load(), nil
+	})
 }
 
 // Element takes a non-stanza element other than stream management's. The error
@@ -399,7 +380,7 @@ func (c *Session) Next(t Transport, dst []byte, limit int) (out []byte, more boo
 	}
 	c.answers -= done.answers
 	if c.out.Waiting() == 0 {
-		c.wakeSenders()
+		c.room.ring()
 	}
 	dst = c.appendAck(dst)
 	if !c.out.Enabled() {
@@ -449,8 +430,8 @@ func (x *session) requestRest() {
 
 // makeRoom wakes who waits for the queue to shrink. mu is held.
 func (x *session) makeRoom() {
-	if x.out.Bytes() < x.hub.cfg.Limits.OutboxBytes/2 {
-		x.wakeSenders()
+	if x.hasRoom() {
+		x.room.ring()
 	}
 }
 
@@ -464,8 +445,8 @@ func (x *session) suspend(t Transport, h uint32) (old Transport, err error) {
 	}
 	old, x.transport, x.claim = x.transport, nil, t
 	x.asleep, x.rousing, x.waits = false, false, false
-	x.wakeSenders()
-	x.wakeReceivers()
+	x.room.ring()
+	x.credit.ring()
 	return old, nil
 }
 

@@ -198,3 +198,46 @@ func TestTraceOfErrors(t *testing.T) {
 		}
 	}
 }
+
+// TestPushExplained: what would happen is said, and doesn't happen; what happens is counted.
+func TestPushExplained(t *testing.T) {
+	p := newPushWorld(t, ":memory:")
+	st, err := stanza.ParseBytes([]byte("<message type='chat' from='alice@h.example/a' to='"+bob+"'><body>x</body></message>"), xmltree.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	explained := func(want string) {
+		t.Helper()
+		e, err := p.hub.Explain(context.Background(), st, route.Classic)
+		if err != nil || !strings.Contains(e.Text(), "    "+want+" ") {
+			t.Errorf("%q is missing: %v\n%s", want, err, e.Text())
+		}
+	}
+	explained("phone is not notified, by x.example — R-PUSH-5:")
+	p.phone.detach()
+	p.desk.send("<presence/>")
+	explained("phone is not notified yet, by x.example — R-PUSH-10:")
+	p.idle()
+	explained("phone is to be notified, by x.example — R-PUSH-12:")
+	p.notified("")
+	if got := p.heldRows(); len(got) != 0 {
+		t.Errorf("held %v", got)
+	}
+	p.say("1")
+	p.notified("forbidden", 1)
+	p.desk.send("<presence/>")
+	again := p.bindAs("p", "phone")
+	p.on(again, "n1")
+	again.detach()
+	p.say("2")
+	p.desk.say("alice@h.example", "yes")
+	p.pass(time.Minute)
+	c := p.hub.Counters()
+	if got := [4]uint64{c.Pushes, c.PushErrors, c.PushesHeld, c.PushesDropped}; got != [4]uint64{1, 1, 1, 2} {
+		t.Errorf("sent, failed, held, dropped: %v", got)
+	}
+}
+
+// TestPushAtTheStop: the server's own stop wakes no device that was there.
+// TestPushOfARemovedAccount: nobody is notified of what waited for an account that is
+// no more, and nothing of it stays in memory.

@@ -176,7 +176,7 @@ func (ev *detached) apply(s *State, fx *effects) {
 	if current {
 		x.transport = nil
 		x.asleep, x.rousing, x.waits = false, false, false
-		x.wakeReceivers()
+		x.credit.ring()
 	}
 	if x.claim == ev.transport {
 		x.claim = nil // it was to resume the session, and is gone

@@ -35,7 +35,7 @@ type loop struct {
 	spare   []mail
 	wake    chan struct{}
 	crowded atomic.Bool
-	roomy   chan struct{} // closed when the mailbox is taken; nil if nobody waits
+	roomy   bell // rung when the mailbox is taken
 
 	fx effects
 	at int // the effect that is being carried out
@@ -76,10 +76,7 @@ func (l *loop) take() []mail {
 	box := l.box
 	l.box, l.spare = l.spare[:0], nil
 	l.crowded.Store(false)
-	if l.roomy != nil {
-		close(l.roomy)
-		l.roomy = nil
-	}
+	l.roomy.ring()
 	return box
 }
 
@@ -98,10 +95,7 @@ func (h *Hub) uncrowded(ctx context.Context) error {
 	for _, l := range h.loops {
 		for l.crowded.Load() {
 			l.mu.Lock()
-			if l.roomy == nil {
-				l.roomy = make(chan struct{})
-			}
-			roomy, crowded := l.roomy, l.crowded.Load()
+			roomy, crowded := l.roomy.next(), l.crowded.Load()
 			l.mu.Unlock()
 			if !crowded {
 				break

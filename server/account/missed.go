@@ -81,23 +81,11 @@ func (s *State) makeUp(x *session, m *missed) {
 // whenRoomy posts roomy when the session's queue has shrunk.
 func (h *Hub) whenRoomy(x *session) {
 	h.done.Go(func() {
-		for {
-			x.mu.Lock()
-			if x.ended || x.backlog() <= h.cfg.Limits.OutboxBytes/4 {
-				x.mu.Unlock()
-				h.post(x.jid.Bare(), &roomy{x})
-				return
-			}
-			if x.room == nil {
-				x.room = make(chan struct{})
-			}
-			room := x.room
-			x.mu.Unlock()
-			select {
-			case <-room:
-			case <-h.stopped:
-				return
-			}
+		err := x.awaitRoom(h.ctx, func() (done bool, err error) {
+			return x.ended || x.backlog() <= h.cfg.Limits.OutboxBytes/4, nil
+		})
+		if err == nil {
+			h.post(x.jid.Bare(), &roomy{x})
 		}
 	})
 }

@@ -389,7 +389,7 @@ func (x *session) awake() {
 	defer x.mu.Unlock()
 	if x.asleep {
 		x.asleep, x.rousing, x.waits = false, false, false
-		x.wakeReceivers()
+		x.credit.ring()
 		x.wake()
 	}
 }

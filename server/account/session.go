@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -54,10 +55,10 @@ type session struct {
 	used      time.Time // when somebody last did something with it, as far as that is followed
 	held      []sm.Entry[tag]
 	heldBytes int
-	answers   int           // bytes of out that the client asked for itself
-	corked    bool          // more comes at once: the connection is woken for all of it
-	room      chan struct{} // closed when the queue has shrunk; nil if nobody waits
-	credit    chan struct{} // likewise, when received stanzas are done
+	answers   int  // bytes of out that the client asked for itself
+	corked    bool // more comes at once: the connection is woken for all of it
+	room      bell // rung when the queue has shrunk
+	credit    bell // rung when received stanzas are done
 	questions map[string]chan *stanza.Stanza
 	queried   bool             // has read the archive
 	reading   int              // requests that read it now
@@ -169,7 +170,7 @@ func (x *session) handled(number uint64) {
 	if !x.in.Done(number) {
 		return
 	}
-	x.wakeReceivers()
+	x.credit.ring()
 	if x.ackAt == 0 || !x.in.Settled(x.ackAt) {
 		return
 	}
@@ -181,21 +182,10 @@ func (x *session) handled(number uint64) {
 	x.wake()
 }
 
-// wakeReceivers wakes who waits for received stanzas to be done. mu is held.
-func (x *session) wakeReceivers() {
-	if x.credit != nil {
-		close(x.credit)
-		x.credit = nil
-	}
-}
-
 // wake tells the connection that there is something to write. mu is held,
 // which Transport allows.
 func (x *session) wake() {
-	if x.corked {
-		return
-	}
-	if x.transport != nil {
+	if x.transport != nil && !x.corked {
 		x.transport.Wake()
 	}
 }
@@ -219,7 +209,7 @@ func (x *session) deliver(data []byte, t tag) bool {
 	}
 	// An answer to the client's own request, such as a large roster, isn't a sign
 	// that it doesn't read. What may be stored bounds it.
-	if x.out.Bytes()-x.answers+x.heldBytes > x.hub.cfg.Limits.OutboxBytes {
+	if x.backlog() > x.hub.cfg.Limits.OutboxBytes {
 		x.overflow = true
 		x.hub.post(x.jid.Bare(), &overflowed{x})
 	}
@@ -303,92 +293,65 @@ func (x *session) Send(ctx context.Context, data []byte) error {
 // Flush waits until the connection has taken all that is queued, or there is
 // none.
 func (x *session) Flush(ctx context.Context) error {
-	for {
-		x.mu.Lock()
-		if x.ended || x.transport == nil || x.out.Waiting() == 0 {
-			x.mu.Unlock()
-			return nil
-		}
-		wait := x.nextRoom()
-		x.mu.Unlock()
-		select {
-		case <-wait:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	return x.awaitRoom(ctx, func() (done bool, err error) {
+		return x.ended || x.transport == nil || x.out.Waiting() == 0, nil
+	})
 }
 
 // SendAll is Send for several stanzas.
 func (x *session) SendAll(ctx context.Context, stanzas [][]byte) error {
-	for {
-		rest, wait, err := x.sendSome(stanzas)
-		if wait == nil || err != nil {
-			return err
+	return x.awaitRoom(ctx, func() (done bool, err error) {
+		if x.ended || x.overflow {
+			return false, ErrEnded
 		}
-		stanzas = rest
-		select {
-		case <-wait:
-		case <-ctx.Done():
-			return ctx.Err()
+		x.flushHeld()
+		for len(stanzas) > 0 && x.hasRoom() {
+			x.push(stanzas[0], tag{})
+			stanzas = stanzas[1:]
 		}
-	}
+		x.wake()
+		if len(stanzas) > 0 && x.claim != nil {
+			// A connection waits to resume the session, and nobody reads the queue
+			// until it has.
+			return false, ErrEnded
+		}
+		return len(stanzas) == 0, nil
+	})
 }
 
 // roomForMore waits while the queue is half full.
 func (x *session) roomForMore(ctx context.Context) error {
-	for {
-		x.mu.Lock()
+	return x.awaitRoom(ctx, func() (done bool, err error) {
 		if x.ended || x.overflow || x.claim != nil {
-			x.mu.Unlock()
-			return ErrEnded
+			return false, ErrEnded
 		}
-		if x.out.Bytes() < x.hub.cfg.Limits.OutboxBytes/2 {
-			x.mu.Unlock()
-			return nil
+		return x.hasRoom(), nil
+	})
+}
+
+// awaitRoom calls try, with mu held, at once and whenever the queue has shrunk,
+// until it is done. The error is try's or the context's.
+func (x *session) awaitRoom(ctx context.Context, try func() (done bool, err error)) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for {
+		if done, err := try(); done || err != nil {
+			return err
 		}
-		wait := x.nextRoom()
+		room := x.room.next()
 		x.mu.Unlock()
 		select {
-		case <-wait:
+		case <-room:
+			x.mu.Lock()
 		case <-ctx.Done():
+			x.mu.Lock()
 			return ctx.Err()
 		}
 	}
 }
 
-// sendSome queues what there is room for and returns the rest, with what says
-// that there is room again.
-func (x *session) sendSome(stanzas [][]byte) (rest [][]byte, wait <-chan struct{}, err error) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.ended || x.overflow {
-		return nil, nil, ErrEnded
-	}
-	x.flushHeld()
-	for len(stanzas) > 0 && x.out.Bytes() < x.hub.cfg.Limits.OutboxBytes/2 {
-		x.push(stanzas[0], tag{})
-		stanzas = stanzas[1:]
-	}
-	x.wake()
-	if len(stanzas) == 0 {
-		return nil, nil, nil
-	}
-	if x.claim != nil {
-		// A connection waits to resume the session, and nobody reads the queue
-		// until it has.
-		return nil, nil, ErrEnded
-	}
-	return stanzas, x.nextRoom(), nil
-}
-
-// wakeSenders wakes who waits for the queue to shrink. mu is held.
-func (x *session) wakeSenders() {
-	if x.room != nil {
-		close(x.room)
-		x.room = nil
-	}
-}
+// hasRoom reports whether the queue is less than half full. mu is held.
+func (x *session) hasRoom() bool { return x.out.Bytes() < x.hub.cfg.Limits.OutboxBytes/2 }
 
 // Ask sends an IQ get from the server to the client and waits for the answer.
 // Besides what the client answers, the error is resource-constraint for too
@@ -462,8 +425,8 @@ func (x *session) giveUp() (Transport, []sm.Entry[tag]) {
 	x.transport, x.claim, x.ended = nil, nil, true
 	x.ackDue, x.askDue, x.ackAt = false, false, 0
 	x.asleep, x.rousing, x.waits = false, false, false
-	x.wakeSenders()
-	x.wakeReceivers()
+	x.room.ring()
+	x.credit.ring()
 	for id, ch := range x.questions {
 		delete(x.questions, id)
 		close(ch)
@@ -501,14 +464,7 @@ func (x *session) connID() string {
 }
 
 // interested and setInterest are the loop's.
-func (x *session) interested(space string) bool {
-	for _, i := range x.interests {
-		if i == space {
-			return true
-		}
-	}
-	return false
-}
+func (x *session) interested(space string) bool { return slices.Contains(x.interests, space) }
 
 func (x *session) setInterest(space string) {
 	if !x.interested(space) && len(x.interests) < maxInterests {

@@ -321,37 +321,20 @@ func (x *session) hasEnded() bool {
 // sendBatch queues archived messages, waiting while the queue is half full;
 // a client that lost its connection is waited for.
 func (x *session) sendBatch(ctx context.Context, batch []sm.Entry[tag]) error {
-	for len(batch) > 0 {
-		x.mu.Lock()
+	if len(batch) == 0 {
+		return nil
+	}
+	return x.awaitRoom(ctx, func() (done bool, err error) {
 		if x.ended || x.overflow {
-			x.mu.Unlock()
-			return ErrEnded
+			return false, ErrEnded
 		}
-		for len(batch) > 0 && x.out.Bytes() < x.hub.cfg.Limits.OutboxBytes/2 {
+		for len(batch) > 0 && x.hasRoom() {
 			x.push(batch[0].Data, batch[0].Tag)
 			batch = batch[1:]
 		}
 		x.wake()
-		wait := x.nextRoom()
-		x.mu.Unlock()
-		if len(batch) == 0 {
-			return nil
-		}
-		select {
-		case <-wait:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
-}
-
-// nextRoom is closed when the queue has shrunk. mu is held.
-func (x *session) nextRoom() <-chan struct{} {
-	if x.room == nil {
-		x.room = make(chan struct{})
-	}
-	return x.room
+		return len(batch) == 0, nil
+	})
 }
 
 func (x *session) moment() store.ArchiveID {

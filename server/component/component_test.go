@@ -26,9 +26,9 @@ import (
 // TestMain fails where a test leaves a goroutine behind.
 func TestMain(m *testing.M) {
 	code := m.Run()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(patience)
 	for runtime.NumGoroutine() > 1 && time.Now().Before(deadline) {
-		runtime.Gosched()
+		time.Sleep(time.Millisecond)
 	}
 	if n := runtime.NumGoroutine(); n > 1 && code == 0 {
 		buf := make([]byte, 1<<20)
@@ -41,6 +41,9 @@ func TestMain(m *testing.M) {
 const (
 	domain = "irc.h.example"
 	secret = "swordfish"
+
+	// patience bounds every wait for something that must happen; no test that passes spends it.
+	patience = 30 * time.Second
 )
 
 // world is a server with one component, whose stanzas the test takes.
@@ -60,8 +63,8 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 	cfg := Config{
 		Secrets: map[string][]byte{domain: []byte(secret), "other.h.example": []byte("x")},
 		Receive: w.receive, Log: slog.New(slog.NewTextHandler(&syncWriter{w: &w.log}, nil)),
-		Limits: Limits{Stanza: xmltree.Limits{MaxBytes: 20_000}, Early: xmltree.Limits{MaxBytes: 1000}, EarlyTime: 10 * time.Second,
-			Unauthenticated: 3, QueueBytes: 10_000, WriteTime: 5 * time.Second, Linger: time.Second},
+		Limits: Limits{Stanza: xmltree.Limits{MaxBytes: 20_000}, Early: xmltree.Limits{MaxBytes: 1000}, EarlyTime: time.Minute,
+			Unauthenticated: 3, QueueBytes: 10_000, WriteTime: time.Minute, Linger: time.Second},
 	}
 	for _, c := range change {
 		c(&cfg)
@@ -71,7 +74,7 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := w.srv.Close(ctx); err != nil {
 			t.Error(err)
@@ -145,7 +148,7 @@ func (w *world) dial() *peer {
 	}
 	l.Close()
 	go w.srv.ServeConn(far)
-	nc.SetDeadline(time.Now().Add(20 * time.Second))
+	nc.SetDeadline(time.Now().Add(patience))
 	w.t.Cleanup(func() { nc.Close() })
 	return &peer{w.t, nc, bufio.NewReader(nc)}
 }
@@ -212,13 +215,19 @@ func (w *world) connect() *peer {
 
 func waitFor(t *testing.T, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(patience)
 	for !ok() {
 		if time.Now().After(deadline) {
 			t.Fatal("it did not happen")
 		}
-		runtime.Gosched()
+		time.Sleep(time.Millisecond)
 	}
+}
+
+// early waits until so many connections have not been let in yet.
+func (w *world) early(n int) {
+	w.t.Helper()
+	waitFor(w.t, func() bool { w.srv.mu.Lock(); defer w.srv.mu.Unlock(); return w.srv.early == n })
 }
 
 // TestStreamErrors: what a component does wrong before it is let in.
@@ -254,6 +263,7 @@ func TestStreamErrors(t *testing.T) {
 				t.Errorf("no header: %q", got)
 			}
 			p.Close()
+			w.early(0) // or the next ones are too many
 		})
 	}
 	if len(w.taken()) != 0 {
@@ -392,8 +402,10 @@ func TestBackPressure(t *testing.T) {
 	w := newWorld(t)
 	w.block = make(chan struct{})
 	p := w.connect()
-	p.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
 	const st = "<message from='irc.h.example' to='bob@h.example'><body>x</body></message>"
+	p.write(st)
+	waitFor(t, func() bool { return w.srv.Metrics.StanzasIn.Load() == 1 })
+	p.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
 	sent, err := 0, error(nil)
 	for err == nil && sent < 256<<20 {
 		n := 0
@@ -411,16 +423,17 @@ func TestBackPressure(t *testing.T) {
 
 // TestEarly: connections before their handshake are bounded in number and time.
 func TestEarly(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.Limits.EarlyTime = time.Second })
-	first := w.dial()
+	w := newWorld(t)
+	w.dial()
 	w.dial().open()
 	w.dial().open()
-	waitFor(t, func() bool { w.srv.mu.Lock(); defer w.srv.mu.Unlock(); return w.srv.early == 3 })
+	w.early(3)
 	p := w.dial()
 	if got := p.rest(); got != "" {
 		t.Errorf("one too many got %q", got)
 	}
-	if got := first.rest(); !strings.Contains(got, "<connection-timeout ") || !strings.HasPrefix(got, "<?xml") {
+	hasty := newWorld(t, func(c *Config) { c.Limits.EarlyTime = 300 * time.Millisecond })
+	if got := hasty.dial().rest(); !strings.Contains(got, "<connection-timeout ") || !strings.HasPrefix(got, "<?xml") {
 		t.Errorf("a silent one got %q", got)
 	}
 }
@@ -495,7 +508,7 @@ func TestGoesOnBehindTheEnd(t *testing.T) {
 	near, far := net.Pipe()
 	go w.srv.ServeConn(far)
 	p := &peer{t, near, bufio.NewReader(near)}
-	p.SetDeadline(time.Now().Add(20 * time.Second))
+	p.SetDeadline(time.Now().Add(patience))
 	p.write("<wrong/>")
 	p.until("</stream:stream>")
 	sent := 0

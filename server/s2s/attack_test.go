@@ -27,7 +27,7 @@ func (h *host) dial() *raw {
 	if err != nil {
 		h.w.t.Fatal(err)
 	}
-	nc.SetDeadline(time.Now().Add(20 * time.Second))
+	nc.SetDeadline(time.Now().Add(patience))
 	h.w.t.Cleanup(func() { nc.Close() })
 	return &raw{h.w.t, nc}
 }
@@ -324,7 +324,7 @@ func TestDowngrade(t *testing.T) {
 				return
 			}
 			defer nc.Close()
-			nc.SetDeadline(time.Now().Add(10 * time.Second))
+			nc.SetDeadline(time.Now().Add(patience))
 			io.WriteString(nc, "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' id='x' version='1.0'>"+answer)
 			b, _ := io.ReadAll(nc)
 			heard <- string(b)
@@ -385,16 +385,19 @@ func xmltreeID(s string) string {
 // is let in in bytes per second, and one that ended in what it still sends.
 func TestFloods(t *testing.T) {
 	w := newWorld(t)
-	b := w.add("b.example", nil, func(c *Config) {
-		c.Limits.Unauthenticated, c.Limits.EarlyTime, c.Limits.BytesPerSecond = 3, 500*time.Millisecond, 2000
-	})
-	silent, half, slow := b.dial(), b.dial(), b.dial()
-	half.write("<?xml version='1.0'?><stream:stream xmlns='jabber:server")
-	slow.write(streamHeader("a.example", "b.example"))
+	b := w.add("b.example", nil, func(c *Config) { c.Limits.Unauthenticated = 3 })
+	for range 3 {
+		b.dial()
+	}
 	waitFor(t, "three", func() bool { return b.Metrics.Incoming.Load() == 3 })
 	if got := b.dial().rest(); got != "" {
 		t.Errorf("one too many got %q", got)
 	}
+
+	b = w.add("b2.example", nil, func(c *Config) { c.Limits.EarlyTime = 500 * time.Millisecond })
+	silent, half, slow := b.dial(), b.dial(), b.dial()
+	half.write("<?xml version='1.0'?><stream:stream xmlns='jabber:server")
+	slow.write(streamHeader("a.example", "b2.example"))
 	for _, p := range []*raw{silent, half, slow} {
 		if got := p.rest(); !strings.Contains(got, "<connection-timeout ") || !strings.HasPrefix(got, "<?xml") {
 			t.Errorf("got %q", got)
@@ -402,9 +405,11 @@ func TestFloods(t *testing.T) {
 		b.loggedOnce(t, p)
 	}
 	waitFor(t, "room", func() bool { return b.Metrics.Incoming.Load() == 0 })
+
+	b = w.add("b3.example", nil, func(c *Config) { c.Limits.BytesPerSecond = 2000 })
 	p := b.dial()
-	p.login("a.example", "b.example", w.ca.sign(t, nil, "a.example"))
-	st := "<message from='u@a.example' to='v@b.example'><body>" + strings.Repeat("x", 2000) + "</body></message>"
+	p.login("a.example", "b3.example", w.ca.sign(t, nil, "a.example"))
+	st := "<message from='u@a.example' to='v@b3.example'><body>" + strings.Repeat("x", 2000) + "</body></message>"
 	start := time.Now()
 	p.write(st + st + st)
 	waitFor(t, "three stanzas", func() bool { return len(b.taken()) == 3 })
@@ -575,8 +580,8 @@ func TestHostileServers(t *testing.T) {
 		w.locate(domain, l.Addr().String(), false)
 		a.send("p@"+domain, "x", 0)
 		waitFor(t, says, func() bool { return len(a.taken()) == i+1 })
+		l.Close() // it may never have been connected to
 		<-ended
-		l.Close()
 		if got := a.taken()[i]; !strings.Contains(got, "<remote-server-timeout ") {
 			t.Errorf("%.100s: %s", says, got)
 		}

@@ -29,7 +29,7 @@ func TestStreamTooMany(t *testing.T) {
 	}()
 	select {
 	case <-over:
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		c.raw.Close()
 		t.Fatal("the stream stays, and the way waits for it")
 	}
@@ -108,7 +108,7 @@ func TestReach(t *testing.T) {
 			if got != want {
 				t.Errorf("got %s, want %s", got, want)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			t.Fatalf("nobody said %s", want)
 		}
 	}
@@ -177,7 +177,7 @@ func TestSessionHeld(t *testing.T) {
 		x := b.Server.sessions[id]
 		return x != nil && x.conn != nil && x.conn != old
 	}
-	for deadline := time.Now().Add(10 * time.Second); !waits() && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); !waits() && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		b.Server.mu.Lock()
 		if x := b.Server.sessions[id]; x == nil || x.conn == nil {
 			t.Error("the session was nobody's while the way had its stream")

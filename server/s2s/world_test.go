@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 	if flag.Lookup("test.fuzz").Value.String() != "" {
 		os.Exit(code) // the tool has goroutines of its own
 	}
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(patience)
 	for runtime.NumGoroutine() > 1 && time.Now().Before(deadline) {
 		time.Sleep(time.Millisecond)
 	}
@@ -154,6 +154,9 @@ func newWorld(t testing.TB) *world {
 	t.Cleanup(func() { s.Shutdown() })
 	return w
 }
+
+// patience bounds every wait for something that must happen; no test that passes spends it.
+const patience = 30 * time.Second
 
 // hangs is longer than any test here takes.
 const hangs = 3 * time.Minute
@@ -278,7 +281,7 @@ func (w *world) make(domain string, cert *tls.Certificate, change ...func(*Confi
 		cert = w.ca.sign(w.t, nil, domain)
 	}
 	l := DefaultLimits()
-	l.EarlyTime, l.ConnectTime, l.Linger, l.RetryMin, l.LivedOn = 10*time.Second, 10*time.Second, 2*time.Second, 50*time.Millisecond, time.Second
+	l.EarlyTime, l.ConnectTime, l.Linger, l.RetryMin, l.LivedOn = time.Minute, time.Minute, 2*time.Second, 50*time.Millisecond, time.Second
 	cfg := Config{
 		Domains: []string{domain}, Policy: Certificate, Receive: h.receive, Settle: func(context.Context) error { return nil },
 		Forget: h.forgetRows, Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil },
@@ -315,7 +318,7 @@ func (h *host) close() {
 	if closed {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := h.Close(ctx); err != nil {
 		h.w.t.Errorf("%s: %v", h.domain, err)
@@ -385,7 +388,7 @@ func parse(t testing.TB, xml string) *stanza.Stanza {
 
 func waitFor(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(patience)
 	for !ok() {
 		if time.Now().After(deadline) {
 			t.Fatalf("it did not happen: %s\n%s", what, stacks())

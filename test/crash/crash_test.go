@@ -114,6 +114,9 @@ func (l *ledger) round(t *testing.T, p *process, k int) {
 	for i := range senders {
 		running.Go(func() { l.send(t, p, k, i) })
 	}
+	if k == 2 { // on a slow machine the rounds before may have ended too early
+		p.waitFor("acknowledgement", func() bool { l.mu.Lock(); defer l.mu.Unlock(); return len(l.acked) > 0 })
+	}
 	time.Sleep(time.Duration(30+rand.IntN(400)) * time.Millisecond) // the moment is what is random about a crash
 	p.kill()
 	running.Wait()

@@ -49,6 +49,7 @@ func TestKillFederation(t *testing.T) {
 		var running sync.WaitGroup
 		stop := make(chan struct{})
 		running.Go(func() { o.send(a, stop) })
+		a.waitFor("acknowledgement", func() bool { o.mu.Lock(); defer o.mu.Unlock(); return len(o.acked) > 0 })
 		time.Sleep(time.Duration(200+mrand.IntN(300)) * time.Millisecond) // the moment is what is random about a crash
 		killed := b
 		if k%2 == 1 {

@@ -51,8 +51,15 @@ func TestPushOverKills(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := desk.Send("<presence/>"); err != nil {
+	if err := desk.Send("<presence/>", "<iq type='get' id='here' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>"); err != nil {
 		t.Fatal(err)
+	}
+	for here := false; !here; { // who isn't known to be here holds nothing back
+		ev, err := desk.Next(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		here = ev.Stanza != nil && ev.Stanza.ID == "here"
 	}
 	say := func(n int) {
 		t.Helper()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -87,6 +88,16 @@ func (p *process) start() {
 			p.t.Fatalf("the server did not start: %v\n%s", err, &p.log)
 		}
 		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// waitFor waits for something that must happen.
+func (p *process) waitFor(what string, happened func() bool) {
+	p.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !happened(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			p.fatal(errors.New("there is no " + what))
+		}
 	}
 }
 

@@ -96,12 +96,7 @@ func openBrowser(t *testing.T, s *server) *browser {
 		}
 		b.send("", "Browser.close", nil, nil)
 		in.Close()
-		select {
-		case <-done:
-		case <-time.After(patience):
-			cmd.Process.Kill()
-			<-done
-		}
+		awaitEnd(cmd.Process, done)
 	})
 	b.attach()
 	return b

@@ -49,12 +49,7 @@ func component(t *testing.T, s *server, program string, said func(line string)) 
 	}()
 	stop = func() {
 		in.Close()
-		select {
-		case <-done:
-		case <-time.After(patience):
-			cmd.Process.Kill()
-			<-done
-		}
+		awaitEnd(cmd.Process, done)
 	}
 	t.Cleanup(func() {
 		stop()

@@ -47,15 +47,7 @@ func serveDesktop(t *testing.T) (*server, string) {
 		return prepare(s)
 	}
 	ca, id := newIdentity(t, domain)
-	s, err := newServer(kind, filepath.Join(t.TempDir(), "server"), ca, id, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		s.stop()
-		s.report(t)
-	})
-	return s, address
+	return serveKind(t, kind, ca, id, false), address
 }
 
 // openDino starts Dino with one account.

@@ -145,12 +145,7 @@ func (l library) launch(t *testing.T, s *server, a account) *client {
 	}()
 	t.Cleanup(func() {
 		in.Close() // the driver ends with its input
-		select {
-		case <-done:
-		case <-time.After(patience):
-			cmd.Process.Kill()
-			<-done
-		}
+		awaitEnd(cmd.Process, done)
 		if t.Failed() {
 			t.Logf("end of the trace of %s:\n%s", c.name, tail(c.trace, 6<<10))
 		}

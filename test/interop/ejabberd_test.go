@@ -62,7 +62,6 @@ func joinFiles(names ...string) ([]byte, error) {
 	return all, nil
 }
 
-// register makes an account as a newcomer does (XEP-0077 3.1).
 func register(s *server, user, password string) error {
 	roots := x509.NewCertPool()
 	roots.AddCert(s.ca.cert)
@@ -71,6 +70,11 @@ func register(s *server, user, password string) error {
 		return err
 	}
 	defer conn.Close()
+	return signUp(conn, domain, user, password)
+}
+
+// signUp makes an account as a newcomer does (XEP-0077 3.1).
+func signUp(conn net.Conn, domain, user, password string) error {
 	conn.SetDeadline(time.Now().Add(patience))
 	fmt.Fprintf(conn, "<?xml version='1.0'?><stream:stream to='%s' version='1.0' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>"+
 		"<iq type='set' id='register'><query xmlns='jabber:iq:register'><username>%s</username><password>%s</password></query></iq></stream:stream>", domain, user, password)

@@ -25,7 +25,7 @@ func talk(t *testing.T, s *server, a account, device string) *talker {
 	t.Helper()
 	cfg := glue.Config{Client: ownConfig(s, a, s.direct)}
 	cfg.Client.Resource = device
-	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*patience)
 	acc, err := glue.Start(ctx, cfg)
 	if err != nil {
 		cancel()

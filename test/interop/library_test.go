@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -25,14 +24,7 @@ func TestLibrary(t *testing.T) {
 				lacking(t, what)
 			}
 			ca, id := newIdentity(t, domain)
-			s, err := newServer(kind, filepath.Join(t.TempDir(), "server"), ca, id, false)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				s.stop()
-				s.report(t)
-			})
+			s := serveKind(t, kind, ca, id, false)
 			for _, c := range []struct {
 				name string
 				run  func(*testing.T, *server)
@@ -64,7 +56,7 @@ func ownConfig(s *server, a account, addr string) xmpp.Config {
 
 func ownClient(t *testing.T, cfg xmpp.Config) *own {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*patience) // for all that it waits for
 	c, err := xmpp.Dial(ctx, cfg)
 	if err != nil {
 		cancel()

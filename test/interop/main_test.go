@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 
 // leaks reports goroutines that outlive the tests.
 func leaks() int {
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(patience)
 	for runtime.NumGoroutine() > 1 {
 		if time.Now().After(deadline) {
 			stacks := make([]byte, 1<<20)
@@ -59,6 +59,35 @@ func lacking(t *testing.T, what string) {
 		t.Fatalf("needs %s", what)
 	}
 	t.Skipf("needs %s", what)
+}
+
+// background starts a process that adds what it says to a file. The channel is closed when it has ended.
+func background(cmd *exec.Cmd, logFile string) (ended <-chan struct{}, err error) {
+	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	done := make(chan struct{})
+	go func() {
+		cmd.Wait()
+		close(done)
+	}()
+	return done, nil
+}
+
+// awaitEnd waits until a process that was asked to end has done so, and kills one that doesn't.
+func awaitEnd(process *os.Process, ended <-chan struct{}) {
+	select {
+	case <-ended:
+	case <-time.After(patience):
+		process.Kill()
+		<-ended
+	}
 }
 
 // output runs a command to its end and returns what it printed, whether or not it succeeded.

@@ -79,23 +79,24 @@ func push(t *testing.T, s *server, l library) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(patience); ; {
-		out, err := exec.Command(bin, "user", "devices", bob.bare, "--data", filepath.Join(s.dir, "data"), "--domain", domain).CombinedOutput()
-		if err == nil && strings.Contains(string(out), "off: item-not-found") {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%v\n%s", err, out)
+	says := func(want string, command ...string) {
+		t.Helper()
+		for deadline := time.Now().Add(patience); ; {
+			out, err := exec.Command(bin, append(command, bob.bare, "--data", filepath.Join(s.dir, "data"), "--domain", domain)...).CombinedOutput()
+			if err == nil && strings.Contains(string(out), want) {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%v lacks %q: %v\n%s", command, want, err, out)
+			}
 		}
 	}
+	says("off: item-not-found", "user", "devices")
 	a.send(bob.bare, "still gone?")
 	a.do("ping", nil)
 	device := strings.TrimPrefix(phone.jid, bob.bare+"/")
-	out, err := exec.Command(bin, "trace", bob.bare, "--data", filepath.Join(s.dir, "data"), "--domain", domain).CombinedOutput()
 	for _, want := range []string{device + " notified after ", "R-PUSH-12: the device has no live stream", device + " is not notified, by " + service + " — R-PUSH-7: "} {
-		if err != nil || !strings.Contains(string(out), want) {
-			t.Errorf("trace lacks %q: %v\n%s", want, err, out)
-		}
+		says(want, "trace")
 	}
 	if len(heard) != 0 {
 		t.Errorf("once more: %+v", <-heard)

@@ -31,7 +31,7 @@ type server struct {
 	https   string // host:port, of carillon alone
 	turn    string // host:port, of the TURN server that users are told of
 	process *exec.Cmd
-	ended   chan struct{} // closed when process has ended
+	ended   <-chan struct{} // closed when process has ended
 	mu      sync.Mutex
 	names   int // accounts made so far
 }
@@ -136,7 +136,12 @@ func (r *shared) shutdown() {
 // serveOwn starts a server for one test.
 func serveOwn(t *testing.T, ca *authority, id identity) *server {
 	t.Helper()
-	s, err := newServer(kindUnderTest(t), filepath.Join(t.TempDir(), "server"), ca, id, true)
+	return serveKind(t, kindUnderTest(t), ca, id, true)
+}
+
+func serveKind(t *testing.T, kind serverKind, ca *authority, id identity, plain bool) *server {
+	t.Helper()
+	s, err := newServer(kind, filepath.Join(t.TempDir(), "server"), ca, id, plain)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,22 +188,12 @@ func (s *server) logFile() string { return filepath.Join(s.dir, "output.log") }
 
 // start starts the process and returns when it answers a stream header on both ports.
 func (s *server) start() error {
-	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	cmd := s.kind.command(s)
+	ended, err := background(cmd, s.logFile())
 	if err != nil {
-		return err
-	}
-	defer log.Close()
-	s.process = s.kind.command(s)
-	s.process.Stdout, s.process.Stderr = log, log
-	if err := s.process.Start(); err != nil {
 		return fmt.Errorf("starting %s: %w", s.kind.name, err)
 	}
-	ended, process := make(chan struct{}), s.process
-	s.ended = ended
-	go func() {
-		process.Wait()
-		close(ended)
-	}()
+	s.process, s.ended = cmd, ended
 	deadline := time.Now().Add(patience)
 	for {
 		err := greet(s.c2s)
@@ -254,12 +249,7 @@ func (s *server) signal(sig os.Signal) {
 		return
 	}
 	s.process.Process.Signal(sig)
-	select {
-	case <-s.ended:
-	case <-time.After(patience):
-		s.process.Process.Kill()
-		<-s.ended
-	}
+	awaitEnd(s.process.Process, s.ended)
 	s.process = nil
 }
 

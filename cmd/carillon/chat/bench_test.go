@@ -67,18 +67,13 @@ func history(b *testing.B, n int) string {
 	return file
 }
 
-// long is a screen of 80 by 24 with bob's conversation open, on a store of n messages of which the person has gone back to as many.
-func long(b *testing.B, n, back int) *screen {
+// open is a screen of 80 by 24 with bob's conversation open, on a store that the caller closes.
+func open(b *testing.B, file string) (*screen, *sqlstore.Store) {
 	b.Helper()
-	store, err := sqlstore.Open(history(b, n))
+	store, err := sqlstore.Open(file)
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() {
-		if err := store.Close(); err != nil {
-			b.Error(err)
-		}
-	})
 	snap, err := store.Load(200)
 	if err != nil {
 		b.Fatal(err)
@@ -87,6 +82,18 @@ func long(b *testing.B, n, back int) *screen {
 	s := &screen{fake: d, m: New(Config{Context: b.Context(), Device: d, Account: alice, Name: "desk", Contact: bob, Now: d.now})}
 	s.run(s.m.Init())
 	s.tell(tea.WindowSizeMsg{Width: 80, Height: 24})
+	return s, store
+}
+
+// long is a screen of 80 by 24 with bob's conversation open, on a store of n messages of which the person has gone back to as many.
+func long(b *testing.B, n, back int) *screen {
+	b.Helper()
+	s, store := open(b, history(b, n))
+	b.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			b.Error(err)
+		}
+	})
 	s.online()
 	s.back(b, back)
 	return s
@@ -162,18 +169,7 @@ func BenchmarkLong(b *testing.B) {
 func BenchmarkFirst(b *testing.B) {
 	file := history(b, 100_000)
 	for b.Loop() {
-		store, err := sqlstore.Open(file)
-		if err != nil {
-			b.Fatal(err)
-		}
-		snap, err := store.Load(200)
-		if err != nil {
-			b.Fatal(err)
-		}
-		d := newFakeOn(b, store, snap)
-		s := &screen{fake: d, m: New(Config{Context: b.Context(), Device: d, Account: alice, Name: "desk", Contact: bob, Now: d.now})}
-		s.run(s.m.Init())
-		s.tell(tea.WindowSizeMsg{Width: 80, Height: 24})
+		s, store := open(b, file)
 		if _, _ = s.m.screen(); len(s.m.snap.view.Entries) != 200 {
 			b.Fatalf("%d messages", len(s.m.snap.view.Entries))
 		}

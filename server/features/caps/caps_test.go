@@ -128,7 +128,7 @@ func TestBounds(t *testing.T) {
 		c.observe(s, presence("sha-1", fmt.Sprint("more", i))) // one at a time
 	}
 	c.mu.Lock()
-	n := len(c.open)
+	n := len(c.own.asked)
 	c.mu.Unlock()
 	if n != open {
 		t.Errorf("%d questions are open", n)
@@ -226,8 +226,8 @@ func TestNamedWhileAsked(t *testing.T) {
 	if len(s.asked) != 2 || len(told) != 1 || !slices.Equal(told[0], []string{"urn:node"}) {
 		t.Errorf("%d questions, told %q", len(s.asked), told)
 	}
-	if len(c.open) != 0 {
-		t.Errorf("open: %v", c.open)
+	if len(c.own.asked) != 0 {
+		t.Errorf("open: %v", c.own.asked)
 	}
 }
 

@@ -115,25 +115,26 @@ func TestOutsideGivesUp(t *testing.T) {
 	var l listeners
 	c := New(Options{Notify: l.notify})
 	defer c.Close()
+	tries := c.outside.max.tries
 	gate := make(chan struct{})
 	var all []*contact
-	for i := range maxTries + 2 {
+	for i := range tries + 2 {
 		all = append(all, outsider(fmt.Sprintf("u%d@a.lit/1", i), "romeo", func(ctx context.Context) (*stanza.Stanza, error) { <-gate; return refusing(ctx) }))
 		c.observeOutside(all[i], presence("sha-1", "x"))
 	}
 	close(gate)
 	c.wg.Wait()
 	for i, s := range all {
-		if asked := len(s.asked) == 1; asked != (i < maxTries) {
+		if asked := len(s.asked) == 1; asked != (i < tries) {
 			t.Errorf("%d was asked %d times", i, len(s.asked))
 		}
 	}
-	if got := l.take(); len(got) != maxTries {
+	if got := l.take(); len(got) != tries {
 		t.Errorf("told %q", got)
 	}
-	c.observeOutside(all[maxTries], presence("sha-1", "x"))
+	c.observeOutside(all[tries], presence("sha-1", "x"))
 	c.wg.Wait()
-	if len(all[maxTries].asked) != 1 {
+	if len(all[tries].asked) != 1 {
 		t.Error("who came again wasn't asked")
 	}
 }
@@ -154,8 +155,8 @@ func TestOutsideBounds(t *testing.T) {
 		for i := range 100 {
 			mute("mute.lit", i)
 		}
-		if o := &c.outside; o.open != maxDomain || len(o.line) != maxLine || o.waiting != maxDomain+maxLine {
-			t.Errorf("of one domain %d are open, %d in line, %d wait", o.open, len(o.line), o.waiting)
+		if o := &c.outside; len(o.asked) != o.max.domain || len(o.line) != o.max.domain+o.max.line || len(o.waiting) != len(o.line) {
+			t.Errorf("of one domain %d are open, %d in line, %d wait", len(o.asked), len(o.line), len(o.waiting))
 		}
 		c.observeOutside(outsider("h@c.lit/1", "romeo", telling(info)), presence("sha-1", verOf(t, "sha-1", info)))
 		synctest.Wait()
@@ -163,26 +164,26 @@ func TestOutsideBounds(t *testing.T) {
 			t.Errorf("beside a server that doesn't answer, told %q", got)
 		}
 		for d := range 100 {
-			for i := range maxDomain {
+			for i := range c.outside.max.domain {
 				mute(fmt.Sprintf("m%d.lit", d), i)
 			}
 		}
-		if o := &c.outside; o.open != maxOpen || len(o.questions) != maxQuestions || len(o.line) != maxQuestions-maxOpen {
-			t.Errorf("%d are open, %d in line, %d questions", o.open, len(o.line), len(o.questions))
+		if o := &c.outside; len(o.asked) != o.max.open || len(o.questions) != o.max.questions || len(o.line) != len(o.questions) {
+			t.Errorf("%d are open, %d in line, %d questions", len(o.asked), len(o.line), len(o.questions))
 		}
-		for i := range 10 * maxListeners { // for a hash that is asked for
-			mutes = append(mutes, outsider(fmt.Sprintf("v%d@w%d.lit/1", i, i%10), "romeo", silent))
+		for i := range 10 * c.outside.max.listeners { // for a hash that is asked for
+			mutes = append(mutes, outsider(fmt.Sprintf("v%d@w%d.lit/1", i, min(i%10, 7)), "romeo", silent))
 			c.observeOutside(mutes[len(mutes)-1], presence("sha-1", "mute.lit0"))
 		}
-		if o := &c.outside; o.waiting != maxListeners || o.company["w0.lit"] > maxCompany {
-			t.Errorf("%d wait, %d of one domain", o.waiting, o.company["w0.lit"])
+		if o := &c.outside; len(o.waiting) != o.max.listeners || o.company["w7.lit"] != o.max.company {
+			t.Errorf("%d wait, %d of one domain", len(o.waiting), o.company["w7.lit"])
 		}
 		c.Close()
 		if n := len(l.take()); n != 0 {
 			t.Errorf("%d were told after the end", n)
 		}
-		if o := &c.outside; o.open != 0 || len(o.domains) != 0 {
-			t.Errorf("%d are open at the end", o.open)
+		if o := &c.outside; len(o.asked) != 0 || len(o.domains) != 0 {
+			t.Errorf("%d are open at the end", len(o.asked))
 		}
 	})
 }
