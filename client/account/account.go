@@ -265,7 +265,7 @@ func (a *Account) Settle(ctx context.Context, with jid.JID) error {
 	}
 }
 
-// Changes waits until something is another than at the last call, and says what; for requests, contacts and the block list it only returns. Why the
+// Changes waits until something is another than at the last call, and says what; for requests, declined invitations, contacts and the block list it only returns. Why the
 // account has ended is its error.
 func (a *Account) Changes(ctx context.Context) (Changes, error) {
 	select {

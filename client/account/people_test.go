@@ -160,6 +160,10 @@ func TestInvitation(t *testing.T) {
 	must(t, alice.Invite(t.Context(), hall, jid.MustParse("carol@localhost"), ""))
 	must(t, carol.Answer(t.Context(), carol.asked(1), false))
 	carol.asked(0)
+	alice.when("a decline", func(e *convo.Engine) bool {
+		list := e.Declines()
+		return len(list) == 1 && list[0].From == jid.MustParse("carol@localhost") && list[0].Room == hall
+	})
 	must(t, bob.Leave(t.Context(), hall))
 	alice.nicks("al=owner")
 }

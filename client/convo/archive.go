@@ -2,6 +2,7 @@ package convo
 
 import (
 	"hash/fnv"
+	"slices"
 	"time"
 
 	"carillon.im/jid"
@@ -14,11 +15,17 @@ type query struct {
 	conversation jid.JID // of a page back
 	back         bool
 	anchor       *item     // before which a page back goes; nil: the end
+	from         *item     // the nearest to it with a place in the archive, before which the archive was asked; nil: none
 	end          int64     // where the end was when it was asked for
 	buffer       []message // results, taken when the page is complete
 	results      []*item   // entries of a page back
 	again        bool      // the newest page, asked for a second time
 	empty        int       // pages in a row without an entry, before this one
+}
+
+// has reports whether a message is in a page that is complete.
+func (q *query) has(id ArchiveID) bool {
+	return slices.ContainsFunc(q.buffer, func(m message) bool { return m.archive == id })
 }
 
 // catchup is what happens between a new session and the moment when nothing
@@ -381,7 +388,7 @@ func (e *Engine) further(q *query, done QueryDone) {
 	}
 	c.beyond = beyond{from, clip(done.First, maxID)}
 	if q.empty+1 < maxEmpty && e.online {
-		next := &query{Query: q.Query, conversation: q.conversation, back: true, anchor: q.anchor, end: q.end, empty: q.empty + 1}
+		next := &query{Query: q.Query, conversation: q.conversation, back: true, anchor: q.anchor, from: q.from, end: q.end, empty: q.empty + 1}
 		next.Before = c.beyond.id
 		e.askBack(c, next)
 	}
@@ -479,8 +486,8 @@ func (e *Engine) page(p Page) {
 	}
 	// From the nearest entry that has a place in this archive.
 	for at := c.index(anchorPos(anchor)); at < len(c.items); at++ {
-		if it := c.items[at]; it.Archive.By == q.By && !it.astray {
-			q.Before = it.Archive.ID
+		if it := c.items[at]; it.Archive.By == q.By && !it.Astray {
+			q.Before, q.from = it.Archive.ID, it
 			break
 		}
 	}
@@ -497,7 +504,7 @@ func (e *Engine) page(p Page) {
 func (c *conversation) meets(anchor *item, page int) bool {
 	end := c.index(anchorPos(anchor))
 	for i := end - 1; i >= 0 && page > 0 && end-i <= maxWaiting; i-- {
-		if it := c.items[i]; it.Archive.ID != "" && !it.astray {
+		if it := c.items[i]; it.Archive.ID != "" && !it.Astray {
 			page--
 		}
 	}

@@ -114,6 +114,7 @@ type Engine struct {
 	contacts map[jid.JID]Contact
 	rooms    map[jid.JID]*roomState
 	crowds   map[jid.JID]*crowd
+	declines []Decline
 	devices  []Device
 	queries  map[string]*query
 	catchup  *catchup // nil: nothing is missing

@@ -81,6 +81,9 @@ type Entry struct {
 	MessageID string // the stanza's id attribute
 	OriginID  string // XEP-0359
 	Archive   ArchiveID
+	// Astray says that the entry stands where it came, for want of a device until then
+	// (XEP-0160): what the archive has before it and behind it is not known yet.
+	Astray bool `json:",omitzero"`
 
 	// Thread is the value of <thread/>, octet for octet, or what the engine made
 	// up for a chat message without one (THR-17), with ThreadMadeUp; Parent is

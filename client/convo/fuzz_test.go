@@ -17,9 +17,12 @@ func FuzzStanzas(f *testing.F) {
 		fromBob("one", "a1", whose("w1")+"<thread parent='p'>t</thread>"),
 		originalM + "\n" + about("bob@wonder.example/pc", "x", correctM) + "\n" + about("bob@wonder.example/pc", "", reactM),
 		claimBy("alice@wonder.example/desk", "c1", "w1", "w2"),
+		delayed("wonder.example", originalM) + "\n" + delayed("wonder.example", fromBob("two", "a2", "")) + "\n" + result("id1", "a1", fromBob("one", "", "")) + "\n" +
+			result("id1", "a2", fromBob("two", "", "")) + "\n" + delayed("wonder.example", about("bob@wonder.example/pc", "x", correctM)),
 		carbonOf("received", originalM) + "\n" + carbonOf("sent", "<message from='alice@wonder.example/desk' to='bob@wonder.example' type='chat'><body>b</body></message>"),
 		result("id1", "a1", originalM) + "\n" + result("session", "a2", originalM),
 		fmt.Sprintf(directInvite, "attic@rooms.example", stanzaID("a1")) + "\n" + fmt.Sprintf(mediatedInvite, "hall@rooms.example", "") + "\n" + fmt.Sprintf(subscribe, "bob@wonder.example"),
+		fmt.Sprintf(decline, "hall@rooms.example", " from='bob@wonder.example'", "Busy", stanzaID("a1")),
 		presence("bo", "", "owner", "moderator", "") + "\n" + presence("bo", "unavailable", "none", "none", "<status code='110'/>"),
 		"<message from='hall@rooms.example/bo' type='groupchat'><body>b</body></message>",
 		said("bo", "one", "s1", "") + "\n" + said("bo", "two", "s2", "<replace xmlns='urn:xmpp:message-correct:0' id='m-one'/>") + "\n" +

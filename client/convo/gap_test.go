@@ -348,13 +348,10 @@ func TestMeetsBound(t *testing.T) {
 func TestKeptMessages(t *testing.T) {
 	r := newRun(t, Carbons)
 	asked := func() Query { return r.asked[len(r.asked)-1] }
-	kept := func(by, message string) string {
-		return strings.Replace(message, "</message>", "<delay xmlns='urn:xmpp:delay' from='"+by+"' stamp='2026-01-01T00:00:00Z'/></message>", 1)
-	}
 	r.do(Disconnected{})
 	r.do(Connected{JID: phone, Profile: Carbons, Facts: all})
 	r.do(QueryDone{Query: asked().ID, Failed: true})
-	r.in(kept("wonder.example", fromBob("four", "a4", "")))
+	r.in(delayed("wonder.example", fromBob("four", "a4", "")))
 	r.in(fromBob("seven", "a7", ""))
 	r.wait(time.Minute)
 	r.do(Tick{})
@@ -380,9 +377,179 @@ func TestKeptMessages(t *testing.T) {
 	}
 	// The cursor doesn't go back to what was kept; somebody else's word that a message is old changes nothing.
 	for _, c := range [][2]string{{"wonder.example", "a7"}, {"elsewhere.example", "b-elsewhere.example"}} {
-		r.in(kept(c[0], fromBob("at "+c[0], "b-"+c[0], "")))
+		r.in(delayed(c[0], fromBob("at "+c[0], "b-"+c[0], "")))
 		if got := r.e.Cursor(); got != c[1] {
 			t.Errorf("the cursor is %q behind what %s says", got, c[0])
+		}
+	}
+}
+
+// TestKeptOverRestart: what was kept is known again after a restart by its place in the archive, whatever other ids it has: shown once, taken back, and read where
+// another device has read it.
+func TestKeptOverRestart(t *testing.T) {
+	anonymous := strings.Replace(fromBob("four", "", ""), " id='m-four'", "", 1)
+	for name, told := range map[string]string{
+		"without an id": anonymous,
+		"taken back":    strings.Replace(anonymous, "<body>four</body>", "<retracted xmlns='urn:xmpp:message-retract:1' stamp='2026-01-02T00:00:00Z'/>", 1),
+	} {
+		r := newRun(t, Carbons)
+		r.do(Disconnected{})
+		r.do(Connected{JID: phone, Profile: Carbons, Facts: all})
+		r.in(delayed("wonder.example", strings.Replace(anonymous, "</message>", stanzaID("a4")+"</message>", 1)))
+		r.restart(100)
+		r.do(Connected{JID: phone, Profile: Carbons, Facts: all})
+		r.in("<message from='alice@wonder.example' to='alice@wonder.example/phone' type='headline'><event xmlns='http://jabber.org/protocol/pubsub#event'><items node='urn:xmpp:mds:displayed:0'>" +
+			"<item id='bob@wonder.example'><displayed xmlns='urn:xmpp:mds:displayed:0'><stanza-id xmlns='urn:xmpp:sid:0' id='a4' by='alice@wonder.example'/></displayed></item></items></event></message>")
+		if n := r.view(bob).Unread; n != 0 {
+			t.Errorf("%s: %d unread", name, n)
+		}
+		q := r.asked[len(r.asked)-1]
+		r.in(result(q.ID, "a3", fromBob("three", "", "")))
+		r.in(result(q.ID, "a4", told))
+		r.in(result(q.ID, "a5", fromBob("five", "", "")))
+		r.do(QueryDone{Query: q.ID, First: "a3", Last: "a5", Complete: true})
+		want := "three four five"
+		if name == "taken back" {
+			want = "three  five"
+		}
+		r.want(bob, want)
+		r.restart(100)
+		r.want(bob, want)
+		if en := r.view(bob).Entries[1]; en.Archive.ID != "a4" || en.Retracted != (name == "taken back") {
+			t.Errorf("%s: %+v", name, en)
+		}
+		holds(t, r.e)
+	}
+}
+
+// TestKeptAndPaged: more than a page was kept. While older pages come, what they have stands behind what they haven't, before what they went back from.
+func TestKeptAndPaged(t *testing.T) {
+	for _, gap := range []bool{false, true} {
+		r := start(t, Config{Limits: Limits{Page: 2}}, NewMemory())
+		first := ""
+		if gap { // behind something that is known
+			first = "zero "
+			r.connect(Carbons)
+			r.in(fromBob("zero", "a0", ""))
+		}
+		r.do(Disconnected{})
+		r.do(Connected{JID: phone, Profile: Carbons, Facts: all})
+		asked := func() Query { return r.asked[len(r.asked)-1] }
+		page := func(ids ...int) {
+			t.Helper()
+			q := asked()
+			for _, id := range ids {
+				r.in(result(q.ID, fmt.Sprint("a", id), fromBob(fmt.Sprint(id), "", "")))
+			}
+			r.do(QueryDone{Query: q.ID, First: fmt.Sprint("a", ids[0]), Last: fmt.Sprint("a", ids[len(ids)-1]), Complete: ids[0] == 0})
+		}
+		if gap {
+			r.do(QueryDone{Query: asked().ID, Failed: true, Unknown: true}) // the archive was begun anew
+		}
+		for i := 1; i <= 6; i++ {
+			r.in(delayed("wonder.example", fromBob(fmt.Sprint(i), fmt.Sprint("a", i), "")))
+		}
+		page(5, 6)
+		for _, next := range [][]int{{3, 4}, {1, 2}} {
+			r.want(bob, first+"1 2 3 4 5 6")
+			before := EntryID(0)
+			for _, en := range r.view(bob).Entries {
+				if en.Gap {
+					before = en.ID
+				}
+			}
+			r.do(Page{Conversation: bob, Before: before})
+			page(next...)
+		}
+		r.want(bob, first+"1 2 3 4 5 6")
+		for _, it := range r.e.convs[bob].items {
+			if it.Astray {
+				t.Errorf("%s is astray", it.Body)
+			}
+		}
+		if v := r.view(bob); gap != v.Entries[min(1, len(v.Entries))].Gap {
+			t.Errorf("%+v", v.Entries)
+		}
+	}
+}
+
+// TestKeptAndExpired: what was kept and isn't in the archive any more stays where it came, and nothing is asked for again and again.
+func TestKeptAndExpired(t *testing.T) {
+	r := newRun(t, Carbons)
+	r.in(fromBob("zero", "a0", ""))
+	r.do(Disconnected{})
+	r.do(Connected{JID: phone, Profile: Carbons, Facts: all})
+	asked := func() Query { return r.asked[len(r.asked)-1] }
+	r.do(QueryDone{Query: asked().ID, Failed: true, Unknown: true})
+	r.in(delayed("wonder.example", fromBob("one", "a1", "")))
+	r.in(result(asked().ID, "a6", fromBob("six", "", "")))
+	r.do(QueryDone{Query: asked().ID, First: "a6", Last: "a6"})
+	r.want(bob, "zero one six") // it is older than the newest page
+	for n := 0; ; n++ {
+		v := r.view(bob)
+		gap := EntryID(0)
+		for _, en := range v.Entries {
+			if en.Gap {
+				gap = en.ID
+			}
+		}
+		if gap == 0 && !v.GapAtEnd {
+			break
+		}
+		if n == 3 {
+			t.Fatalf("%+v", v.Entries)
+		}
+		r.do(Page{Conversation: bob, Before: gap})
+		r.in(result(asked().ID, "a5", fromBob("five", "", "")))
+		r.do(QueryDone{Query: asked().ID, First: "a5", Last: "a5", Complete: true})
+	}
+	r.want(bob, "zero one five six")
+}
+
+// TestKeptBehindLive: what was kept and comes behind live messages stands before them when the newest page says so, though they are newer than that page.
+func TestKeptBehindLive(t *testing.T) {
+	r := start(t, Config{}, NewMemory())
+	r.do(Connected{JID: phone, Profile: Carbons, Facts: all})
+	q := r.asked[len(r.asked)-1]
+	for i := 4; i <= 6; i++ { // the page was made behind the fourth
+		r.in(fromBob(fmt.Sprint(i), fmt.Sprint("a", i), ""))
+	}
+	r.in(delayed("wonder.example", fromBob("2", "a2", "")))
+	for i := 1; i <= 4; i++ {
+		r.in(result(q.ID, fmt.Sprint("a", i), fromBob(fmt.Sprint(i), "", "")))
+	}
+	r.do(QueryDone{Query: q.ID, First: "a1", Last: "a4"})
+	r.want(bob, "1 2 3 4 5 6")
+}
+
+// TestKeptAtEnd: a gap before what was kept is closed when the newest page of the archive is known to stand before it.
+func TestKeptAtEnd(t *testing.T) {
+	r := start(t, Config{Limits: Limits{Page: 1}}, NewMemory())
+	r.connect(Carbons)
+	r.in(fromBob("1", "a1", ""))
+	r.in(fromBob("3", "a3", ""))
+	c := r.e.convs[bob]
+	r.in(delayed("wonder.example", fromBob("2", "a2", "")))
+	c.last().Gap, c.items[1].Gap = true, true // as a catch-up leaves it that stopped twice
+	for n, next := range []string{"3", "2", "1"} {
+		gap := EntryID(0)
+		for _, en := range r.view(bob).Entries {
+			if en.Gap {
+				gap = en.ID
+			}
+		}
+		if gap == 0 && n < 2 {
+			t.Fatalf("no gap before page %d: %s", n, r.bodies(bob))
+		}
+		r.do(Page{Conversation: bob, Before: gap})
+		q := r.asked[len(r.asked)-1]
+		r.in(result(q.ID, "a"+next, fromBob(next, "", "")))
+		r.do(QueryDone{Query: q.ID, First: "a" + next, Last: "a" + next})
+	}
+	r.want(bob, "1 2 3")
+	for _, en := range r.view(bob).Entries {
+		if en.Gap {
+			t.Errorf("a gap before %s", en.Body)
 		}
 	}
 }

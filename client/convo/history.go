@@ -26,7 +26,6 @@ type item struct {
 	// stream is the session that an own entry was handed over to; 0: none yet.
 	stream  int
 	live    int   // the session in which it came as it was sent
-	astray  bool  // it stands at the end as it came; what the archive has before it and behind it is not known
 	counted bool  // in its thread
 	target  bool  // an entry about another: it has found it
 	write   int32 // its place in the step's writes, from 1; 0: it has none
@@ -171,15 +170,11 @@ func (e *Engine) save(c *conversation, it *item) {
 
 // put writes an entry as it is now, once in a step.
 func (e *Engine) put(c *conversation, it *item) {
-	w := EntryWrite{c.rec.JID, it.Entry}
-	if it.astray {
-		w.Entry.Archive = ArchiveID{} // or the next start would believe in its place
-	}
 	if it.write > 0 {
-		*e.writes[it.write-1].Entry = w
+		*e.writes[it.write-1].Entry = EntryWrite{c.rec.JID, it.Entry}
 		return
 	}
-	e.writes = append(e.writes, Write{Entry: &w})
+	e.writes = append(e.writes, Write{Entry: &EntryWrite{c.rec.JID, it.Entry}})
 	it.write = int32(len(e.writes))
 	e.saved = append(e.saved, it)
 }

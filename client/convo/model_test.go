@@ -121,7 +121,12 @@ func (w *world) keep(m archivedMessage) {
 
 // offline is a message as the server sends it that kept it for who was offline (XEP-0160, XEP-0203).
 func offline(m archivedMessage) string {
-	return strings.Replace(m.xml, "</message>", stanzaID(m.id)+"<delay xmlns='urn:xmpp:delay' from='wonder.example' stamp='2026-01-01T00:00:00Z'/></message>", 1)
+	return delayed("wonder.example", strings.Replace(m.xml, "</message>", stanzaID(m.id)+"</message>", 1))
+}
+
+// delayed is a message that somebody says to have held back (XEP-0203).
+func delayed(by, message string) string {
+	return strings.Replace(message, "</message>", "<delay xmlns='urn:xmpp:delay' from='"+by+"' stamp='2026-01-01T00:00:00Z'/></message>", 1)
 }
 
 func (w *world) write(from, to string, ref int, how string) {
@@ -145,7 +150,11 @@ func (w *world) write(from, to string, ref int, how string) {
 			inner = "<reactions xmlns='urn:xmpp:reactions:0' id='" + target.ID + "'><reaction>" + body + "</reaction></reactions>"
 		}
 	}
-	m.xml = fmt.Sprintf("<message from='%s' to='%s' id='x%d' type='chat'>%s<origin-id xmlns='urn:xmpp:sid:0' id='x%d'/></message>", from, to, w.serial, inner, w.serial)
+	ids := [2]string{fmt.Sprintf(" id='x%d'", w.serial), fmt.Sprintf("<origin-id xmlns='urn:xmpp:sid:0' id='x%d'/>", w.serial)}
+	if ref < 0 && with != jid.MustParse(to) && rapid.IntRange(0, 5).Draw(w.t, "nameless") == 0 {
+		ids = [2]string{} // the archive's is all it has
+	}
+	m.xml = fmt.Sprintf("<message from='%s' to='%s'%s type='chat'>%s%s</message>", from, to, ids[0], inner, ids[1])
 	w.keep(m)
 }
 
@@ -197,7 +206,7 @@ func (w *world) step(what string) {
 			return
 		}
 		ref := rapid.IntRange(0, len(w.archive)-1).Draw(w.t, "ref")
-		if m := w.archive[ref]; m.ref < 0 {
+		if m := w.archive[ref]; m.ref < 0 && parse(w.t, m.xml).ID != "" {
 			from := parse(w.t, m.xml).From
 			to := alice
 			if from.Bare() == alice {
@@ -274,7 +283,7 @@ func (w *world) step(what string) {
 		w.starts++
 		tail := w.e.lim.Page + rapid.IntRange(0, 4).Draw(w.t, "tail")
 		for _, c := range w.e.convs { // what has no place in the archive is known by its ids only while it is in memory
-			if i := slices.IndexFunc(c.items, func(it *item) bool { return it.Archive.ID == "" || it.astray }); i >= 0 {
+			if i := slices.IndexFunc(c.items, func(it *item) bool { return it.Archive.ID == "" }); i >= 0 {
 				tail = max(tail, len(c.items)-i)
 			}
 		}

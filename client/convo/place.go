@@ -24,10 +24,10 @@ func (e *Engine) place(m message, it *item) bool {
 		return false // settle does it
 	}
 	switch {
-	case placed && (c.chain == nil || c.chain == it || it.Pos > c.chain.Pos):
+	case placed && !m.strays && (c.chain == nil || c.chain == it || it.Pos > c.chain.Pos):
 		e.follows(c, it)
 		return false
-	case placed: // the archive has it behind what it has just told
+	case placed: // the archive has it behind what it has just told, or directly behind it
 		e.remove(c, it)
 	}
 	at := len(c.items)
@@ -37,6 +37,9 @@ func (e *Engine) place(m message, it *item) bool {
 		at = c.index(c.chain.Pos) + 1
 	case c.rec.Caught > 0:
 		at = c.index(c.rec.Caught + 1)
+		for m.query != nil && m.query.Last && at < len(c.items) && c.items[at].Astray && !m.query.has(c.items[at].Archive) {
+			at++ // it was kept before the newest page was made, and isn't in it: it is older
+		}
 	}
 	if at == len(c.items) {
 		e.append(c, it)
@@ -52,7 +55,8 @@ func (e *Engine) place(m message, it *item) bool {
 		}
 	}
 	e.follows(c, it)
-	if placed {
+	if placed && it.Kind == Claim {
+		e.claimed(it)
 		e.claimMoved(c, it)
 	}
 	return true
@@ -123,8 +127,8 @@ func (e *Engine) settle(q *query, done QueryDone) {
 		return
 	}
 	next := q.anchor
-	if slices.Contains(q.results, next) { // it had no place in the archive when the page was asked for
-		next = e.archived[ArchiveID{q.By, q.Before}].i
+	if next != nil && (next.Astray || slices.Contains(q.results, next)) { // it had no place in the archive when the page was asked for
+		next = q.from
 	}
 	end := q.end
 	if n := len(q.results); n > 0 && c.holds(q.results[n-1]) {
@@ -146,9 +150,13 @@ func (e *Engine) settle(q *query, done QueryDone) {
 	}
 	for _, it := range slices.Backward(q.results) {
 		if c.holds(it) && (next == nil || it.Pos < next.Pos) {
-			if next != nil {
+			switch {
+			case next != nil:
 				e.together(c, it, next)
-			} else if c.rec.GapNext {
+			case q.Before == "": // the archive has nothing behind it: what stands there was kept, and is older
+				e.together(c, it, c.last())
+			}
+			if next == nil {
 				c.rec.GapNext = false
 			}
 			next = it
@@ -182,10 +190,13 @@ func (e *Engine) settle(q *query, done QueryDone) {
 	}
 	if done.Complete {
 		// The archive has nothing before the page.
-		if next != nil && next.Gap {
-			next.Gap = false
-			e.save(c, next)
-		} else if next == nil {
+		for _, it := range [...]*item{next, q.anchor} {
+			if it != nil && it.Gap && c.holds(it) {
+				it.Gap = false
+				e.save(c, it)
+			}
+		}
+		if next == nil {
 			c.rec.GapNext = false
 		}
 		c.rec.Complete = true

@@ -32,6 +32,7 @@ type message struct {
 	occupant string // who sent it to a room (XEP-0421); "" where it doesn't say
 	// atEnd: of a result, it is newer than all that is known.
 	atEnd    bool
+	strays   bool // of a result, its entry stood where it came
 	buffered bool // of a result, it waited until its page was complete
 	live     bool // it came as it was sent: states and receipts mean something
 	kept     bool // the server had kept it for want of a device (XEP-0160): it says nothing of what came before and after
@@ -352,7 +353,7 @@ func (e *Engine) take(m message) {
 		e.merge(m, have)
 		return
 	}
-	it := &item{Entry: e.read(m, kind), astray: m.kept}
+	it := &item{Entry: e.read(m, kind)}
 	if m.own && m.way != archive && m.archive.ID == "" && m.st.From == e.session.JID && e.session.Profile >= NG {
 		// A reflection of something that is in no archive.
 		it.Delivery = Sent
@@ -408,8 +409,9 @@ func (e *Engine) merge(m message, it *item) {
 		it.entomb(tomb)
 		changed = true
 	}
-	if m.archive.ID != "" && it.Archive.ID == "" || it.astray && m.way == archive {
-		it.Archive, it.astray = m.archive, m.kept
+	if m.archive.ID != "" && it.Archive.ID == "" || it.Astray && m.way == archive {
+		m.strays = it.Astray
+		it.Archive, it.Astray = m.archive, m.kept
 		e.archived[m.archive] = place{c, it}
 		if c.rec.Room {
 			e.name(c, refKey{from: c.rec.JID, id: m.archive.ID}, it)
@@ -449,7 +451,7 @@ func (e *Engine) read(m message, kind Kind) Entry {
 	st := m.st
 	en := Entry{
 		Kind: kind, From: st.From, Own: m.own, Type: typeOf(st), At: m.at,
-		MessageID: clip(st.ID, maxID), OriginID: clip(xep.OriginID(st), maxID), Archive: m.archive,
+		MessageID: clip(st.ID, maxID), OriginID: clip(xep.OriginID(st), maxID), Archive: m.archive, Astray: m.kept,
 		Thread: clip(st.Thread(), maxThread), Occupant: m.occupant,
 	}
 	if en.From.IsZero() {

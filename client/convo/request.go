@@ -12,9 +12,11 @@ import (
 )
 
 // maxRequests bounds those of each kind that wait for the person; at the bound
-// new ones are dropped. maxReason bounds what is kept of a reason, in bytes.
+// new ones are dropped. maxDeclines bounds who won't come; the oldest go. maxReason
+// bounds what is kept of a reason, in bytes.
 const (
 	maxRequests = 64
+	maxDeclines = 16
 	maxReason   = 1023
 )
 
@@ -28,6 +30,21 @@ type Request struct {
 	Password string    `json:"-"` // of the room; in no store
 	At       time.Time // when it was asked
 }
+
+// Decline is what a room says of somebody who was invited through it: he won't come
+// (XEP-0045 7.8.2).
+type Decline struct {
+	From    jid.JID // who won't: his address, or an occupant's; the room's where it doesn't say
+	Room    jid.JID // bare
+	Reason  string  // in his words
+	At      time.Time
+	archive ArchiveID
+}
+
+// Declines are those of late, the oldest first; they are not kept over restarts. Who
+// has invited is not known here, only in which rooms the account is: others there can
+// say that they won't come though nobody has asked them.
+func (e *Engine) Declines() []Decline { return slices.Clone(e.declines) }
 
 // Requests are those that wait for an answer, the oldest first. Invitations are
 // kept over restarts; who wants to see the account's presence is told again by
@@ -46,7 +63,7 @@ type Answered struct {
 // come before Room says that it has.
 type Entering struct{ JID jid.JID }
 
-// Requested is an effect: Requests are others now.
+// Requested is an effect: Requests or Declines are others now.
 type Requested struct{}
 
 func (Answered) event()   {}
@@ -113,9 +130,9 @@ func (e *Engine) request(r Request) {
 	}
 }
 
-// invitation takes an invitation into a room, which is no message of a
-// conversation, and reports whether a message was one. What the archive says of
-// older times was answered then: it counts where it was missed.
+// invitation takes an invitation into a room, or that somebody declines one, which
+// is no message of a conversation, and reports whether a message was one. What the
+// archive says of older times was answered then: it counts where it was missed.
 func (e *Engine) invitation(m message) bool {
 	if m.st.Type == stanza.TypeGroupchat {
 		return false
@@ -127,34 +144,63 @@ func (e *Engine) invitation(m message) bool {
 		}
 		return false
 	}
-	r, ok := readInvitation(m.st, x)
-	if !ok {
+	decline := x.Child(xep.NSMUCUser, "decline")
+	r, invites := readInvitation(m.st, x)
+	if !invites && (decline.IsZero() || !isRoom(m.st.From)) {
 		return false
 	}
-	m.archive = e.archiveOf(m.st, e.cfg.Account, false)
+	if m.way != archive {
+		m.archive = e.archiveOf(m.st, e.cfg.Account, false)
+	}
 	e.moveCursor(m)
 	missed := m.way != archive || m.query == nil && e.Cursor() != "" || m.query != nil && !m.query.back && m.query.After != ""
-	if missed && e.rooms[r.Room] == nil {
+	switch {
+	case !missed:
+	case !invites:
+		e.declined(m, decline)
+	case e.rooms[r.Room] == nil:
 		r.At = m.at
 		e.request(r)
 	}
 	return true
 }
 
+// declined notes that somebody won't come into a room in which the account is.
+func (e *Engine) declined(m message, decline xmltree.Element) {
+	if e.rooms[m.st.From] == nil || m.archive.ID != "" && slices.ContainsFunc(e.declines, func(d Decline) bool { return d.archive == m.archive }) {
+		return
+	}
+	if len(e.declines) >= maxDeclines {
+		e.declines = slices.Delete(e.declines, 0, 1)
+	}
+	room := detach(m.st.From)
+	e.declines = append(e.declines, Decline{From: whoOr(room, decline), Room: room, Reason: reasonOf(decline.Child(xep.NSMUCUser, "reason").Text()), At: m.at, archive: m.archive})
+	e.do(Requested{})
+}
+
+// isRoom reports whether an address can be a room's.
+func isRoom(j jid.JID) bool { return j.IsBare() && j.Local() != "" }
+
+// whoOr is who invites or declines, the room where it doesn't say.
+func whoOr(room jid.JID, el xmltree.Element) jid.JID {
+	from, err := jid.Parse(el.Attr("from"))
+	if err != nil {
+		return room
+	}
+	return detach(from)
+}
+
 // readInvitation reads one that the room has passed on (XEP-0045 7.8.2), or that
 // came straight from who invites (XEP-0249 2).
 func readInvitation(st *stanza.Stanza, x xmltree.Element) (Request, bool) {
 	direct := st.Child(xep.NSConference, "x")
-	if invite := x.Child(xep.NSMUCUser, "invite"); !invite.IsZero() && st.From.IsBare() && st.From.Local() != "" {
-		from, err := jid.Parse(invite.Attr("from"))
-		if err != nil {
-			from = st.From // a room may not say who
-		}
-		return Request{From: detach(from), Room: detach(st.From), Mediated: true, Reason: reasonOf(invite.Child(xep.NSMUCUser, "reason").Text()),
+	if invite := x.Child(xep.NSMUCUser, "invite"); !invite.IsZero() && isRoom(st.From) {
+		room := detach(st.From)
+		return Request{From: whoOr(room, invite), Room: room, Mediated: true, Reason: reasonOf(invite.Child(xep.NSMUCUser, "reason").Text()),
 			Password: clip(x.Child(xep.NSMUCUser, "password").Text(), maxReason)}, true
 	}
 	room, err := jid.Parse(direct.Attr("jid"))
-	if direct.IsZero() || err != nil || !room.IsBare() || room.Local() == "" || st.From.IsZero() {
+	if direct.IsZero() || err != nil || !isRoom(room) || st.From.IsZero() {
 		return Request{}, false
 	}
 	return Request{From: detach(st.From.Bare()), Room: detach(room), Reason: reasonOf(direct.Attr("reason")), Password: clip(direct.Attr("password"), maxReason)}, true

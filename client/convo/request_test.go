@@ -135,6 +135,86 @@ func TestInvitationsMissed(t *testing.T) {
 	}
 }
 
+// decline is that bob won't come, as a room tells it: XEP-0045's, with the text that some rooms add.
+const decline = "<message from='%s' to='alice@wonder.example/desk'><x xmlns='http://jabber.org/protocol/muc#user'><decline%s><reason>%s</reason></decline></x>" +
+	"<body>bob declined</body>%s</message>"
+
+// declines are who won't come where, and why.
+func (r *run) declines() string {
+	var list []string
+	for _, d := range r.e.Declines() {
+		list = append(list, d.From.String()+" "+d.Room.Local()+" "+d.Reason)
+	}
+	return strings.Join(list, ", ")
+}
+
+// TestDeclines: who won't come is said once by the room in which the account is, and by nobody else; it is no message.
+func TestDeclines(t *testing.T) {
+	r := newRun(t, NG)
+	r.do(Room{JID: hall, Nick: "al", Joined: true})
+	told := false
+	byBob := " from='bob@wonder.example'"
+	for _, ef := range r.in(fmt.Sprintf(decline, "hall@rooms.example", byBob, "Busy", stanzaID("a1"))) {
+		_, is := ef.(Requested)
+		told = told || is
+	}
+	const want = "bob@wonder.example hall Busy"
+	if r.declines() != want || !told || r.e.Declines()[0].At != r.now || r.e.Cursor() != "a1" {
+		t.Errorf("%q, told %v, cursor %q", r.declines(), told, r.e.Cursor())
+	}
+	r.in(carbonOf("received", fmt.Sprintf(decline, "hall@rooms.example", byBob, "Busy", stanzaID("a1")))) // once more, in another form
+	// From a room in which the account isn't, from an occupant, from somebody who isn't a room, as an error, and in a carbon or a result of somebody else's.
+	r.in(fmt.Sprintf(decline, "attic@rooms.example", byBob, "forged", ""))
+	r.in(fmt.Sprintf(decline, "hall@rooms.example/eve", byBob, "forged", ""))
+	r.in(fmt.Sprintf(decline, "bob@wonder.example/pc", byBob, "forged", ""))
+	r.in(fmt.Sprintf(decline, "rooms.example", byBob, "forged", ""))
+	r.in(strings.Replace(fmt.Sprintf(decline, "hall@rooms.example", byBob, "forged", ""), "<message", "<message type='error'", 1))
+	r.in(strings.Replace(carbonOf("received", fmt.Sprintf(decline, "hall@rooms.example", byBob, "forged", "")), "from='alice@wonder.example'", "from='eve@wonder.example'", 1))
+	r.in(strings.Replace(result("none", "b1", fmt.Sprintf(decline, "hall@rooms.example", byBob, "forged", "")), "from='alice@wonder.example'", "from='eve@wonder.example'", 1))
+	if r.declines() != want {
+		t.Errorf("declined: %q", r.declines())
+	}
+	r.in(fmt.Sprintf(decline, "hall@rooms.example", byBob, "Again", stanzaID("a2")))
+	r.in(fmt.Sprintf(decline, "hall@rooms.example", " from='@'", "Tired", ""))
+	r.in(fmt.Sprintf(decline, "hall@rooms.example", " from='hall@rooms.example/hare'", "", ""))
+	if got := r.declines(); got != want+", bob@wonder.example hall Again, hall@rooms.example hall Tired, hall@rooms.example/hare hall " {
+		t.Errorf("declined: %q", got)
+	}
+	for _, s := range r.e.Conversations() {
+		if (s.JID == hall || s.JID.Local() == "attic") && !s.Last.At.IsZero() {
+			t.Errorf("a message in %s: %+v", s.JID, s.Last)
+		}
+	}
+}
+
+// TestDeclinesMissed: what came while the device was away counts, once; what the archive tells of older times doesn't.
+func TestDeclinesMissed(t *testing.T) {
+	r := start(t, Config{}, NewMemory())
+	r.do(Room{JID: hall, Nick: "al", Joined: true})
+	tell := func(id, reason string, live bool) {
+		r.do(Disconnected{}, Connected{JID: phone, Profile: NG, Facts: all})
+		message := fmt.Sprintf(decline, "hall@rooms.example", " from='bob@wonder.example'", reason, "")
+		if live {
+			r.in(strings.Replace(message, "</message>", stanzaID(id)+"</message>", 1))
+		}
+		q := r.asked[len(r.asked)-1]
+		r.in(result(q.ID, id, message))
+		r.do(QueryDone{Query: q.ID, First: id, Last: id, Complete: true})
+	}
+	tell("a1", "old", false)
+	if r.declines() != "" {
+		t.Errorf("an old one: %q", r.declines())
+	}
+	tell("a2", "missed", false)
+	tell("a3", "live", true)
+	if got := r.declines(); got != "bob@wonder.example hall missed, bob@wonder.example hall live" {
+		t.Errorf("missed: %q", got)
+	}
+	if again := start(t, Config{}, r.store); again.declines() != "" {
+		t.Errorf("after a restart: %q", again.declines())
+	}
+}
+
 // TestRequestsBound: nobody fills the memory by asking.
 func TestRequestsBound(t *testing.T) {
 	r := newRun(t, NG)
@@ -150,5 +230,13 @@ func TestRequestsBound(t *testing.T) {
 		if len(q.Reason) > maxReason {
 			t.Errorf("a reason of %d bytes", len(q.Reason))
 		}
+	}
+	r.do(Room{JID: hall, Nick: "al", Joined: true})
+	for i := range maxDeclines + 5 {
+		r.in(fmt.Sprintf(decline, "hall@rooms.example", fmt.Sprintf(" from='u%d@wonder.example'", i), strings.Repeat("é", 5000), ""))
+	}
+	list := r.e.Declines()
+	if n := len(list); n != maxDeclines || list[n-1].From.Local() != "u20" || len(list[0].Reason) > maxReason {
+		t.Errorf("%d declines, the last of %s, %d bytes of why", n, list[n-1].From, len(list[0].Reason))
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestTerminalPeople: a contact is added and accepted; a room for members with a password is entered by invitation, and refused without; who is there is seen.
+// TestTerminalPeople: a contact is added and accepted; a room for members with a password is entered by invitation, and refused without; who invites learns of a refusal; who is there is seen.
 func TestTerminalPeople(t *testing.T) {
 	if testing.Short() {
 		t.Skip("two terminals")
@@ -66,6 +66,21 @@ func TestTerminalPeople(t *testing.T) {
 	romeo.shows("terminal-6-invited")
 	romeo.keys("Enter") // the password came with the invitation
 	romeo.has("2 here")
+	romeo.keys("F5")
+	romeo.has("i invite somebody")
+	romeo.types("i")
+	romeo.has("invite whom")
+	romeo.types("juliet@localhost")
+	romeo.keys("Enter")
+	romeo.has("juliet@localhost is invited")
+	juliet.has("F4: 1 ask")
+	juliet.keys("F4")
+	juliet.has("d refuse")
+	juliet.types("d")
+	juliet.has("refused")
+	romeo.has("juliet@localhost won't come into hall")
+	juliet.keys("Escape")
+	juliet.has("not in the room: members only")
 	exchange(t, prince, "<iq type='set' id='m' to='hall@rooms.localhost'><query xmlns='http://jabber.org/protocol/muc#admin'><item affiliation='member' jid='juliet@localhost'/></query></iq>", "id='m'")
 	juliet.keys("C-o")
 	juliet.types("hall@rooms.localhost")

@@ -130,6 +130,7 @@ func (s *State) attach(x *session, r *ResumeRequest, fx *effects) (Resumed, erro
 	if done.count > 0 {
 		(&offlineDone{session: x, done: done}).apply(s, fx)
 	}
+	s.flushNext(0, fx)
 	return Resumed{H: handled}, nil
 }
 
@@ -447,10 +448,11 @@ func (x *session) resumeWindow() time.Duration {
 }
 
 // flushNext sends the messages that were kept to a session that can have them,
-// from the one at first on.
+// from the one at first on. One that waits to be resumed would keep them from who
+// comes meanwhile: it has them when it is back.
 func (s *State) flushNext(first int, fx *effects) {
 	for _, x := range s.sessions[min(first, len(s.sessions)):] {
-		if s.offline > 0 && (x.bind2 || x.available && x.priority >= 0) && !x.lost {
+		if s.offline > 0 && x.detachedAt.IsZero() && (x.bind2 || x.available && x.priority >= 0) && !x.lost {
 			s.flushOffline(x, fx)
 		}
 	}

@@ -243,6 +243,37 @@ func TestOfflineAfterFailedQuery(t *testing.T) {
 	c.expect()
 }
 
+// TestOfflineFailedQueryAway: whose query failed with the connection doesn't keep the messages from who comes meanwhile, and has them when it is back first.
+func TestOfflineFailedQueryAway(t *testing.T) {
+	for _, back := range []bool{false, true} {
+		w := newWorld(t, "alice bob")
+		w.bind("alice/a online").say(bob, "kept")
+		b := w.bind("bob/b sm")
+		failing := b.ReadingArchive()
+		b.send("<presence/>")
+		b.expect("<presence")
+		b.detach()
+		failing(false)
+		w.settle()
+		if back {
+			n, _, err := w.resume(b, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n.expect("kept … <delay ", "<r xmlns")
+			continue
+		}
+		c := w.bind("bob/c")
+		c.send("<presence/>")
+		c.expectAny("<presence", "<presence", "kept … <delay ")
+		if n, _, err := w.resume(b, 1); err != nil {
+			t.Error(err)
+		} else {
+			n.expect("<presence … from='bob@h.example/c'")
+		}
+	}
+}
+
 func TestOfflineIsDated(t *testing.T) {
 	w := newWorld(t, "alice bob")
 	w.bind("alice/a online").say(bob, "then")

@@ -75,6 +75,7 @@ type snapshot struct {
 	view  convo.View
 	names map[string]convo.Entry // by thread, what it began with
 	asks  []convo.Request
+	wont  []convo.Decline
 	in    []convo.Occupant // of the room
 	more  bool             // there are others
 	ok    bool
@@ -137,7 +138,7 @@ func (m *Model) look() tea.Cmd {
 	s, have := snapshot{of: m.open, limit: m.limit, online: m.status.Online, names: map[string]convo.Entry{}}, m.snap
 	return func() tea.Msg {
 		err := device.Look(ctx, func(e *convo.Engine) {
-			s.list, s.asks = e.Conversations(), e.Requests()
+			s.list, s.asks, s.wont = e.Conversations(), e.Requests(), e.Declines()
 			if present {
 				s.in, s.more = e.Occupants(s.of)
 			}
@@ -237,6 +238,7 @@ func (m *Model) looked(msg lookedMsg) tea.Cmd {
 		return m.look()
 	}
 	m.newlyAsked(msg.asks)
+	m.newlyDeclined(msg.wont)
 	m.stayOn(msg.in)
 	m.snap = msg.snapshot
 	m.arrange()

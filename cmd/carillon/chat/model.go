@@ -136,6 +136,7 @@ type Model struct {
 	aiming     jid.JID            // whom the line is to be on; zero: whom it is on
 	adding     jid.JID            // who is to be a contact
 	occupant   int                // the line on the page of who is in the room
+	declined   []convo.Decline    // who won't come, as was said
 	passwords  map[jid.JID]string // of rooms that the person accepted to enter, until the next try
 	outside    map[jid.JID]string // why the account is not in a room
 }

@@ -136,12 +136,18 @@ func (m *Model) theAsk(r convo.Request) string {
 		return m.conversationName(r.From.Bare(), "") + " asks to be a contact"
 	}
 	who := m.conversationName(r.From.Bare(), "")
-	if r.From.Bare() == r.Room { // by the name there, if the room tells one
-		if who = m.oneLine(r.From.Resource()); who == "" {
-			who = "somebody"
-		}
+	if r.From.Bare() == r.Room {
+		who = m.nameThere(r.From)
 	}
 	return who + " invites you into " + m.conversationName(r.Room, "")
+}
+
+// nameThere is what somebody is called in a room, if it tells that.
+func (m *Model) nameThere(occupant jid.JID) string {
+	if occupant.Resource() == "" {
+		return "somebody"
+	}
+	return m.oneLine(occupant.Resource())
 }
 
 // peoplePage is the page of people.

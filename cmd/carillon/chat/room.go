@@ -266,6 +266,31 @@ func (m *Model) invite(who jid.JID) tea.Cmd {
 	}
 }
 
+// newlyDeclined says who won't come into a room, in the place of what is said there, which may be that he is invited. Nothing is put over a question.
+func (m *Model) newlyDeclined(now []convo.Decline) {
+	if m.question != noQuestion {
+		return
+	}
+	var said []string
+	for _, d := range now {
+		if slices.Contains(m.declined, d) {
+			continue
+		}
+		who := m.oneLine(d.From.Bare().String())
+		if d.From.Bare() == d.Room {
+			who = m.nameThere(d.From)
+		}
+		text := who + " won't come into " + m.conversationName(d.Room, "")
+		if d.Reason != "" {
+			text += ": " + m.oneLine(d.Reason)
+		}
+		said = append(said, text)
+	}
+	if m.declined = now; len(said) > 0 {
+		m.notice = strings.Join(said, "; ")
+	}
+}
+
 // stayOn keeps the line on the same occupant when others come and go.
 func (m *Model) stayOn(now []convo.Occupant) {
 	at := -1

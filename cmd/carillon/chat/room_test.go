@@ -122,6 +122,36 @@ func TestOccupants(t *testing.T) {
 	s.shows("35-people-narrow")
 }
 
+// TestDeclined: who invited learns who won't come, in the place of what was said before but not of a question.
+func TestDeclined(t *testing.T) {
+	s := newScreen(t, 80, 24)
+	s.online()
+	s.keys("ctrl+o", "'hall@rooms.example", "enter")
+	s.refresh()
+	s.keys("f5", "i", "'knave@wonder.example", "enter")
+	s.has("knave@wonder.example is invited")
+	declines := func(who, reason string) {
+		s.now = s.now.Add(time.Minute)
+		s.apply(convo.Received{Stanza: stanza.Build(stanza.Message, stanza.TypeNormal, "", jid.MustParse("hall@rooms.example"), desk,
+			"<x xmlns='http://jabber.org/protocol/muc#user'><decline"+who+">"+reason+"</decline></x><body>declined</body>")})
+	}
+	declines(" from='knave@wonder.example'", "<reason>Busy\nat \u009bfour</reason>")
+	s.refresh()
+	s.shows("37-declined")
+	s.keys("up")
+	s.refresh()
+	s.hasNot("won't come")
+	s.keys("tab", "l")
+	declines(" from='hall@rooms.example/Hare'", "")
+	declines("", "")
+	s.refresh()
+	s.has("leave this room?")
+	s.hasNot("won't come")
+	s.keys("n")
+	s.refresh()
+	s.has("Hare won't come into hall; somebody won't come into hall")
+}
+
 // TestKeptOut: a refused join says why and what to do; a password is asked for until it is right.
 func TestKeptOut(t *testing.T) {
 	s := newScreen(t, 80, 24)
